@@ -1,0 +1,1 @@
+"""What an annotator has done so far: prompts, candidates, commits, undo. No Qt."""

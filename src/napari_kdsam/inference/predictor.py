@@ -1,0 +1,291 @@
+"""The predictor: embed an image once, then ask for masks as often as needed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from napari_kdsam.errors import PromptError
+from napari_kdsam.inference.cache import LeastRecentlyUsed
+from napari_kdsam.inference.geometry import Frame
+from napari_kdsam.inference.intensity import (
+    IntensityMapping,
+    check_image,
+    to_model_pixels,
+)
+from napari_kdsam.inference.masks import mask_of_logits
+from napari_kdsam.inference.prompts import Prompt
+from napari_kdsam.model.network import PROMPT_FRAME, PromptableModel
+
+DEFAULT_CACHE_BYTES = 512 * 1024**2
+# Objects decoded together; more would only cost memory.
+_OBJECTS_PER_CALL = 32
+
+
+@dataclass(frozen=True, eq=False)
+class ImageEmbedding:
+    """What a model knows of one image.
+
+    Attributes
+    ----------
+    features : torch.Tensor
+        (1, 256, 64, 64) float32 on the model's device.
+    image_shape : tuple of int
+        (rows, columns) of the image.
+    mapping : IntensityMapping
+        How the image's values became 8 bits, limits resolved.
+    model_key : str
+        Which model's embedding this is.
+    key : str
+        Hash of content, model and mapping.
+    """
+
+    features: torch.Tensor
+    image_shape: tuple[int, int]
+    mapping: IntensityMapping
+    model_key: str
+    key: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory held."""
+        return self.features.numel() * self.features.element_size()
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One mask offered for a prompt.
+
+    Attributes
+    ----------
+    logits : numpy.ndarray
+        (256, 256) float32 over the padded square; `Prompt.logits` takes it.
+    score : float
+        Predicted IoU, 0..1.
+    image_shape : tuple of int
+        (rows, columns).
+    """
+
+    logits: NDArray[np.float32]
+    score: float
+    image_shape: tuple[int, int]
+
+    @cached_property
+    def mask(self) -> NDArray[np.bool_]:
+        """(rows, columns) bool, computed when first asked for."""
+        return mask_of_logits(self.logits, self.image_shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The answer to one prompt.
+
+    Attributes
+    ----------
+    candidates : tuple of Candidate
+        Three for one ambiguous point, one otherwise (SAM's rule), in the model's
+        order (roughly part, whole, surroundings).
+    """
+
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def best_index(self) -> int:
+        """Index of the candidate with the highest predicted IoU."""
+        return int(np.argmax([candidate.score for candidate in self.candidates]))
+
+    @property
+    def best(self) -> Candidate:
+        """The candidate with the highest predicted IoU."""
+        return self.candidates[self.best_index]
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """(rows, columns) bool mask of the best candidate."""
+        return self.best.mask
+
+    @property
+    def score(self) -> float:
+        """Predicted IoU of the best candidate."""
+        return self.best.score
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """(256, 256) float32 logits of the best candidate, for `Prompt.logits`."""
+        return self.best.logits
+
+
+class Predictor:
+    """Turn images and prompts into masks with one model.
+
+    Parameters
+    ----------
+    model : PromptableModel
+        From `load_model`.
+    cache_bytes : int
+        Memory for embeddings, least recently used dropped first; each takes 4 MB.
+    """
+
+    def __init__(
+        self, model: PromptableModel, cache_bytes: int = DEFAULT_CACHE_BYTES
+    ) -> None:
+        self.model = model
+        self.cache: LeastRecentlyUsed[ImageEmbedding] = LeastRecentlyUsed(cache_bytes)
+
+    @property
+    def model_key(self) -> str:
+        """Identity of the embeddings this predictor makes and accepts."""
+        return f'{self.model.identity.key}|{self.model.compute_dtype}'
+
+    def embed(
+        self, image: ArrayLike, mapping: IntensityMapping | None = None
+    ) -> ImageEmbedding:
+        """Embed one image, or return its cached embedding.
+
+        Parameters
+        ----------
+        image : array-like
+            (H, W), (H, W, 1), (1, H, W), (H, W, 3) RGB or (H, W, 4) RGBA;
+            boolean, integer or float.
+        mapping : IntensityMapping, optional
+            How values become 8 bits; automatic by default.
+
+        Returns
+        -------
+        ImageEmbedding
+
+        Raises
+        ------
+        ImageError
+            If the image cannot be used.
+        """
+        array = check_image(np.asarray(image))
+        resolved = (mapping or IntensityMapping()).resolve(array)
+        pixels = to_model_pixels(array, resolved, self.model.input_size)
+        shape = (array.shape[0], array.shape[1])
+        key = self._key(pixels, shape, resolved)
+        found = self.cache.get(key)
+        if found is not None:
+            return found
+        batch = torch.from_numpy(pixels.transpose(2, 0, 1)[None].copy())
+        with torch.inference_mode():
+            features = self.model.encode(batch)
+        embedding = ImageEmbedding(features, shape, resolved, self.model_key, key)
+        self.cache.put(key, embedding)
+        return embedding
+
+    def _key(
+        self,
+        pixels: NDArray[np.uint8],
+        shape: tuple[int, int],
+        mapping: IntensityMapping,
+    ) -> str:
+        # The network sees only these pixels, so equal ones have equal embeddings.
+        digest = hashlib.blake2b(pixels.tobytes(), digest_size=16)
+        digest.update(f'{pixels.shape}{shape}{mapping}{self.model_key}'.encode())
+        return digest.hexdigest()
+
+    def predict(self, embedding: ImageEmbedding, prompt: Prompt) -> Prediction:
+        """Predict the mask of one object.
+
+        Parameters
+        ----------
+        embedding : ImageEmbedding
+            From `embed` of a predictor with the same model.
+        prompt : Prompt
+            In image pixel coordinates.
+
+        Returns
+        -------
+        Prediction
+
+        Raises
+        ------
+        PromptError
+            If the prompt is outside the image or the embedding is another model's.
+        """
+        return self.predict_many(embedding, [prompt])[0]
+
+    def predict_many(
+        self, embedding: ImageEmbedding, prompts: Sequence[Prompt]
+    ) -> list[Prediction]:
+        """Predict the masks of many objects of one image.
+
+        Objects prompted alike (as many points, with or without box and logits)
+        share one decoder call, so a set of boxes or of single clicks is one call.
+
+        Parameters
+        ----------
+        embedding : ImageEmbedding
+            From `embed` of a predictor with the same model.
+        prompts : sequence of Prompt
+            One for each object.
+
+        Returns
+        -------
+        list of Prediction
+            In the order of `prompts`.
+
+        Raises
+        ------
+        PromptError
+            If a prompt is outside the image or the embedding is another model's;
+            nothing is predicted then.
+        """
+        if embedding.model_key != self.model_key:
+            raise PromptError(
+                'This embedding was made by another model; embed the image again.'
+            )
+        frame = Frame(embedding.image_shape, PROMPT_FRAME)
+        checked = [prompt.within(frame) for prompt in prompts]
+        groups: dict[Any, list[int]] = {}
+        for index, prompt in enumerate(checked):
+            groups.setdefault(prompt.signature, []).append(index)
+        results: dict[int, Prediction] = {}
+        for indices in groups.values():
+            for start in range(0, len(indices), _OBJECTS_PER_CALL):
+                chunk = indices[start : start + _OBJECTS_PER_CALL]
+                answers = self._decode(embedding, frame, [checked[i] for i in chunk])
+                results.update(zip(chunk, answers, strict=True))
+        return [results[index] for index in range(len(checked))]
+
+    def _decode(
+        self, embedding: ImageEmbedding, frame: Frame, prompts: list[Prompt]
+    ) -> list[Prediction]:
+        def tensor(values: Any) -> torch.Tensor:
+            return torch.as_tensor(
+                np.asarray(values), dtype=torch.float32, device=self.model.device
+            )
+
+        first = prompts[0]
+        points = boxes = logits = None
+        if first.points:
+            points = (
+                tensor([frame.points_to_frame(p.points) for p in prompts]),
+                tensor([p.labels for p in prompts]),
+            )
+        if first.box is not None:
+            boxes = tensor([frame.box_to_frame(p.box) for p in prompts if p.box])
+        if first.logits is not None:
+            logits = tensor([p.logits for p in prompts])[:, None]
+        with torch.inference_mode():
+            all_logits, all_scores = self.model.decode(
+                embedding.features, points, boxes, logits, several=first.ambiguous
+            )
+        arrays, scores = all_logits.cpu().numpy(), all_scores.cpu().numpy()
+        return [
+            Prediction(
+                tuple(
+                    Candidate(arrays[n, c], float(scores[n, c]), embedding.image_shape)
+                    for c in range(arrays.shape[1])
+                )
+            )
+            for n in range(len(prompts))
+        ]

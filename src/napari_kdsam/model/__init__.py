@@ -1,0 +1,1 @@
+"""Networks and weights: torch only; knows no image file and no viewer."""

@@ -1,0 +1,299 @@
+"""KD SAM checkpoints: one safetensors file with its own description in the header."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from napari_kdsam.errors import CheckpointError
+from napari_kdsam.model.network import ModelIdentity, PromptableModel, build_kdsam
+from napari_kdsam.model.student import INPUT_SIZES
+
+FORMAT_VERSION = 1
+METADATA_KEY = 'kdsam'
+_NAMES_SHOWN = 3
+# Batch counters are bookkeeping of training, not weights.
+_NOT_STORED = 'num_batches_tracked'
+
+
+class CheckpointMetadata(BaseModel):
+    """What a checkpoint says of itself; keys beyond these are kept as they are.
+
+    Attributes
+    ----------
+    format : int
+        Version of this file format.
+    architecture : str
+        ``resnet50-v1-fpn-p3`` (512 input) or ``resnet50-v1-fpn-p4`` (1024).
+    input_size : int
+        Side of the encoder's square input in pixels.
+    teacher, data, licence : str
+        Which encoder was distilled, on what, and on which terms.
+    """
+
+    model_config = ConfigDict(extra='allow')
+
+    format: int = FORMAT_VERSION
+    architecture: str = ''
+    input_size: int = 512
+    teacher: str = ''
+    data: str = ''
+    licence: str = Field(default='')
+
+
+def architecture_name(input_size: int) -> str:
+    """Name the student's architecture for an input of `input_size` pixels."""
+    return f'resnet50-v1-fpn-p{3 if input_size == 512 else 4}'
+
+
+def read_metadata(path: str | os.PathLike[str]) -> CheckpointMetadata:
+    """Read a checkpoint's description without its tensors.
+
+    Parameters
+    ----------
+    path : path-like
+        A KD SAM safetensors file.
+
+    Returns
+    -------
+    CheckpointMetadata
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, is not safetensors, or does not describe a KD SAM
+        checkpoint that this version understands.
+    """
+    path = Path(path)
+    try:
+        with safe_open(path, framework='pt') as file:
+            text = (file.metadata() or {}).get(METADATA_KEY)
+    except FileNotFoundError as error:
+        raise CheckpointError(f'There is no weights file at {path}.') from error
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f'{path.name} is not a readable safetensors file ({error}); '
+            'copy it again or choose another file.'
+        ) from error
+    if text is None:
+        raise CheckpointError(
+            f'{path.name} is a safetensors file but not a KD SAM checkpoint: its '
+            f'header has no {METADATA_KEY!r} entry.'
+        )
+    try:
+        metadata = CheckpointMetadata.model_validate_json(text)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = '.'.join(str(part) for part in problem['loc']) or 'the whole entry'
+        raise CheckpointError(
+            f'{path.name} has an unusable header: {where}: {problem["msg"]}.'
+        ) from error
+    _check_metadata(path, metadata)
+    return metadata
+
+
+def _check_metadata(path: Path, metadata: CheckpointMetadata) -> None:
+    if metadata.format > FORMAT_VERSION:
+        raise CheckpointError(
+            f'{path.name} has format version {metadata.format}, newer than this '
+            f'napari-kdsam understands ({FORMAT_VERSION}); update napari-kdsam.'
+        )
+    if metadata.input_size not in INPUT_SIZES:
+        raise CheckpointError(
+            f'{path.name} asks for a {metadata.input_size} pixel input; only '
+            f'{" and ".join(map(str, INPUT_SIZES))} are supported.'
+        )
+    expected = architecture_name(metadata.input_size)
+    if metadata.architecture != expected:
+        raise CheckpointError(
+            f'{path.name} holds the architecture {metadata.architecture!r}; for its '
+            f'{metadata.input_size} pixel input {expected!r} is expected.'
+        )
+
+
+def read_tensors(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
+    """Read every tensor of a safetensors file as float32.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be read.
+    """
+    try:
+        with safe_open(path, framework='pt') as file:
+            return {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f'{Path(path).name} is not a readable safetensors file ({error}).'
+        ) from error
+
+
+def load_tensors(
+    module: torch.nn.Module, tensors: dict[str, torch.Tensor], source: str
+) -> None:
+    """Put tensors into a module after checking every name and shape.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Receives the tensors.
+    tensors : dict of str to torch.Tensor
+        By parameter name.
+    source : str
+        Name of the file, for the message.
+
+    Raises
+    ------
+    CheckpointError
+        Naming the first tensors that are missing, unexpected, of the wrong shape
+        or not finite.
+    """
+    expected = {
+        name: tensor
+        for name, tensor in module.state_dict().items()
+        if not name.endswith(_NOT_STORED)
+    }
+    tensors = {k: v for k, v in tensors.items() if not k.endswith(_NOT_STORED)}
+    problems = [
+        _listed('misses', sorted(expected.keys() - tensors.keys())),
+        _listed('has unknown', sorted(tensors.keys() - expected.keys())),
+        _listed(
+            'has a wrong shape for',
+            [
+                f'{name} {tuple(tensor.shape)} instead of {tuple(expected[name].shape)}'
+                for name, tensor in tensors.items()
+                if name in expected and tensor.shape != expected[name].shape
+            ],
+        ),
+        _listed(
+            'has values that are not finite in',
+            [n for n, t in tensors.items() if not bool(torch.isfinite(t).all())],
+        ),
+    ]
+    found = [problem for problem in problems if problem]
+    if found:
+        raise CheckpointError(f'{source} does not fit this model: {"; ".join(found)}.')
+    module.load_state_dict(tensors, strict=False)
+
+
+def _listed(problem: str, names: list[str]) -> str:
+    if not names:
+        return ''
+    more = len(names) - _NAMES_SHOWN
+    shown = ', '.join(names[:_NAMES_SHOWN]) + (f' and {more} more' if more > 0 else '')
+    return f'it {problem} {len(names)} tensor{"s" * (len(names) > 1)} ({shown})'
+
+
+def load_kdsam(path: str | os.PathLike[str], name: str = '') -> PromptableModel:
+    """Load a KD SAM checkpoint.
+
+    Parameters
+    ----------
+    path : path-like
+        A KD SAM safetensors file.
+    name : str
+        Name to show; the file's stem by default.
+
+    Returns
+    -------
+    PromptableModel
+        On the CPU, float32, not yet prepared for inference.
+
+    Raises
+    ------
+    CheckpointError
+        If anything about the file is not as it should be.
+    """
+    path = Path(path)
+    metadata = read_metadata(path)
+    model = build_kdsam(metadata.input_size)
+    load_tensors(model, read_tensors(path), path.name)
+    model.identity = ModelIdentity(
+        name or path.stem,
+        metadata.architecture,
+        file_key(path),
+        str(path),
+        metadata.model_dump(),
+    )
+    return model
+
+
+def file_key(path: Path) -> str:
+    """Identify a weights file on this computer without reading all of it."""
+    status = path.stat()
+    return f'{path.resolve()}:{status.st_size}:{status.st_mtime_ns}'
+
+
+def save_kdsam(
+    model: PromptableModel,
+    path: str | os.PathLike[str],
+    metadata: dict[str, Any] | None = None,
+) -> Path:
+    """Write a KD SAM checkpoint; the file appears only when it is complete.
+
+    Matrices and kernels are stored as float16, one-dimensional tensors as float32
+    because running variances overflow float16.
+
+    Parameters
+    ----------
+    model : PromptableModel
+        Built by `build_kdsam`, not folded for inference.
+    path : path-like
+        Where to write.
+    metadata : dict, optional
+        Further entries of the header, such as teacher, data, recipe and metrics.
+
+    Returns
+    -------
+    pathlib.Path
+        The file written.
+
+    Raises
+    ------
+    CheckpointError
+        If a value does not fit float16.
+    OSError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    header = CheckpointMetadata(
+        **{
+            **(metadata or {}),
+            'format': FORMAT_VERSION,
+            'architecture': architecture_name(model.input_size),
+            'input_size': model.input_size,
+        }
+    )
+    tensors = {}
+    for key, tensor in model.state_dict().items():
+        if key.endswith(_NOT_STORED):
+            continue
+        stored = (
+            tensor.detach()
+            .cpu()
+            .to(torch.float16 if tensor.ndim > 1 else torch.float32)
+        )
+        if not bool(torch.isfinite(stored).all()):
+            raise CheckpointError(
+                f'{key} has values that float16 cannot hold; nothing was written.'
+            )
+        tensors[key] = stored.contiguous()
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix='.part')
+    os.close(handle)
+    try:
+        save_file(tensors, temporary, {METADATA_KEY: json.dumps(header.model_dump())})
+        # mkstemp makes files private; weights are meant to be shared.
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path

@@ -1,0 +1,253 @@
+"""One interface for every model: an image encoder with SAM's prompt encoder and mask decoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from napari_kdsam.model.student import (
+    EMBEDDING_CHANNELS,
+    EMBEDDING_SIZE,
+    Bottleneck,
+    ResNet50Trunk,
+    StudentEncoder,
+)
+from napari_kdsam.model.torchvision_guard import import_segment_anything
+
+PROMPT_FRAME = 1024
+LOGITS_SIZE = 256
+PIXEL_MEAN = (123.675, 116.28, 103.53)
+PIXEL_STD = (58.395, 57.12, 57.375)
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """What a loaded model is, and what its embeddings may be shared with.
+
+    Attributes
+    ----------
+    name : str
+        Registry name, or the file's stem.
+    architecture : str
+        Such as ``resnet50-v1-fpn-p3`` or ``sam_vit_h``.
+    key : str
+        Equal for two models only if they give the same embeddings.
+    path : str
+        The weights file.
+    metadata : dict
+        What the checkpoint says of itself; empty where it says nothing.
+    """
+
+    name: str
+    architecture: str
+    key: str
+    path: str = ''
+    metadata: dict[str, Any] = field(default_factory=dict, hash=False, compare=False)
+
+
+class PromptableModel(nn.Module):
+    """Image encoder, prompt encoder and mask decoder.
+
+    Parameters
+    ----------
+    encoder : torch.nn.Module
+        Maps (B, 3, S, S) normalised pixels to a (B, 256, 64, 64) embedding.
+    prompt_encoder, mask_decoder : torch.nn.Module
+        segment_anything's ``PromptEncoder`` and ``MaskDecoder``.
+    input_size : int
+        S, the side of the encoder's square input in pixels.
+    identity : ModelIdentity, optional
+        Where the weights came from.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        prompt_encoder: nn.Module,
+        mask_decoder: nn.Module,
+        input_size: int,
+        identity: ModelIdentity | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.prompt_encoder = prompt_encoder
+        self.mask_decoder = mask_decoder
+        self.input_size = input_size
+        self.identity = identity or ModelIdentity('untrained', 'unknown', f'{id(self)}')
+        self.compute_dtype = torch.float32
+        self._pixel_dtype = torch.float32
+        self._dense_positions: torch.Tensor | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the decoder (and, for torch encoders, the encoder) runs."""
+        return next(self.mask_decoder.parameters()).device
+
+    def prepare(self, device: torch.device, dtype: torch.dtype) -> PromptableModel:
+        """Make the model ready for inference: fold norms, place, set precision.
+
+        Parameters
+        ----------
+        device : torch.device
+            Where to run.
+        dtype : torch.dtype
+            ``torch.float32`` or ``torch.bfloat16``.
+
+        Returns
+        -------
+        PromptableModel
+            This model, in evaluation mode and without gradients. Its folded
+            parameters no longer match a checkpoint's names.
+        """
+        self.eval().requires_grad_(False)
+        if isinstance(self.encoder, StudentEncoder):
+            _fold_batch_norms(self.encoder.trunk)
+        self.to(device)
+        self.encoder.to(dtype=dtype, memory_format=torch.channels_last)
+        self.compute_dtype = dtype
+        # An encoder without parameters (ONNX) takes float32 whatever the decoder does.
+        has_weights = next(self.encoder.parameters(), None) is not None
+        self._pixel_dtype = dtype if has_weights else torch.float32
+        self._dense_positions = None
+        return self
+
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Embed 8-bit pixels already scaled to the input frame.
+
+        Parameters
+        ----------
+        pixels : torch.Tensor
+            (B, 3, h, w) uint8 RGB with max(h, w) == input_size.
+
+        Returns
+        -------
+        torch.Tensor
+            (B, 256, 64, 64) float32 image embedding.
+        """
+        pixels = pixels.to(self.device, torch.float32)
+        mean = pixels.new_tensor(PIXEL_MEAN).view(1, 3, 1, 1)
+        std = pixels.new_tensor(PIXEL_STD).view(1, 3, 1, 1)
+        pixels = (pixels - mean) / std
+        height, width = pixels.shape[-2:]
+        padding = (0, self.input_size - width, 0, self.input_size - height)
+        pixels = nn.functional.pad(pixels, padding)
+        pixels = pixels.to(self._pixel_dtype, memory_format=torch.channels_last)
+        return self.encoder(pixels).to(torch.float32).contiguous()
+
+    def decode(
+        self,
+        embedding: torch.Tensor,
+        points: tuple[torch.Tensor, torch.Tensor] | None = None,
+        boxes: torch.Tensor | None = None,
+        mask_logits: torch.Tensor | None = None,
+        *,
+        several: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Predict masks for N objects of one image in one call.
+
+        Parameters
+        ----------
+        embedding : torch.Tensor
+            (1, 256, 64, 64) float32.
+        points : tuple of torch.Tensor, optional
+            (N, P, 2) float (x, y) in the 1024 frame and (N, P) labels: 1 inside,
+            0 outside.
+        boxes : torch.Tensor, optional
+            (N, 4) float (x0, y0, x1, y1) in the 1024 frame.
+        mask_logits : torch.Tensor, optional
+            (N, 1, 256, 256) float32 logits of an earlier mask.
+        several : bool
+            Whether to return SAM's three alternatives (its rule for a single
+            ambiguous point) or its one mask.
+
+        Returns
+        -------
+        logits : torch.Tensor
+            (N, C, 256, 256) float32 over the padded square, C 3 or 1.
+        scores : torch.Tensor
+            (N, C) float32 predicted IoU.
+        """
+        if self._dense_positions is None:
+            self._dense_positions = self.prompt_encoder.get_dense_pe()
+        sparse, dense = self.prompt_encoder(
+            points=points, boxes=boxes, masks=mask_logits
+        )
+        half = self.compute_dtype == torch.bfloat16
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            logits, scores = self.mask_decoder(
+                image_embeddings=embedding,
+                image_pe=self._dense_positions,
+                sparse_prompt_embeddings=sparse,
+                dense_prompt_embeddings=dense,
+                multimask_output=several,
+            )
+        return logits.float(), scores.float()
+
+
+def _fold_batch_norms(trunk: ResNet50Trunk) -> None:
+    def fold(module: nn.Module, conv: str, norm: str) -> None:
+        folded = fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm))
+        setattr(module, conv, folded)
+        setattr(module, norm, nn.Identity())
+
+    if isinstance(trunk.bn1, nn.Identity):
+        return
+    fold(trunk, 'conv1', 'bn1')
+    for module in trunk.modules():
+        if isinstance(module, Bottleneck):
+            for number in '123':
+                fold(module, f'conv{number}', f'bn{number}')
+            if module.downsample is not None:
+                fold(module.downsample, '0', '1')
+
+
+def build_sam_decoder() -> tuple[nn.Module, nn.Module]:
+    """Build SAM's prompt encoder and mask decoder with untrained weights.
+
+    Returns
+    -------
+    prompt_encoder, mask_decoder : torch.nn.Module
+        With segment_anything's own parameter names and sizes.
+    """
+    modeling = import_segment_anything().modeling
+    prompt_encoder = modeling.PromptEncoder(
+        embed_dim=EMBEDDING_CHANNELS,
+        image_embedding_size=(EMBEDDING_SIZE, EMBEDDING_SIZE),
+        input_image_size=(PROMPT_FRAME, PROMPT_FRAME),
+        mask_in_chans=16,
+    )
+    mask_decoder = modeling.MaskDecoder(
+        num_multimask_outputs=3,
+        transformer=modeling.TwoWayTransformer(
+            depth=2, embedding_dim=EMBEDDING_CHANNELS, mlp_dim=2048, num_heads=8
+        ),
+        transformer_dim=EMBEDDING_CHANNELS,
+        iou_head_depth=3,
+        iou_head_hidden_dim=256,
+    )
+    return prompt_encoder, mask_decoder
+
+
+def build_kdsam(input_size: int = 512) -> PromptableModel:
+    """Build KD SAM (student encoder and SAM's decoder) with untrained weights.
+
+    Parameters
+    ----------
+    input_size : int
+        512 (default) or 1024 (the paper's setting).
+
+    Returns
+    -------
+    PromptableModel
+        On the CPU, in training mode, float32.
+
+    Raises
+    ------
+    ValueError
+        If `input_size` is neither 512 nor 1024.
+    """
+    return PromptableModel(StudentEncoder(input_size), *build_sam_decoder(), input_size)

@@ -1,0 +1,257 @@
+"""Other models behind the same interface: Meta's SAM and SAM-compatible ONNX encoders."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from napari_kdsam.errors import CheckpointError, MissingExtraError
+from napari_kdsam.model.checkpoint import file_key, load_tensors, read_tensors
+from napari_kdsam.model.network import (
+    PROMPT_FRAME,
+    ModelIdentity,
+    PromptableModel,
+    build_sam_decoder,
+)
+from napari_kdsam.model.student import EMBEDDING_CHANNELS, EMBEDDING_SIZE
+from napari_kdsam.model.torchvision_guard import import_segment_anything
+
+DECODER_FILE = 'sam_prompt_mask_decoder.safetensors'
+_DECODER_PARTS = ('prompt_encoder.', 'mask_decoder.')
+_VARIANT_BY_WIDTH = {768: 'vit_b', 1024: 'vit_l', 1280: 'vit_h'}
+
+
+def read_official_tensors(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
+    """Read one of Meta's ``sam_vit_*.pth`` files without unpickling code.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged, or holds anything but tensors.
+    """
+    path = Path(path)
+    try:
+        tensors = torch.load(path, map_location='cpu', weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f'There is no weights file at {path}.') from error
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f'{path.name} was refused: it is not a plain file of tensors, and loading '
+            'it could run code hidden inside it.'
+        ) from error
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f'{path.name} is not a readable checkpoint ({reason}); download it again.'
+        ) from error
+    if not isinstance(tensors, dict) or not all(
+        isinstance(value, torch.Tensor) for value in tensors.values()
+    ):
+        raise CheckpointError(f'{path.name} does not hold a SAM checkpoint.')
+    return tensors
+
+
+def load_official_sam(path: str | os.PathLike[str], name: str = '') -> PromptableModel:
+    """Load SAM ViT-B, ViT-L or ViT-H from Meta's checkpoint file.
+
+    Parameters
+    ----------
+    path : path-like
+        A ``sam_vit_*.pth`` file; the variant is read from its tensors.
+    name : str
+        Name to show; the variant's by default.
+
+    Returns
+    -------
+    PromptableModel
+        On the CPU, float32, not yet prepared for inference.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be used.
+    """
+    path = Path(path)
+    tensors = read_official_tensors(path)
+    positions = tensors.get('image_encoder.pos_embed')
+    width = positions.shape[-1] if positions is not None else 0
+    if width not in _VARIANT_BY_WIDTH:
+        raise CheckpointError(
+            f'{path.name} is not one of SAM ViT-B, ViT-L or ViT-H: its image encoder '
+            'is of another kind.'
+        )
+    variant = _VARIANT_BY_WIDTH[width]
+    sam = import_segment_anything().sam_model_registry[variant]()
+    load_tensors(sam, tensors, path.name)
+    architecture = f'sam_{variant}'
+    return PromptableModel(
+        sam.image_encoder,
+        sam.prompt_encoder,
+        sam.mask_decoder,
+        PROMPT_FRAME,
+        ModelIdentity(name or architecture, architecture, file_key(path), str(path)),
+    )
+
+
+class OnnxEncoder(nn.Module):
+    """A SAM-compatible image encoder in an ONNX file, run by ONNX Runtime or OpenVINO.
+
+    Parameters
+    ----------
+    path : path-like
+        ONNX file with one (1, 3, 1024, 1024) float input and one
+        (1, 256, 64, 64) float output, such as MobileSAM's encoder.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be read or has other inputs or outputs.
+    MissingExtraError
+        If neither ONNX Runtime nor OpenVINO is installed.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__()
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise CheckpointError(f'There is no weights file at {self.path}.')
+        self._run = self._open()
+
+    def _open(self) -> Any:
+        try:
+            return _open_with_onnxruntime(self.path)
+        except ImportError:
+            pass
+        try:
+            return _open_with_openvino(self.path)
+        except ImportError as error:
+            raise MissingExtraError('Running an ONNX encoder', 'fast') from error
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Embed (B, 3, 1024, 1024) normalised pixels as (B, 256, 64, 64) float32."""
+        arrays = pixels.detach().float().contiguous().cpu().numpy()
+        outputs = [torch.from_numpy(self._run(a[None])) for a in arrays]
+        return torch.cat(outputs).to(pixels.device)
+
+
+def _open_with_onnxruntime(path: Path) -> Any:
+    import onnxruntime
+
+    providers = [
+        name
+        for name in ('CUDAExecutionProvider', 'CPUExecutionProvider')
+        if name in onnxruntime.get_available_providers()
+    ]
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=providers)
+    except Exception as error:  # onnxruntime has no public base class for its errors
+        raise _not_an_encoder(path, str(error)) from error
+    _check_encoder_shapes(
+        path,
+        [tuple(item.shape) for item in session.get_inputs()],
+        [tuple(item.shape) for item in session.get_outputs()],
+    )
+    name = session.get_inputs()[0].name
+    return lambda array: session.run(None, {name: array})[0]
+
+
+def _open_with_openvino(path: Path) -> Any:
+    import openvino
+
+    try:
+        model = openvino.Core().read_model(path)
+    except RuntimeError as error:
+        raise _not_an_encoder(path, str(error)) from error
+    _check_encoder_shapes(
+        path,
+        [_openvino_shape(item) for item in model.inputs],
+        [_openvino_shape(item) for item in model.outputs],
+    )
+    compiled = openvino.Core().compile_model(model, 'CPU')
+    return lambda array: compiled(array)[0]
+
+
+def _openvino_shape(port: Any) -> tuple[int | None, ...]:
+    return tuple(
+        d.get_length() if d.is_static else None for d in port.get_partial_shape()
+    )
+
+
+def _not_an_encoder(path: Path, reason: str) -> CheckpointError:
+    first = re.sub(r'\s+', ' ', reason)[:160]
+    return CheckpointError(f'{path.name} is not a readable ONNX model ({first}).')
+
+
+def _check_encoder_shapes(
+    path: Path, inputs: list[tuple[Any, ...]], outputs: list[tuple[Any, ...]]
+) -> None:
+    wanted_in = (3, PROMPT_FRAME, PROMPT_FRAME)
+    wanted_out = (EMBEDDING_CHANNELS, EMBEDDING_SIZE, EMBEDDING_SIZE)
+    fits = (
+        len(inputs) == 1
+        and len(outputs) == 1
+        and inputs[0][1:] == wanted_in
+        and outputs[0][1:] == wanted_out
+    )
+    if not fits:
+        raise CheckpointError(
+            f'{path.name} is not a SAM-compatible image encoder: it maps {inputs} to '
+            f'{outputs} instead of (1, 3, 1024, 1024) to (1, 256, 64, 64).'
+        )
+
+
+def load_onnx_sam(
+    path: str | os.PathLike[str],
+    decoder: str | os.PathLike[str] | None = None,
+    name: str = '',
+) -> PromptableModel:
+    """Join an ONNX image encoder with SAM's own prompt encoder and mask decoder.
+
+    Parameters
+    ----------
+    path : path-like
+        The encoder's ONNX file.
+    decoder : path-like, optional
+        SAM's prompt encoder and mask decoder: a safetensors file with
+        ``prompt_encoder.*`` and ``mask_decoder.*``, or one of Meta's ``.pth``
+        files. By default ``sam_prompt_mask_decoder.safetensors`` beside `path`.
+    name : str
+        Name to show; the file's stem by default.
+
+    Returns
+    -------
+    PromptableModel
+        On the CPU, float32, not yet prepared for inference.
+
+    Raises
+    ------
+    CheckpointError
+        If either file cannot be used.
+    MissingExtraError
+        If no ONNX runtime is installed.
+    """
+    path = Path(path)
+    decoder = Path(decoder) if decoder else path.with_name(DECODER_FILE)
+    if not decoder.is_file():
+        raise CheckpointError(
+            f"{path.name} needs SAM's mask decoder: put {DECODER_FILE} beside it."
+        )
+    encoder = OnnxEncoder(path)
+    read = read_tensors if decoder.suffix == '.safetensors' else read_official_tensors
+    tensors = {k: v for k, v in read(decoder).items() if k.startswith(_DECODER_PARTS)}
+    prompt_encoder, mask_decoder = build_sam_decoder()
+    parts = nn.ModuleDict(
+        {'prompt_encoder': prompt_encoder, 'mask_decoder': mask_decoder}
+    )
+    load_tensors(parts, tensors, decoder.name)
+    key = f'{file_key(path)}+{file_key(decoder)}'
+    identity = ModelIdentity(name or path.stem, 'onnx+sam_decoder', key, str(path))
+    return PromptableModel(
+        encoder, prompt_encoder, mask_decoder, PROMPT_FRAME, identity
+    )

@@ -1,0 +1,1 @@
+"""napari and Qt; nothing else in the package imports them."""
