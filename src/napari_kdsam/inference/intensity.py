@@ -14,6 +14,7 @@ embedding's identity:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +67,7 @@ class IntensityMapping:
         """Whether the limits are chosen from the image."""
         return self.low is None
 
-    def resolve(self, image: NDArray[np.generic]) -> IntensityMapping:
+    def resolve(self, image: NDArray[Any]) -> IntensityMapping:
         """Choose the limits for an image.
 
         Parameters
@@ -117,7 +118,7 @@ class IntensityMapping:
         return f'{self.low:g}..{self.high:g} shown as 0..255'
 
 
-def check_image(image: NDArray[np.generic]) -> NDArray[np.generic]:
+def check_image(image: NDArray[Any]) -> NDArray[Any]:
     """Bring an image to (H, W), (H, W, 3) or (H, W, 4), or say why it cannot be.
 
     Parameters
@@ -157,9 +158,7 @@ def check_image(image: NDArray[np.generic]) -> NDArray[np.generic]:
     raise ImageError(f'An image of shape {image.shape} cannot be used; {advice}.')
 
 
-def to_eight_bit(
-    image: NDArray[np.generic], mapping: IntensityMapping
-) -> NDArray[np.uint8]:
+def to_eight_bit(image: NDArray[Any], mapping: IntensityMapping) -> NDArray[np.uint8]:
     """Map values to 8 bits, band by band so that memory stays bounded.
 
     Parameters
@@ -179,7 +178,7 @@ def to_eight_bit(
         raise ValueError('resolve the intensity mapping first')
     has_alpha = image.ndim == 3 and image.shape[-1] == 4
     if image.dtype == np.uint8 and (low, high) == (0.0, 255.0) and not has_alpha:
-        return image  # type: ignore[return-value]
+        return image
     out = np.empty(image.shape[:2] + (3,) * (image.ndim - 2), np.uint8)
     rows = max(1, _BAND_PIXELS // max(1, image[0].size))
     for start in range(0, image.shape[0], rows):
@@ -191,22 +190,20 @@ def to_eight_bit(
     return out
 
 
-def _stretch(
-    values: NDArray[np.generic], low: float, high: float
-) -> NDArray[np.float64]:
+def _stretch(values: NDArray[Any], low: float, high: float) -> NDArray[np.float64]:
     with np.errstate(invalid='ignore', over='ignore'):
         scaled = (values.astype(np.float64) - low) * (255.0 / (high - low))
     np.nan_to_num(scaled, copy=False, nan=0.0, posinf=255.0, neginf=0.0)
     return np.clip(scaled, 0.0, 255.0, out=scaled)
 
 
-def _opacity(alpha: NDArray[np.generic]) -> NDArray[np.float64]:
+def _opacity(alpha: NDArray[Any]) -> NDArray[np.float64]:
     full = float(np.iinfo(alpha.dtype).max) if alpha.dtype.kind in 'ui' else 1.0
     return _stretch(alpha, 0.0, full) / 255.0
 
 
 def to_model_pixels(
-    image: NDArray[np.generic], mapping: IntensityMapping, side: int
+    image: NDArray[Any], mapping: IntensityMapping, side: int
 ) -> NDArray[np.uint8]:
     """Make the RGB pixels a model sees, before padding and normalisation.
 

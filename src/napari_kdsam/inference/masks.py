@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -80,7 +82,7 @@ def _neighbours(
     return low, (low + 1).clamp(max=source - 1), (position - low).float()
 
 
-def logits_of_mask(mask: NDArray[np.generic]) -> NDArray[np.float32]:
+def logits_of_mask(mask: NDArray[Any]) -> NDArray[np.float32]:
     """Turn a mask into logits for `Prompt.logits`.
 
     Parameters
@@ -101,7 +103,7 @@ def logits_of_mask(mask: NDArray[np.generic]) -> NDArray[np.float32]:
     if mask.ndim != 2 or not mask.any():
         raise PromptError('A mask prompt must be 2D and have at least one pixel set.')
     rows, columns = Frame((mask.shape[0], mask.shape[1]), LOGITS_SIZE).scaled_shape
-    opaque = (mask > 0).astype(np.uint8) * 255
+    opaque = (np.asarray(mask) > 0).astype(np.uint8) * 255
     scaled = Image.fromarray(opaque).resize((columns, rows), Image.Resampling.BILINEAR)
     logits = np.full((LOGITS_SIZE, LOGITS_SIZE), -_MASK_LOGIT, np.float32)
     inside = np.asarray(scaled, np.float32) / 127.5 - 1.0

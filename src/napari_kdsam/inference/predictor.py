@@ -82,6 +82,15 @@ class Candidate:
         """(rows, columns) bool, computed when first asked for."""
         return mask_of_logits(self.logits, self.image_shape)
 
+    @property
+    def has_mask(self) -> bool:
+        """Whether `mask` is already computed, so that asking for it costs nothing."""
+        return 'mask' in self.__dict__
+
+    def make_mask(self) -> None:
+        """Compute `mask` now, such as in a thread that may take its time."""
+        _ = self.mask
+
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
@@ -105,6 +114,12 @@ class Prediction:
     def best(self) -> Candidate:
         """The candidate with the highest predicted IoU."""
         return self.candidates[self.best_index]
+
+    def candidate(self, index: int | None) -> Candidate:
+        """Return the candidate at `index`, or the best for None or a missing one."""
+        if index is None or not 0 <= index < len(self.candidates):
+            return self.best
+        return self.candidates[index]
 
     @property
     def mask(self) -> NDArray[np.bool_]:

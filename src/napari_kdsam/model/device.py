@@ -57,9 +57,14 @@ def resolve_device(name: str = 'auto') -> torch.device:
     return torch.device(name)
 
 
+def _reports_capabilities() -> bool:
+    # Older torch cannot say what the processor does; float32 is safe there.
+    return hasattr(torch.cpu, 'get_capabilities')
+
+
 def preferred_dtype(device: torch.device) -> torch.dtype:
     """Choose bfloat16 on CPUs with instructions for it, float32 elsewhere."""
     # Emulated bfloat16 is slower than float32, so only native support counts.
-    capabilities = getattr(torch.cpu, 'get_capabilities', dict)()
+    capabilities = torch.cpu.get_capabilities() if _reports_capabilities() else {}
     native = capabilities.get('avx512_bf16') or capabilities.get('amx_bf16')
     return torch.bfloat16 if device.type == 'cpu' and native else torch.float32

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -19,7 +20,8 @@ from napari_kdsam.model.registry import (
     missing_files_message,
 )
 
-_LOADERS = {
+_Loader = Callable[..., PromptableModel]
+_LOADERS: dict[str, _Loader] = {
     '.safetensors': load_kdsam,
     '.pth': load_official_sam,
     '.pt': load_official_sam,

@@ -67,8 +67,8 @@ class PromptableModel(nn.Module):
     def __init__(
         self,
         encoder: nn.Module,
-        prompt_encoder: nn.Module,
-        mask_decoder: nn.Module,
+        prompt_encoder: Any,
+        mask_decoder: Any,
         input_size: int,
         identity: ModelIdentity | None = None,
     ) -> None:
@@ -107,7 +107,8 @@ class PromptableModel(nn.Module):
         if isinstance(self.encoder, StudentEncoder):
             _fold_batch_norms(self.encoder.trunk)
         self.to(device)
-        self.encoder.to(dtype=dtype, memory_format=torch.channels_last)
+        self.encoder.to(dtype)
+        self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.compute_dtype = dtype
         # An encoder without parameters (ONNX) takes float32 whatever the decoder does.
         has_weights = next(self.encoder.parameters(), None) is not None
@@ -205,7 +206,7 @@ def _fold_batch_norms(trunk: ResNet50Trunk) -> None:
                 fold(module.downsample, '0', '1')
 
 
-def build_sam_decoder() -> tuple[nn.Module, nn.Module]:
+def build_sam_decoder() -> tuple[Any, Any]:
     """Build SAM's prompt encoder and mask decoder with untrained weights.
 
     Returns

@@ -1,0 +1,120 @@
+"""From what the prompt layers hold to the commands that say how they changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from napari_kdsam.annotation.commands import (
+    AddPoint,
+    Command,
+    MovePoint,
+    RemovePoint,
+    SetBox,
+    TogglePoint,
+)
+from napari_kdsam.annotation.state import Draft, FrameIndex, PointPrompt
+from napari_kdsam.inference.geometry import Frame
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What a user's edit amounts to.
+
+    Attributes
+    ----------
+    commands : tuple of Command
+        Empty if nothing within the image changed.
+    outside : bool
+        Whether a prompt outside the image was left out.
+    """
+
+    commands: tuple[Command, ...]
+    outside: bool
+
+
+def edit_between(
+    before: Mapping[FrameIndex, Draft],
+    now: Mapping[FrameIndex, Draft],
+    shape: tuple[int, ...],
+) -> Edit:
+    """Find the commands between two sets of drafts, leaving out what is outside.
+
+    Parameters
+    ----------
+    before, now : mapping of frame index to Draft
+        The session's drafts, and what the prompt layers hold.
+    shape : tuple of int
+        (..., rows, columns) of the image.
+
+    Returns
+    -------
+    Edit
+    """
+    commands: list[Command] = []
+    outside = False
+    for frame in sorted({*now, *before}):
+        old, new = before.get(frame, Draft()), now.get(frame, Draft())
+        kept = _within(frame, new, shape)
+        outside |= len(kept.points) < len(new.points)
+        outside |= kept.box is None and new.box is not None
+        commands += point_commands(frame, old.points, kept.points)
+        if kept.box != old.box:
+            commands.append(SetBox(frame, kept.box))
+    return Edit(tuple(commands), outside)
+
+
+def _within(frame: FrameIndex, draft: Draft, shape: tuple[int, ...]) -> Draft:
+    *stack, rows, columns = shape
+    if any(not 0 <= index < size for index, size in zip(frame, stack, strict=True)):
+        return Draft()
+    place = Frame((rows, columns), 1)
+    points = tuple(p for p in draft.points if place.contains((p.row, p.column)))
+    return Draft(points, place.clip_box(draft.box) if draft.box else None)
+
+
+def point_commands(
+    frame: FrameIndex, old: tuple[PointPrompt, ...], new: tuple[PointPrompt, ...]
+) -> list[Command]:
+    """Find the commands that turn one list of points into another.
+
+    Parameters
+    ----------
+    frame : tuple of int
+        The frame they are on.
+    old, new : tuple of PointPrompt
+        Before and after points were added at the end, moved or toggled in place,
+        or removed.
+
+    Returns
+    -------
+    list of Command
+        Empty if nothing changed.
+    """
+    if len(new) < len(old):
+        return _removals(frame, old, new)
+    commands: list[Command] = []
+    for index, (before, after) in enumerate(zip(old, new, strict=False)):
+        if (before.row, before.column) != (after.row, after.column):
+            commands.append(MovePoint(frame, index, after.row, after.column))
+        if before.positive != after.positive:
+            commands.append(TogglePoint(frame, index))
+    commands.extend(AddPoint(frame, point) for point in new[len(old) :])
+    return commands
+
+
+def _removals(
+    frame: FrameIndex, old: tuple[PointPrompt, ...], new: tuple[PointPrompt, ...]
+) -> list[Command]:
+    removed: list[Command] = []
+    kept = list(new)
+    # From the end, so that the indices of the points before stay right.
+    for index in reversed(range(len(old))):
+        if kept and old[index] == kept[-1]:
+            kept.pop()
+        else:
+            removed.append(RemovePoint(frame, index))
+    if not kept:
+        return removed
+    everything = [RemovePoint(frame, index) for index in reversed(range(len(old)))]
+    return [*everything, *(AddPoint(frame, point) for point in new)]

@@ -1,0 +1,321 @@
+"""The dock widget: pick an image, click, commit."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from magicgui.widgets import ComboBox
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QButtonGroup,
+    QFileDialog,
+    QFormLayout,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_kdsam.model.registry import WEIGHTS_SUFFIXES, list_models
+from napari_kdsam.widgets.controller import AnnotationController
+from napari_kdsam.widgets.inference_thread import PredictorFactory, make_predictor
+from napari_kdsam.widgets.shortcuts import LAYER_SHORTCUTS, SHORTCUTS, tooltip
+from napari_kdsam.widgets.status import Stage
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+    from napari.viewer import Viewer
+
+_NEW_LABELS = 'New labels layer'
+_OPEN_FILE = 'Weights file…'
+_CANDIDATES = 3
+_STAGE_MARKS = {
+    Stage.NO_IMAGE: ('○', '#9e9e9e'),
+    Stage.WAITING: ('○', '#9e9e9e'),
+    Stage.WORKING: ('◐', '#ffb300'),
+    Stage.READY: ('●', '#43a047'),
+    Stage.ERROR: ('▲', '#ff5252'),
+}
+_HINT = (
+    'Left click adds a point; dragging with the box tool draws a box.'
+    '<table cellspacing="0" cellpadding="1">'
+    + ''.join(f'<tr><td><b>{s.key}</b>&nbsp;</td><td>{s.title}</td></tr>' for s in SHORTCUTS)
+    + '</table>'
+)
+
+
+class AnnotatorWidget(QWidget):
+    """Turn clicks on an image layer into labels.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+        Given by napari.
+    predictor_factory : callable, optional
+        Makes a predictor from a model's and a device's name.
+    """
+
+    def __init__(
+        self,
+        napari_viewer: 'Viewer',  # noqa: UP037
+        predictor_factory: PredictorFactory = make_predictor,
+    ) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self.controller = AnnotationController(napari_viewer, predictor_factory)
+        self._files: list[str] = []
+        self._build()
+        self._bind_keys()
+        self.controller.updated.connect(self._refresh)
+        for event in ('inserted', 'removed', 'reordered'):
+            getattr(napari_viewer.layers.events, event).connect(self._refresh_choices)
+        self.destroyed.connect(self._release)
+        active = napari_viewer.layers.selection.active
+        if active in self._images():
+            self.image_choice.value = active
+        self._on_image_chosen(self.image_choice.value)
+
+    def _build(self) -> None:
+        self.image_choice = ComboBox(choices=lambda _: self._images(), nullable=True)
+        self.labels_choice = ComboBox(choices=lambda _: self._label_choices())
+        self.model_choice = ComboBox(choices=lambda _: self._model_choices())
+        self.device_choice = ComboBox(choices=['auto', 'cpu', 'cuda', 'mps'])
+        self.intensity_choice = ComboBox(choices=['automatic', 'as displayed'])
+        self.image_choice.changed.connect(self._on_image_chosen)
+        self.labels_choice.changed.connect(self._on_labels_chosen)
+        self.model_choice.changed.connect(self._on_model_chosen)
+        self.device_choice.changed.connect(self._on_model_chosen)
+        self.intensity_choice.changed.connect(
+            lambda value: self.controller.set_intensity(value == 'as displayed')
+        )
+
+        choices = QFormLayout()
+        choices.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        for title, choice, help_text in (
+            ('Image', self.image_choice, 'The image layer to label'),
+            ('Labels', self.labels_choice, 'Where commits go'),
+            ('Model', self.model_choice, 'Labels stay when the model changes'),
+            ('Device', self.device_choice, 'Where the model computes'),
+            (
+                'Intensity',
+                self.intensity_choice,
+                'How pixel values reach the model: chosen from the image, or by the '
+                "layer's contrast limits",
+            ),
+        ):
+            choice.tooltip = help_text
+            choice.native.setSizePolicy(
+                QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed
+            )
+            choices.addRow(title, choice.native)
+
+        content = QWidget()
+        column = QVBoxLayout(content)
+        column.setContentsMargins(4, 4, 4, 4)
+        column.addLayout(choices)
+        column.addLayout(self._build_tools())
+        column.addLayout(self._build_candidates())
+        column.addLayout(self._build_actions())
+        hint = QLabel(_HINT)
+        hint.setWordWrap(True)
+        hint.setTextFormat(Qt.TextFormat.RichText)
+        column.addWidget(hint)
+        column.addStretch()
+
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QScrollArea.Shape.NoFrame)
+        scroll.setWidget(content)
+        self.status = QLabel()
+        self.status.setWordWrap(True)
+        self.status.setTextFormat(Qt.TextFormat.RichText)
+        self.status.setMinimumHeight(2 * self.status.fontMetrics().lineSpacing() + 6)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(scroll, stretch=1)
+        outer.addWidget(self.status)
+        self.setMinimumWidth(280)
+
+    def _build_tools(self) -> QHBoxLayout:
+        self.inside_button = _button('+ Inside', 'toggle_polarity', checkable=True)
+        self.outside_button = _button('× Outside', 'toggle_polarity', checkable=True)
+        self.box_button = _button('▭ Box', 'use_box', checkable=True)
+        self.inside_button.clicked.connect(partial(self._choose_polarity, True))
+        self.outside_button.clicked.connect(partial(self._choose_polarity, False))
+        self.box_button.clicked.connect(self._choose_box)
+        self._tools = QButtonGroup(self)
+        row = QHBoxLayout()
+        for button in (self.inside_button, self.outside_button, self.box_button):
+            self._tools.addButton(button)
+            row.addWidget(button)
+        return row
+
+    def _build_candidates(self) -> QHBoxLayout:
+        row = QHBoxLayout()
+        row.addWidget(QLabel('Candidate'))
+        self.candidate_buttons = []
+        for index in range(_CANDIDATES):
+            button = _button('–', 'next_candidate', checkable=True)
+            button.clicked.connect(partial(self._choose_candidate, index))
+            self.candidate_buttons.append(button)
+            row.addWidget(button)
+        return row
+
+    def _build_actions(self) -> QGridLayout:
+        self.commit_button = _button('Commit', 'commit')
+        self.clear_button = _button('Clear', 'clear')
+        self.undo_button = _button('Undo', 'undo')
+        self.redo_button = _button('Redo', 'redo')
+        self.commit_button.clicked.connect(lambda _: self.controller.commit())
+        self.clear_button.clicked.connect(lambda _: self.controller.clear())
+        self.undo_button.clicked.connect(lambda _: self.controller.undo())
+        self.redo_button.clicked.connect(lambda _: self.controller.redo())
+        grid = QGridLayout()
+        grid.addWidget(self.commit_button, 0, 0)
+        grid.addWidget(self.clear_button, 0, 1)
+        grid.addWidget(self.undo_button, 1, 0)
+        grid.addWidget(self.redo_button, 1, 1)
+        return grid
+
+    def _bind_keys(self) -> None:
+        for shortcut in SHORTCUTS:
+            self.viewer.bind_key(
+                shortcut.key, partial(self._run, shortcut.action), overwrite=True
+            )
+
+    def _bind_layer_keys(self) -> None:
+        layers = self.controller.layers
+        if layers is None:
+            return
+        for layer in (layers.points, layers.boxes):
+            for shortcut in (*SHORTCUTS, *LAYER_SHORTCUTS):
+                layer.bind_key(
+                    shortcut.key, partial(self._run, shortcut.action), overwrite=True
+                )
+
+    def _run(self, action: str, _: Any = None) -> None:
+        getattr(self.controller, action)()
+
+    def _release(self, _: Any = None) -> None:
+        """Let go of the viewer; Qt has already deleted the buttons."""
+        self.controller.updated.disconnect(self._refresh)
+        for event in ('inserted', 'removed', 'reordered'):
+            getattr(self.viewer.layers.events, event).disconnect(self._refresh_choices)
+        for shortcut in SHORTCUTS:
+            self.viewer.bind_key(shortcut.key, None)
+        self.controller.close()
+
+    def _images(self) -> list[Image]:
+        from napari.layers import Image
+
+        return [layer for layer in self.viewer.layers if isinstance(layer, Image)]
+
+    def _label_choices(self) -> list[Any]:
+        return [_NEW_LABELS, *self.controller.possible_targets()]
+
+    def _model_choices(self) -> list[str]:
+        known = [entry.name for entry in list_models() if entry.available]
+        return [*known, *self._files, _OPEN_FILE]
+
+    def _on_image_chosen(self, image: Image | None) -> None:
+        self.controller.set_image(image)
+        self._bind_layer_keys()
+        self._refresh_choices()
+
+    def _on_labels_chosen(self, choice: Any) -> None:
+        self.controller.set_target(None if choice == _NEW_LABELS else choice)
+
+    def _on_model_chosen(self, _: Any) -> None:
+        model = self.model_choice.value
+        if model == _OPEN_FILE:
+            model = self._ask_for_weights()
+        self.controller.set_model(model, self.device_choice.value)
+
+    def _ask_for_weights(self) -> str:
+        pattern = ' '.join(f'*{suffix}' for suffix in WEIGHTS_SUFFIXES)
+        path, _ = QFileDialog.getOpenFileName(
+            self, 'Open weights', '', f'Weights ({pattern})'
+        )
+        if path:
+            self.add_weights_file(path)
+        else:
+            with self.model_choice.changed.blocked():
+                self.model_choice.value = self.controller.model
+        return path or self.controller.model
+
+    def add_weights_file(self, path: str | Path) -> None:
+        """Offer a weights file among the models, and choose it."""
+        if str(path) not in self._files:
+            self._files.append(str(path))
+        with self.model_choice.changed.blocked():
+            self.model_choice.reset_choices()
+            self.model_choice.value = str(path)
+        self.controller.set_model(str(path), self.device_choice.value)
+
+    def _choose_polarity(self, positive: bool, _: bool = True) -> None:
+        self.controller.set_polarity(positive)
+
+    def _choose_box(self, _: bool = True) -> None:
+        self.controller.use_box()
+
+    def _choose_candidate(self, index: int, _: bool = True) -> None:
+        self.controller.choose_candidate(index)
+        self._refresh()
+
+    def _refresh_choices(self, event: Any = None) -> None:
+        self.image_choice.reset_choices()
+        self._refresh_labels()
+
+    def _refresh_labels(self) -> None:
+        target = self.controller.target_layer
+        with self.labels_choice.changed.blocked():
+            self.labels_choice.reset_choices()
+            if target is not None and target in self.controller.possible_targets():
+                self.labels_choice.value = target
+
+    def _refresh(self) -> None:
+        controller = self.controller
+        mark, color = _STAGE_MARKS[controller.status.stage]
+        self.status.setText(
+            f'<span style="color: {color}">{mark}</span> {controller.status.text}'
+        )
+        layers = controller.layers
+        self._tools.setExclusive(False)
+        boxing = layers is not None and layers.boxes.mode == 'add_rectangle'
+        active = controller.viewer.layers.selection.active
+        drawing_box = boxing and layers is not None and active == layers.boxes
+        positive = layers is None or layers.positive
+        self.box_button.setChecked(drawing_box)
+        self.inside_button.setChecked(positive and not drawing_box)
+        self.outside_button.setChecked(not positive and not drawing_box)
+        self._tools.setExclusive(True)
+        candidates = controller.candidates
+        for index, button in enumerate(self.candidate_buttons):
+            offered = index < len(candidates)
+            button.setEnabled(offered and len(candidates) > 1)
+            button.setText(f'{candidates[index].score:.2f}' if offered else '–')
+            button.setChecked(offered and index == controller.chosen_candidate)
+        self.commit_button.setEnabled(controller.can_commit)
+        self.clear_button.setEnabled(not controller.draft.empty)
+        self.undo_button.setEnabled(controller.session.can_undo)
+        self.redo_button.setEnabled(controller.session.can_redo)
+        if controller.mapping is not None:
+            described = controller.mapping.describe()
+            self.intensity_choice.tooltip = f'The model sees {described}'
+        if controller.target_layer != self.labels_choice.value:
+            self._refresh_labels()
+
+
+def _button(text: str, action: str, *, checkable: bool = False) -> QPushButton:
+    button = QPushButton(text)
+    button.setCheckable(checkable)
+    button.setToolTip(tooltip(action))
+    # The canvas keeps the keyboard, so that the keys go on working after a click.
+    button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+    return button

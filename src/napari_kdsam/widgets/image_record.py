@@ -1,0 +1,130 @@
+"""What is kept of one image layer for as long as it is in the viewer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_kdsam.annotation.commands import CommitObject
+from napari_kdsam.annotation.region import PixelRegion
+from napari_kdsam.annotation.session import AnnotationSession
+from napari_kdsam.annotation.state import Draft, FrameIndex
+from napari_kdsam.inference.intensity import IntensityMapping
+from napari_kdsam.widgets.label_target import LabelsLayerTarget, new_labels_layer
+from napari_kdsam.widgets.transforms import data_of, spatial_shape
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Labels, Layer
+    from napari.viewer import Viewer
+
+    from napari_kdsam.inference.predictor import Candidate, Prediction
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A prediction and the draft it answers."""
+
+    draft: Draft
+    prediction: Prediction
+
+
+@dataclass(eq=False)
+class ImageRecord:
+    """One image's session, predictions in view, and where its commits go.
+
+    Attributes
+    ----------
+    image : napari.layers.Image
+    session : AnnotationSession
+    shown : dict of frame index to Shown
+        Only for frames with a draft.
+    data_version : int
+        Counts replacements of the layer's data.
+    target : LabelsLayerTarget or None
+        None until the first commit, unless the user chose a layer.
+    """
+
+    image: Image
+    session: AnnotationSession = field(default_factory=AnnotationSession)
+    shown: dict[FrameIndex, Shown] = field(default_factory=dict)
+    data_version: int = 0
+    target: LabelsLayerTarget | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(..., rows, columns) of the image."""
+        return spatial_shape(self.image)
+
+    def frame_at(self, point: tuple[float, ...]) -> FrameIndex:
+        """Index of the frame at a world point, the nearest if it is beyond the stack."""
+        shape = self.shape
+        position = self.image.world_to_data(point[-len(shape) :])
+        leading = zip(position[:-2], shape[:-2], strict=True)
+        return tuple(int(np.clip(round(i), 0, size - 1)) for i, size in leading)
+
+    def reader(self, frame: FrameIndex) -> Callable[[], Any]:
+        """Make a function that reads one frame, for a thread to call."""
+        return partial(_read, data_of(self.image), frame)
+
+    def token(self, frame: FrameIndex) -> tuple[Any, ...]:
+        """Equal only for the same pixels."""
+        return (id(self), self.data_version, frame)
+
+    def mapping(self, use_contrast_limits: bool) -> IntensityMapping:
+        """How the image's values shall become 8 bits."""
+        if self.image.rgb or not use_contrast_limits:
+            return IntensityMapping()
+        low, high = self.image.contrast_limits
+        return IntensityMapping(float(low), float(high))
+
+    def forget_cleared(self) -> None:
+        """Drop the predictions of frames without a draft, to save memory."""
+        drafts = self.session.state.drafts
+        self.shown = {f: shown for f, shown in self.shown.items() if f in drafts}
+
+    def set_target(self, layer: Labels | None) -> None:
+        """Commit to `layer`, or to a new one if None."""
+        if self.target is not None:
+            self.target.close()
+        self.target = LabelsLayerTarget(layer) if layer is not None else None
+
+    def commit_command(
+        self, viewer: Viewer, below: Layer, frame: FrameIndex, candidate: Candidate
+    ) -> CommitObject | None:
+        """Make the command that commits a mask to the labels' background.
+
+        A new Labels layer is added to the viewer under `below` if there is none.
+
+        Returns
+        -------
+        CommitObject or None
+            None if the mask is empty or lies on other labels only.
+
+        Raises
+        ------
+        ImageError
+            If the labels cannot hold another object.
+        """
+        if not candidate.mask.any():
+            return None
+        if self.target is None or self.target.layer not in viewer.layers:
+            layer = new_labels_layer(self.image)
+            active = viewer.layers.selection.active
+            viewer.layers.insert(viewer.layers.index(below), layer)
+            viewer.layers.selection.active = active
+            self.set_target(layer)
+        target = self.target
+        assert target is not None
+        free = candidate.mask & (target.frame(frame) == 0)
+        region = PixelRegion.of_mask(frame, free)
+        if region is None:
+            return None
+        return CommitObject(target.next_label(), region, target, candidate.score)
+
+
+def _read(data: Any, frame: FrameIndex) -> Any:
+    return np.asarray(data[frame] if frame else data)

@@ -1,0 +1,107 @@
+"""Commits into a napari Labels layer, so that napari's own undo still works."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_kdsam.annotation.region import PixelIndices
+from napari_kdsam.annotation.state import FrameIndex
+from napari_kdsam.errors import ImageError
+from napari_kdsam.widgets.transforms import spatial_shape, transform_of
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Labels
+
+
+class LabelsLayerTarget:
+    """Read and write the pixels of a Labels layer.
+
+    Parameters
+    ----------
+    layer : napari.layers.Labels
+        With the image's shape.
+    """
+
+    def __init__(self, layer: Labels) -> None:
+        self.layer = layer
+        self._highest = _highest_label(layer.data)
+        layer.events.data.connect(self._rescan)
+        layer.events.paint.connect(self._on_paint)
+
+    def next_label(self) -> int:
+        """One more than any label so far.
+
+        Raises
+        ------
+        ImageError
+            If the layer's type of number cannot hold it.
+        """
+        label = self._highest + 1
+        if label > np.iinfo(self.layer.data.dtype).max:
+            raise ImageError(
+                f'The labels layer is full: {self.layer.data.dtype} holds no label '
+                f'{label}; commit to a new labels layer.'
+            )
+        return label
+
+    def write(self, indices: PixelIndices, value: int) -> None:
+        """Set values as one step of the layer's own history."""
+        if indices[0].size == 0:
+            return
+        with self.layer.block_history():
+            self.layer.data_setitem(indices, value)
+        self._highest = max(self._highest, value)
+
+    def frame(self, frame: FrameIndex) -> NDArray[Any]:
+        """(rows, columns) labels of one frame."""
+        return np.asarray(self.layer.data[frame])
+
+    def close(self) -> None:
+        """Stop watching the layer."""
+        self.layer.events.data.disconnect(self._rescan)
+        self.layer.events.paint.disconnect(self._on_paint)
+
+    def _rescan(self, event: Any = None) -> None:
+        self._highest = _highest_label(self.layer.data)
+
+    def _on_paint(self, event: Any) -> None:
+        # Each atom of the event is (indices, old values, new value or values).
+        for atom in event.value:
+            self._highest = max(self._highest, int(np.max(atom[2], initial=0)))
+
+
+def _highest_label(data: Any) -> int:
+    if isinstance(data, np.ndarray):
+        return int(data.max(initial=0))
+    # Frame by frame, because a lazy stack may be larger than memory.
+    frames = np.ndindex(*data.shape[:-2])
+    return max((int(np.asarray(data[i]).max(initial=0)) for i in frames), default=0)
+
+
+def new_labels_layer(image: Image) -> Labels:
+    """Make an empty Labels layer lying exactly on an image.
+
+    Raises
+    ------
+    ImageError
+        If there is no memory for it.
+    """
+    from napari.layers import Labels
+
+    shape = spatial_shape(image)
+    try:
+        data = np.zeros(shape, np.uint16)
+    except MemoryError as error:
+        raise ImageError(
+            f'There is no memory for labels of shape {shape}; make a labels layer of '
+            'your own (on disk, with zarr) and choose it.'
+        ) from error
+    return Labels(data, name=f'{image.name} labels', **transform_of(image))
+
+
+def fits(labels: Labels, image: Image) -> bool:
+    """Whether a Labels layer can hold the labels of an image."""
+    return not labels.multiscale and tuple(labels.data.shape) == spatial_shape(image)

@@ -1,0 +1,63 @@
+"""How our layers lie on the image layer, by napari's public transforms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Layer
+
+_COPIED = ('scale', 'translate', 'rotate', 'shear', 'units', 'axis_labels')
+
+
+def transform_of(layer: Layer) -> dict[str, Any]:
+    """Copy a layer's transform as keyword arguments for a new layer."""
+    copied = {name: getattr(layer, name) for name in _COPIED if hasattr(layer, name)}
+    copied['affine'] = np.asarray(layer.affine.affine_matrix)
+    return copied
+
+
+def copy_transform(source: Layer, target: Layer) -> None:
+    """Give `target` the transform of `source`; both have as many dimensions."""
+    for name, value in transform_of(source).items():
+        setattr(target, name, value)
+
+
+def shifted_affine(layer: Layer, shift: Sequence[float]) -> NDArray[np.float64]:
+    """Data-to-world matrix of a layer whose data starts at `shift` of another's.
+
+    Parameters
+    ----------
+    layer : napari.layers.Layer
+        The layer whose data coordinates `shift` is in.
+    shift : sequence of float
+        One offset in pixels for each dimension.
+
+    Returns
+    -------
+    numpy.ndarray
+        (ndim + 1, ndim + 1) homogeneous matrix.
+    """
+    ndim = layer.ndim
+    origin = np.asarray(layer.data_to_world(tuple(shift)), np.float64)
+    matrix = np.eye(ndim + 1)
+    matrix[:ndim, ndim] = origin
+    for axis in range(ndim):
+        step = np.asarray(shift, np.float64) + np.eye(ndim)[axis]
+        matrix[:ndim, axis] = np.asarray(layer.data_to_world(tuple(step))) - origin
+    return matrix
+
+
+def data_of(image: Image) -> Any:
+    """The full-resolution array of an image layer, not loaded."""
+    return image.data[0] if image.multiscale else image.data
+
+
+def spatial_shape(image: Image) -> tuple[int, ...]:
+    """Shape without the colour axis: (..., rows, columns)."""
+    shape = tuple(int(size) for size in data_of(image).shape)
+    return shape[:-1] if image.rgb else shape
