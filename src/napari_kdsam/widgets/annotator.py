@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import ComboBox
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QButtonGroup,
     QFileDialog,
@@ -45,7 +46,9 @@ _STAGE_MARKS = {
 _HINT = (
     'Left click adds a point; dragging with the box tool draws a box.'
     '<table cellspacing="0" cellpadding="1">'
-    + ''.join(f'<tr><td><b>{s.key}</b>&nbsp;</td><td>{s.title}</td></tr>' for s in SHORTCUTS)
+    + ''.join(
+        f'<tr><td><b>{s.key}</b>&nbsp;</td><td>{s.title}</td></tr>' for s in SHORTCUTS
+    )
     + '</table>'
 )
 
@@ -73,13 +76,28 @@ class AnnotatorWidget(QWidget):
         self._build()
         self._bind_keys()
         self.controller.updated.connect(self._refresh)
-        for event in ('inserted', 'removed', 'reordered'):
-            getattr(napari_viewer.layers.events, event).connect(self._refresh_choices)
-        self.destroyed.connect(self._release)
+        self._watched = [
+            getattr(napari_viewer.layers.events, name)
+            for name in ('inserted', 'removed', 'reordered', 'renamed')
+            if hasattr(napari_viewer.layers.events, name)
+        ]
+        for event in self._watched:
+            event.connect(self._refresh_choices)
+        # Qt no longer calls methods of an object that is being destroyed.
+        self.destroyed.connect(
+            partial(
+                _release,
+                napari_viewer,
+                self.controller,
+                self._refresh,
+                self._watched,
+                self._refresh_choices,
+            )
+        )
         active = napari_viewer.layers.selection.active
-        if active in self._images():
-            self.image_choice.value = active
-        self._on_image_chosen(self.image_choice.value)
+        images = self._images()
+        self._on_image_chosen(active if active in images else (images or [None])[-1])
+        self._refresh()
 
     def _build(self) -> None:
         self.image_choice = ComboBox(choices=lambda _: self._images(), nullable=True)
@@ -105,8 +123,10 @@ class AnnotatorWidget(QWidget):
             (
                 'Intensity',
                 self.intensity_choice,
-                'How pixel values reach the model: chosen from the image, or by the '
-                "layer's contrast limits",
+                (
+                    'How pixel values reach the model: chosen from the image, or by the '
+                    "layer's contrast limits"
+                ),
             ),
         ):
             choice.tooltip = help_text
@@ -185,9 +205,8 @@ class AnnotatorWidget(QWidget):
 
     def _bind_keys(self) -> None:
         for shortcut in SHORTCUTS:
-            self.viewer.bind_key(
-                shortcut.key, partial(self._run, shortcut.action), overwrite=True
-            )
+            action = _key_action(self.controller, shortcut.action)
+            self.viewer.bind_key(shortcut.key, action, overwrite=True)
 
     def _bind_layer_keys(self) -> None:
         layers = self.controller.layers
@@ -195,21 +214,8 @@ class AnnotatorWidget(QWidget):
             return
         for layer in (layers.points, layers.boxes):
             for shortcut in (*SHORTCUTS, *LAYER_SHORTCUTS):
-                layer.bind_key(
-                    shortcut.key, partial(self._run, shortcut.action), overwrite=True
-                )
-
-    def _run(self, action: str, _: Any = None) -> None:
-        getattr(self.controller, action)()
-
-    def _release(self, _: Any = None) -> None:
-        """Let go of the viewer; Qt has already deleted the buttons."""
-        self.controller.updated.disconnect(self._refresh)
-        for event in ('inserted', 'removed', 'reordered'):
-            getattr(self.viewer.layers.events, event).disconnect(self._refresh_choices)
-        for shortcut in SHORTCUTS:
-            self.viewer.bind_key(shortcut.key, None)
-        self.controller.close()
+                action = _key_action(self.controller, shortcut.action)
+                layer.bind_key(shortcut.key, action, overwrite=True)
 
     def _images(self) -> list[Image]:
         from napari.layers import Image
@@ -269,8 +275,20 @@ class AnnotatorWidget(QWidget):
         self._refresh()
 
     def _refresh_choices(self, event: Any = None) -> None:
-        self.image_choice.reset_choices()
+        images = self._images()
+        if self.controller.image is None and images:
+            # napari is still in the middle of adding the layer.
+            QTimer.singleShot(0, self._pick_an_image)
+        with self.image_choice.changed.blocked():
+            self.image_choice.reset_choices()
+            if self.controller.image in images:
+                self.image_choice.value = self.controller.image
         self._refresh_labels()
+
+    def _pick_an_image(self) -> None:
+        images = self._images()
+        if self.controller.image is None and images:
+            self._on_image_chosen(images[-1])
 
     def _refresh_labels(self) -> None:
         target = self.controller.target_layer
@@ -310,6 +328,32 @@ class AnnotatorWidget(QWidget):
             self.intensity_choice.tooltip = f'The model sees {described}'
         if controller.target_layer != self.labels_choice.value:
             self._refresh_labels()
+
+
+def _key_action(controller: AnnotationController, name: str) -> Callable[[Any], None]:
+    def act(_: Any) -> None:
+        getattr(controller, name)()
+
+    # napari shows the name of a bound function.
+    act.__name__ = name
+    return act
+
+
+def _release(
+    viewer: Viewer,
+    controller: AnnotationController,
+    refresh: Callable[[], None],
+    watched: list[Any],
+    refresh_choices: Callable[..., None],
+    _: Any = None,
+) -> None:
+    """Let go of the viewer; the widget's buttons are already gone."""
+    controller.updated.disconnect(refresh)
+    for event in watched:
+        event.disconnect(refresh_choices)
+    for shortcut in SHORTCUTS:
+        viewer.bind_key(shortcut.key, None)
+    controller.close()
 
 
 def _button(text: str, action: str, *, checkable: bool = False) -> QPushButton:

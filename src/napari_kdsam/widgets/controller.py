@@ -164,24 +164,27 @@ class AnnotationController:
             self._set_status(NO_IMAGE)
             return
         record = self._records.setdefault(image, ImageRecord(image))
+        self._record = record
         try:
             self.layers = PromptLayers(self.viewer, image, self._on_edit)
         except (KDSAMError, MemoryError, ValueError) as error:
+            self._record = None
             text = f'This layer cannot be annotated: {error}'
             self._set_status(Status(Stage.ERROR, text))
             return
-        self._record = record
         image.events.data.connect(self._on_image_data)
         record.session.changed.connect(self._on_session_changed)
         self.layers.show_drafts(record.session.state.drafts)
         self.use_points()
         self._refresh_preview()
+        self.thread.preload(self.model, self.device)
 
     def set_model(self, model: str, device: str) -> None:
         """Use another model or device; labels and prompts stay."""
         if (model, device) != (self.model, self.device):
             self.model, self.device = model, device
             self._predict_again()
+            self.thread.preload(model, device)
 
     def set_intensity(self, use_contrast_limits: bool) -> None:
         """Map intensities as displayed, or automatically."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
 from napari_kdsam.errors import KDSAMError
 
@@ -98,6 +98,7 @@ class _Slot:
     """A place for one request; a newer one takes it over."""
 
     request: Request | None = None
+    to_load: tuple[str, str] | None = None
     stopped: bool = False
     condition: threading.Condition = field(default_factory=threading.Condition)
 
@@ -151,6 +152,12 @@ class InferenceThread(QObject):
             self._slot.request = request
             self._slot.condition.notify()
 
+    def preload(self, model: str, device: str) -> None:
+        """Load a model when there is nothing else to do, so the first click is quick."""
+        with self._slot.condition:
+            self._slot.to_load = (model, device)
+            self._slot.condition.notify()
+
     def cancel_waiting(self) -> None:
         """Forget a request that has not begun."""
         with self._slot.condition:
@@ -167,21 +174,34 @@ class InferenceThread(QObject):
         with self._slot.condition:
             self._slot.stopped = True
             self._slot.request = None
+            self._slot.to_load = None
             self._slot.condition.notify()
         if timeout > 0:
             self._thread.join(timeout)
 
     def _work(self) -> None:
+        slot = self._slot
         while True:
-            with self._slot.condition:
-                self._slot.condition.wait_for(
-                    lambda: self._slot.request is not None or self._slot.stopped
+            with slot.condition:
+                slot.condition.wait_for(
+                    lambda: slot.request or slot.to_load or slot.stopped
                 )
-                if self._slot.stopped:
+                if slot.stopped:
                     return
-                request, self._slot.request = self._slot.request, None
+                request, slot.request = slot.request, None
+                to_load = None if request else slot.to_load
+                slot.to_load = None
             if request is not None:
                 self._emit(self.answered, self._answer(request))
+            elif to_load is not None:
+                self._load_quietly(to_load)
+
+    def _load_quietly(self, name: tuple[str, str]) -> None:
+        try:
+            self._predictor_for(name)
+        except Exception as error:  # noqa: BLE001
+            # Whatever is wrong is reported when the model is first needed.
+            _logger.info('Preloading %s failed: %s', name[0], error)
 
     def _emit(self, signal: Any, *values: Any) -> None:
         if self._slot.stopped:
@@ -203,13 +223,16 @@ class InferenceThread(QObject):
                 error='There is not enough memory for this image; close other '
                 'programs or use a smaller image.',
             )
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             # A defect must show as a message, not end the thread.
             _logger.exception('Prediction failed')
             return Answer(request, error=f'Prediction failed: {error}')
 
     def _predict(self, request: Request) -> Answer:
-        predictor = self._predictor_for(request)
+        name = (request.model, request.device)
+        if name != self._predictor_name:
+            self._emit(self.progressed, request.number, 'Loading the model…')
+        predictor = self._predictor_for(name)
         embedding = self._embedding_for(predictor, request)
         started = time.perf_counter()
         prediction = predictor.predict(embedding, request.prompt)
@@ -228,10 +251,8 @@ class InferenceThread(QObject):
         else:
             prediction.candidate(chosen).make_mask()
 
-    def _predictor_for(self, request: Request) -> Predictor:
-        name = (request.model, request.device)
+    def _predictor_for(self, name: tuple[str, str]) -> Predictor:
         if self._predictor is None or self._predictor_name != name:
-            self._emit(self.progressed, request.number, 'Loading the model…')
             # The old model is let go first: two large ones might not fit in memory.
             self._predictor, self._predictor_name = None, None
             self._predictor = self._make_predictor(*name)

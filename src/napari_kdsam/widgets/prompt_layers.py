@@ -28,7 +28,15 @@ _COLORS = {POSITIVE: '#2f7fff', NEGATIVE: '#ff8c00'}
 _SYMBOLS = {POSITIVE: 'disc', NEGATIVE: 'x'}
 _DECIMALS = 3
 _PREVIEW_COLOR = '#00e5ff'
-_TRANSFORMS = ('scale', 'translate', 'rotate', 'shear', 'affine', 'units', 'axis_labels')
+_TRANSFORMS = (
+    'scale',
+    'translate',
+    'rotate',
+    'shear',
+    'affine',
+    'units',
+    'axis_labels',
+)
 
 
 class PromptLayers:
@@ -132,7 +140,8 @@ class PromptLayers:
     def show_same(self, drafts: Mapping[FrameIndex, Draft]) -> bool:
         """Whether the layers already show exactly these drafts."""
         wanted = {frame: Draft(d.points, d.box) for frame, d in drafts.items()}
-        return self.read() == wanted
+        boxes = sum(draft.box is not None for draft in wanted.values())
+        return len(self.boxes.data) == boxes and self.read() == wanted
 
     def show_drafts(self, drafts: Mapping[FrameIndex, Draft]) -> None:
         """Make points and boxes show these drafts, without reporting an edit."""

@@ -1,0 +1,187 @@
+"""Fixtures shared by the tests: a fake model whose masks are known, and the widget."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+RADIUS = 24.0
+
+
+@dataclass
+class FakeModel:
+    """Answers every prompt with a shape one can compute by hand.
+
+    Points give discs of `RADIUS` pixels in the 256 x 256 logits (outside points cut
+    discs away), a box gives its inside. Alternatives have other radii.
+    """
+
+    key: str = 'fake'
+    encode_seconds: float = 0.0
+    encoded: int = 0
+    decoded: int = 0
+    threads: set[str] = field(default_factory=set)
+    fail_with: Exception | None = None
+
+    def __post_init__(self) -> None:
+        import torch
+
+        from napari_kdsam.model.network import ModelIdentity
+
+        self.identity = ModelIdentity(self.key, 'fake', self.key)
+        self.compute_dtype = torch.float32
+        self.device = torch.device('cpu')
+        self.input_size = 512
+
+    def encode(self, pixels: Any) -> Any:
+        import torch
+
+        self.encoded += 1
+        self.threads.add(threading.current_thread().name)
+        if self.fail_with is not None:
+            raise self.fail_with
+        time.sleep(self.encode_seconds)
+        return torch.zeros(1, 256, 64, 64)
+
+    def decode(
+        self,
+        embedding: Any,
+        points: Any = None,
+        boxes: Any = None,
+        mask_logits: Any = None,
+        *,
+        several: bool,
+    ) -> tuple[Any, Any]:
+        import torch
+
+        self.decoded += 1
+        self.threads.add(threading.current_thread().name)
+        count = len(points[0] if points is not None else boxes)
+        radii = (RADIUS / 2, RADIUS, 2 * RADIUS) if several else (RADIUS,)
+        logits = torch.stack(
+            [
+                torch.stack([self._shape(points, boxes, n, radius) for radius in radii])
+                for n in range(count)
+            ]
+        )
+        scores = torch.tensor([[0.7, 0.9, 0.8]] if several else [[0.9]])
+        return logits, scores.expand(count, -1)
+
+    @staticmethod
+    def _shape(points: Any, boxes: Any, n: int, radius: float) -> Any:
+        import torch
+
+        rows, columns = torch.meshgrid(
+            torch.arange(256.0), torch.arange(256.0), indexing='ij'
+        )
+        inside = torch.zeros(256, 256, dtype=torch.bool)
+        if boxes is not None:
+            x0, y0, x1, y1 = boxes[n] / 4
+            inside |= (columns >= x0) & (columns < x1) & (rows >= y0) & (rows < y1)
+        if points is not None:
+            for label in (1, 0):
+                for (x, y), own in zip(points[0][n] / 4, points[1][n], strict=True):
+                    if int(own) == label:
+                        disc = (rows - y) ** 2 + (columns - x) ** 2 <= radius**2
+                        inside = inside | disc if label else inside & ~disc
+        return torch.where(inside, 10.0, -10.0)
+
+
+@pytest.fixture
+def fake_model() -> FakeModel:
+    return FakeModel()
+
+
+@pytest.fixture
+def fake_factory(fake_model: FakeModel) -> Callable[[str, str], Any]:
+    """Make predictors of the fake model, whatever name is asked for."""
+
+    def make(model: str, device: str) -> Any:
+        from napari_kdsam import Predictor
+
+        return Predictor(fake_model)  # type: ignore[arg-type]
+
+    return make
+
+
+@dataclass
+class Annotating:
+    """A viewer with the docked annotator, and ways to wait for it."""
+
+    viewer: Any
+    widget: Any
+    qtbot: Any
+    model: FakeModel
+
+    @property
+    def controller(self) -> Any:
+        return self.widget.controller
+
+    @property
+    def points(self) -> Any:
+        return self.controller.layers.points
+
+    @property
+    def boxes(self) -> Any:
+        return self.controller.layers.boxes
+
+    @property
+    def preview(self) -> np.ndarray:
+        return np.asarray(self.controller.layers.preview.data)
+
+    @property
+    def labels(self) -> np.ndarray:
+        return np.asarray(self.controller.target_layer.data)
+
+    def stage(self) -> str:
+        return str(self.controller.status.stage.value)
+
+    def wait_for(self, stage: str) -> None:
+        self.qtbot.waitUntil(lambda: self.stage() == stage, timeout=30_000)
+
+    def click(self, *position: float) -> None:
+        """Add a point as a left click does, and wait for the mask."""
+        self.points.add(np.array(position, float))
+        self.wait_for('ready')
+
+    def draw(self, *corners: tuple[float, ...]) -> None:
+        """Draw a box from one corner to the opposite one, and wait for the mask."""
+        (*lead, r0, c0), (*_, r1, c1) = corners
+        outline = [(*lead, r0, c0), (*lead, r0, c1), (*lead, r1, c1), (*lead, r1, c0)]
+        self.boxes.add_rectangles(np.array([outline], float))
+        self.wait_for('ready')
+
+    def settle(self) -> None:
+        """Let what Qt has queued happen."""
+        self.qtbot.wait(30)
+
+
+@pytest.fixture
+def annotate(
+    make_napari_viewer_proxy: Any, qtbot: Any, fake_model: FakeModel, fake_factory: Any
+) -> Iterator[Callable[..., Annotating]]:
+    """Open a viewer with an image and the docked annotator over a fake model."""
+    opened = []
+
+    def open_annotator(image: Any = None, **options: Any) -> Annotating:
+        from napari_kdsam.widgets.annotator import AnnotatorWidget
+
+        viewer = make_napari_viewer_proxy(show=False)
+        if image is None:
+            image = np.random.default_rng(0).integers(0, 255, (120, 200), np.uint8)
+        viewer.add_image(image, name='scan', **options)
+        widget = AnnotatorWidget(viewer, fake_factory)
+        viewer.window.add_dock_widget(widget, name='Click to label')
+        opened.append(widget)
+        return Annotating(viewer, widget, qtbot, fake_model)
+
+    yield open_annotator
+    for widget in opened:
+        widget.controller.thread.stop(timeout=5)
+        assert not widget.controller.thread.alive

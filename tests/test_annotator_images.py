@@ -1,0 +1,221 @@
+"""Every kind of image layer: stacks, colour, lazy arrays, transforms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.gui
+
+
+class LazyStack:
+    """A stack that gives single frames and refuses to be loaded whole."""
+
+    def __init__(self, frames: np.ndarray) -> None:
+        self._frames = frames
+        self.shape, self.dtype, self.ndim = frames.shape, frames.dtype, frames.ndim
+        self.frames_read: list[int] = []
+
+    def __getitem__(self, index: object) -> np.ndarray:
+        first = index[0] if isinstance(index, tuple) else index
+        rows = range(self.shape[0])[first]
+        rows = [rows] if isinstance(rows, int) else list(rows)
+        assert len(rows) == 1, 'more than a frame was asked for'
+        self.frames_read += rows
+        return self._frames[index]
+
+    def __array__(self, *args: object, **kwargs: object) -> np.ndarray:
+        raise AssertionError('the whole stack was loaded')
+
+
+def stack(*shape: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 255, shape, np.uint8)
+
+
+@pytest.mark.parametrize(
+    'image, rgb',
+    [
+        (stack(90, 160), False),
+        (stack(160, 90).astype(np.uint16) * 200, False),
+        (stack(90, 160).astype(np.float32) / 255, False),
+        (stack(90, 160, 3), True),
+        (stack(90, 160, 4), True),
+        (stack(90, 160, 3).astype(np.float64) / 255, True),
+    ],
+    ids=['grey8', 'tall16', 'float', 'rgb', 'rgba', 'rgb-float'],
+)
+def test_every_kind_of_single_image_can_be_clicked_and_committed(annotate, image, rgb):
+    session = annotate(image, rgb=rgb)
+    session.click(45, 50)
+    session.controller.commit()
+    assert session.labels.shape == image.shape[:2]
+    assert session.labels[45, 50] == 1
+
+
+@pytest.mark.parametrize('rgb', [False, True])
+def test_a_stack_is_annotated_frame_by_frame(annotate, rgb):
+    frames = stack(5, 60, 90, 3) if rgb else stack(5, 60, 90)
+    session = annotate(frames, rgb=rgb)
+    session.viewer.dims.set_current_step(0, 3)
+    session.click(3, 30, 40)
+    assert session.preview.shape == (1, 60, 90)
+    session.controller.commit()
+    assert session.labels.shape == (5, 60, 90)
+    assert session.labels[3, 30, 40] == 1
+    assert not session.labels[[0, 1, 2, 4]].any()
+    session.viewer.dims.set_current_step(0, 1)
+    session.click(1, 30, 60)
+    session.controller.commit()
+    assert session.labels[1, 30, 60] == 2
+    assert session.model.encoded == 2
+
+
+def test_a_draft_waits_on_its_frame_while_others_are_looked_at(annotate):
+    session = annotate(stack(4, 60, 90))
+    session.viewer.dims.set_current_step(0, 2)
+    session.click(2, 30, 40)
+    session.viewer.dims.set_current_step(0, 0)
+    assert session.stage() == 'waiting'
+    assert not session.widget.commit_button.isEnabled()
+    session.viewer.dims.set_current_step(0, 2)
+    assert session.stage() == 'ready'
+    assert session.preview[0, 30, 40] == 1
+    assert session.model.decoded == 1
+
+
+def test_moving_to_another_frame_while_encoding_puts_no_mask_there(annotate):
+    session = annotate(stack(4, 60, 90))
+    session.model.encode_seconds = 0.3
+    session.points.add(np.array((0, 30, 40)))
+    session.viewer.dims.set_current_step(0, 3)
+    session.qtbot.wait(600)
+    assert not session.preview.any()
+    session.viewer.dims.set_current_step(0, 0)
+    session.wait_for('ready')
+    assert session.preview[0, 30, 40] == 1
+
+
+def test_a_lazy_stack_is_never_loaded_whole(annotate):
+    lazy = LazyStack(stack(6, 60, 90))
+    session = annotate(lazy, rgb=False, contrast_limits=(0, 255), multiscale=False)
+    session.viewer.dims.set_current_step(0, 4)
+    lazy.frames_read.clear()
+    session.click(4, 30, 40)
+    session.controller.commit()
+    assert session.labels[4, 30, 40] == 1
+    assert set(lazy.frames_read) == {4}
+
+
+@pytest.mark.parametrize('kind', ['dask', 'zarr'])
+def test_dask_and_zarr_stacks_are_annotated(annotate, kind, tmp_path):
+    frames = stack(3, 60, 90)
+    if kind == 'dask':
+        import dask.array
+
+        image = dask.array.from_array(frames, chunks=(1, 60, 90))
+    else:
+        import zarr
+
+        image = zarr.create_array(
+            tmp_path / 'a.zarr', shape=frames.shape, dtype='u1', chunks=(1, 60, 90)
+        )
+        image[:] = frames
+    session = annotate(image, contrast_limits=(0, 255))
+    session.viewer.dims.set_current_step(0, 1)
+    session.click(1, 30, 40)
+    session.controller.commit()
+    assert session.labels[1, 30, 40] == 1
+
+
+def test_a_multiscale_image_is_annotated_at_full_resolution(annotate):
+    image = stack(400, 600)
+    session = annotate([image, image[::2, ::2], image[::4, ::4]], multiscale=True)
+    session.click(200, 300)
+    session.controller.commit()
+    assert session.labels.shape == (400, 600)
+    assert session.labels[200, 300] == 1
+
+
+@pytest.mark.parametrize(
+    'transform',
+    [
+        {'scale': (0.5, 0.1)},
+        {'translate': (-40, 300)},
+        {'rotate': 30},
+        {'scale': (0.2, 0.3), 'translate': (5, -7), 'rotate': 20, 'shear': [0.1]},
+        {'affine': np.array([[0, 2, 5], [1, 0, -3], [0, 0, 1]])},
+    ],
+    ids=['scale', 'translate', 'rotate', 'all', 'affine'],
+)
+def test_a_transformed_image_gives_the_mask_of_the_plain_one(annotate, transform):
+    image = stack(80, 140)
+    plain = annotate(image)
+    plain.click(30, 50)
+    moved = annotate(image, **transform)
+    world = moved.controller.image.data_to_world((30, 50))
+    moved.click(*moved.points.world_to_data(world))
+    np.testing.assert_array_equal(moved.preview, plain.preview)
+    moved.controller.commit()
+    layer = moved.controller.target_layer
+    corner = (79, 139)
+    np.testing.assert_allclose(
+        layer.data_to_world(corner), moved.controller.image.data_to_world(corner)
+    )
+    np.testing.assert_allclose(
+        moved.controller.layers.preview.data_to_world(corner),
+        moved.controller.image.data_to_world(corner),
+    )
+
+
+def test_a_scaled_stack_keeps_preview_and_labels_on_the_frame(annotate):
+    session = annotate(stack(5, 60, 90), scale=(2.5, 0.5, 0.25), translate=(10, 0, 3))
+    session.viewer.dims.set_current_step(0, 3)
+    assert session.controller.frame == (3,)
+    session.click(3, 30, 40)
+    image = session.controller.image
+    np.testing.assert_allclose(
+        session.controller.layers.preview.data_to_world((0, 30, 40)),
+        image.data_to_world((3, 30, 40)),
+    )
+    session.controller.commit()
+    assert session.labels[3, 30, 40] == 1
+    assert session.labels.sum() == (session.labels[3] > 0).sum()
+
+
+def test_changing_the_scale_of_the_image_moves_the_helper_layers_with_it(annotate):
+    session = annotate(stack(60, 90))
+    session.click(30, 40)
+    session.controller.image.scale = (3, 2)
+    np.testing.assert_allclose(session.points.scale, (3, 2))
+    preview = session.controller.layers.preview
+    np.testing.assert_allclose(preview.data_to_world((10, 10)), (30, 20))
+    session.click(30, 60)
+    assert session.preview[30, 60] == 1
+
+
+def test_an_image_of_nans_is_reported_in_one_sentence(annotate):
+    session = annotate(np.full((40, 50), np.nan, np.float32))
+    session.points.add(np.array((20, 20)))
+    session.wait_for('error')
+    assert 'no finite pixel' in session.controller.status.text
+
+
+def test_an_unreadable_frame_is_reported_and_the_others_stay_usable(annotate):
+    class Failing(LazyStack):
+        broken = False
+
+        def __getitem__(self, index: object) -> np.ndarray:
+            if self.broken and index == (1,):
+                raise OSError('disk gone')
+            return super().__getitem__(index)
+
+    frames = Failing(stack(3, 60, 90))
+    session = annotate(frames, rgb=False, contrast_limits=(0, 255), multiscale=False)
+    session.viewer.dims.set_current_step(0, 1)
+    frames.broken = True
+    session.points.add(np.array((1, 30, 40)))
+    session.wait_for('error')
+    assert 'disk gone' in session.controller.status.text
+    session.viewer.dims.set_current_step(0, 2)
+    session.click(2, 30, 40)
+    assert session.preview[0, 30, 40] == 1
