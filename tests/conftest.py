@@ -183,5 +183,5 @@ def annotate(
 
     yield open_annotator
     for widget in opened:
-        widget.controller.thread.stop(timeout=5)
-        assert not widget.controller.thread.alive
+        widget.controller.flow.thread.stop(timeout=5)
+        assert not widget.controller.flow.thread.alive

@@ -50,7 +50,7 @@ def test_the_plugin_opens_from_the_plugins_menu(make_napari_viewer_proxy, qtbot)
     docked = [widget for name, widget in widgets.items() if 'Click to label' in name]
     assert len(docked) == 1
     assert [layer.name for layer in viewer.layers][-1] == 'KD SAM points'
-    docked[0].controller.thread.stop(timeout=30)
+    docked[0].controller.flow.thread.stop(timeout=30)
 
 
 def test_a_real_mouse_click_and_real_keys_make_and_commit_a_mask(annotate):
@@ -117,7 +117,7 @@ def test_an_image_opened_later_is_picked_up(
     qtbot.waitUntil(lambda: widget.controller.image is not None, timeout=5000)
     assert widget.image_choice.value.name == 'late'
     assert 'Click inside' in widget.status.text()
-    widget.controller.thread.stop(timeout=5)
+    widget.controller.flow.thread.stop(timeout=5)
 
 
 def test_removing_the_image_while_it_is_encoded_raises_nothing(annotate):
@@ -138,7 +138,7 @@ def test_closing_the_dock_ends_the_thread_and_leaves_the_labels(annotate):
     session.model.encode_seconds = 0.5
     session.controller.set_model('slow', 'cpu')
     session.points.add(np.array((60, 150)))
-    thread = session.controller.thread
+    thread = session.controller.flow.thread
     session.viewer.window.remove_dock_widget(session.widget)
     session.widget.deleteLater()
     session.qtbot.waitUntil(lambda: not thread.alive, timeout=10_000)
@@ -169,7 +169,7 @@ def test_the_first_click_on_real_weights_labels_a_phantom_lesion(
     labels = np.asarray(controller.target_layer.data) == 1
     overlap = 2 * (labels & phantom.mask).sum() / (labels.sum() + phantom.mask.sum())
     assert overlap > 0.9
-    controller.thread.stop(timeout=10)
+    controller.flow.thread.stop(timeout=10)
 
 
 def test_a_weights_file_can_be_chosen_and_a_broken_one_is_reported(annotate, tmp_path):
@@ -177,7 +177,7 @@ def test_a_weights_file_can_be_chosen_and_a_broken_one_is_reported(annotate, tmp
     broken.write_bytes(b'not weights')
     session = annotate()
     session.widget.add_weights_file(broken)
-    assert session.controller.model == str(broken)
+    assert session.controller.flow.model == str(broken)
     assert session.widget.model_choice.value == str(broken)
 
 

@@ -252,8 +252,8 @@ class AnnotatorWidget(QWidget):
             self.add_weights_file(path)
         else:
             with self.model_choice.changed.blocked():
-                self.model_choice.value = self.controller.model
-        return path or self.controller.model
+                self.model_choice.value = self.controller.flow.model
+        return path or self.controller.flow.model
 
     def add_weights_file(self, path: str | Path) -> None:
         """Offer a weights file among the models, and choose it."""
@@ -305,9 +305,7 @@ class AnnotatorWidget(QWidget):
         )
         layers = controller.layers
         self._tools.setExclusive(False)
-        boxing = layers is not None and layers.boxes.mode == 'add_rectangle'
-        active = controller.viewer.layers.selection.active
-        drawing_box = boxing and layers is not None and active == layers.boxes
+        drawing_box = layers is not None and layers.drawing_boxes
         positive = layers is None or layers.positive
         self.box_button.setChecked(drawing_box)
         self.inside_button.setChecked(positive and not drawing_box)

@@ -20,16 +20,14 @@ from napari_kdsam.annotation.session import AnnotationSession
 from napari_kdsam.annotation.state import AnnotationState, Draft, FrameIndex
 from napari_kdsam.errors import KDSAMError
 from napari_kdsam.inference.intensity import IntensityMapping
-from napari_kdsam.model.registry import DEFAULT_MODEL
 from napari_kdsam.widgets.image_record import ImageRecord, Shown
 from napari_kdsam.widgets.inference_thread import (
     Answer,
-    InferenceThread,
     PredictorFactory,
-    Request,
     make_predictor,
 )
-from napari_kdsam.widgets.label_target import fits
+from napari_kdsam.widgets.label_target import labels_fitting
+from napari_kdsam.widgets.prediction_flow import PredictionFlow
 from napari_kdsam.widgets.prompt_layers import PromptLayers
 from napari_kdsam.widgets.status import (
     EMPTY_MASK,
@@ -74,20 +72,16 @@ class AnnotationController:
     ) -> None:
         self.viewer = viewer
         self.layers: PromptLayers | None = None
-        self.model = DEFAULT_MODEL
-        self.device = 'auto'
-        self.use_contrast_limits = False
         self.mapping: IntensityMapping | None = None
         self.status = NO_IMAGE
         self._record: ImageRecord | None = None
         self._records: dict[Any, ImageRecord] = {}
-        self._last_number = 0
         self._commit_when_answered = False
         self._reading_edit = False
         self._closed = False
-        self.thread = InferenceThread(predictor_factory)
-        self.thread.progressed.connect(self._on_progress)
-        self.thread.answered.connect(self._on_answer)
+        self.flow = PredictionFlow(
+            predictor_factory, self._on_progress, self._on_answer
+        )
         viewer.layers.events.removed.connect(self._on_layer_removed)
         viewer.dims.events.current_step.connect(self._on_frame_changed)
 
@@ -143,16 +137,10 @@ class AnnotationController:
 
     def possible_targets(self) -> list[Labels]:
         """Labels layers in the viewer that fit the image, without the preview."""
-        from napari.layers import Labels
-
-        if self._record is None:
+        if self._record is None or self.layers is None:
             return []
-        image, helpers = self._record.image, self.layers.layers if self.layers else ()
-        return [
-            layer
-            for layer in self.viewer.layers
-            if isinstance(layer, Labels) and layer not in helpers and fits(layer, image)
-        ]
+        fitting = labels_fitting(self._record.image, self.viewer)
+        return [layer for layer in fitting if layer != self.layers.preview]
 
     def set_image(self, image: Image | None) -> None:
         """Annotate another image layer; drafts and commits of the earlier one stay."""
@@ -177,19 +165,19 @@ class AnnotationController:
         self.layers.show_drafts(record.session.state.drafts)
         self.use_points()
         self._refresh_preview()
-        self.thread.preload(self.model, self.device)
+        self.flow.preload()
 
     def set_model(self, model: str, device: str) -> None:
         """Use another model or device; labels and prompts stay."""
-        if (model, device) != (self.model, self.device):
-            self.model, self.device = model, device
+        if (model, device) != (self.flow.model, self.flow.device):
+            self.flow.model, self.flow.device = model, device
             self._predict_again()
-            self.thread.preload(model, device)
+            self.flow.preload()
 
     def set_intensity(self, use_contrast_limits: bool) -> None:
         """Map intensities as displayed, or automatically."""
-        if use_contrast_limits != self.use_contrast_limits:
-            self.use_contrast_limits = use_contrast_limits
+        if use_contrast_limits != self.flow.use_contrast_limits:
+            self.flow.use_contrast_limits = use_contrast_limits
             self._predict_again()
 
     def set_target(self, labels: Labels | None) -> None:
@@ -220,15 +208,13 @@ class AnnotationController:
     def use_points(self) -> None:
         """Make left clicks add points."""
         if self.layers is not None:
-            self.viewer.layers.selection.active = self.layers.points
-            self.layers.points.mode = 'add'
+            self.layers.use_points()
             self.updated.emit()
 
     def use_box(self) -> None:
         """Make dragging draw a box."""
         if self.layers is not None:
-            self.viewer.layers.selection.active = self.layers.boxes
-            self.layers.boxes.mode = 'add_rectangle'
+            self.layers.use_box()
             self.updated.emit()
 
     def choose_candidate(self, index: int) -> None:
@@ -286,7 +272,7 @@ class AnnotationController:
         if self._closed:
             return
         self._closed = True
-        self.thread.stop()
+        self.flow.close()
         self.viewer.layers.events.removed.disconnect(self._on_layer_removed)
         self.viewer.dims.events.current_step.disconnect(self._on_frame_changed)
         self._leave_image()
@@ -375,42 +361,24 @@ class AnnotationController:
         self._set_status(ready if candidate.mask.any() else EMPTY_MASK)
 
     def _request(self) -> None:
-        record, frame, draft = self._record, self.frame, self.draft
-        if record is None:
-            return
-        self._forget_requests()
-        self.thread.submit(
-            Request(
-                number=self._last_number,
-                image_token=record.token(frame),
-                read_frame=record.reader(frame),
-                prompt=draft.to_prompt(),
-                mapping=record.mapping(self.use_contrast_limits),
-                model=self.model,
-                device=self.device,
-                candidate=draft.candidate,
-                context=(record, frame, draft),
-            )
-        )
-        self._set_status(Status(Stage.WORKING, 'Predicting…'))
+        if self._record is not None:
+            self._commit_when_answered = False
+            self.flow.request(self._record, self.frame, self.draft)
+            self._set_status(Status(Stage.WORKING, 'Predicting…'))
 
     def _forget_requests(self) -> None:
-        self._last_number += 1
         self._commit_when_answered = False
-        self.thread.cancel_waiting()
+        self.flow.forget()
 
     def _predict_again(self) -> None:
         for record in self._records.values():
             record.shown.clear()
         self._refresh_preview()
 
-    def _on_progress(self, number: int, text: str) -> None:
-        if number == self._last_number and not self._closed:
-            self._set_status(Status(Stage.WORKING, text))
+    def _on_progress(self, text: str) -> None:
+        self._set_status(Status(Stage.WORKING, text))
 
     def _on_answer(self, answer: Answer) -> None:
-        if self._closed or answer.request.number != self._last_number:
-            return
         if answer.prediction is None:
             self._commit_when_answered = False
             self._set_status(Status(Stage.ERROR, answer.error))

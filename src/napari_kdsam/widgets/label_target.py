@@ -14,6 +14,7 @@ from napari_kdsam.widgets.transforms import spatial_shape, transform_of
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
+    from napari.viewer import Viewer
 
 
 class LabelsLayerTarget:
@@ -102,6 +103,15 @@ def new_labels_layer(image: Image) -> Labels:
     return Labels(data, name=f'{image.name} labels', **transform_of(image))
 
 
-def fits(labels: Labels, image: Image) -> bool:
-    """Whether a Labels layer can hold the labels of an image."""
-    return not labels.multiscale and tuple(labels.data.shape) == spatial_shape(image)
+def labels_fitting(image: Image, viewer: Viewer) -> list[Labels]:
+    """Labels layers in the viewer that can hold the labels of an image."""
+    from napari.layers import Labels
+
+    shape = spatial_shape(image)
+    return [
+        layer
+        for layer in viewer.layers
+        if isinstance(layer, Labels)
+        and not layer.multiscale
+        and tuple(layer.data.shape) == shape
+    ]

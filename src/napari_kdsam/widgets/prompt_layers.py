@@ -87,6 +87,22 @@ class PromptLayers:
         self.points.current_face_color = _COLORS[name]
         self.points.current_symbol = _SYMBOLS[name]
 
+    def use_points(self) -> None:
+        """Make left clicks add points."""
+        self._viewer.layers.selection.active = self.points
+        self.points.mode = 'add'
+
+    def use_box(self) -> None:
+        """Make dragging draw a box."""
+        self._viewer.layers.selection.active = self.boxes
+        self.boxes.mode = 'add_rectangle'
+
+    @property
+    def drawing_boxes(self) -> bool:
+        """Whether dragging on the canvas draws a box now."""
+        active = self._viewer.layers.selection.active == self.boxes
+        return active and self.boxes.mode == 'add_rectangle'
+
     def close(self) -> None:
         """Remove the layers and stop following the image."""
         for name in _TRANSFORMS:

@@ -1,0 +1,109 @@
+"""Make the screenshots in docs/images: a committed label, and the next one in preview.
+
+Run it where there is a display, or with xvfb-run. Uses the bundled weights, the real
+ultrasound that comes with pydicom and the drawn phantoms; no other images.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import napari
+import numpy as np
+from PIL import Image
+from qtpy.QtWidgets import QApplication
+
+from napari_kdsam import sample_data
+from napari_kdsam.phantoms import dermoscopy_phantom
+from napari_kdsam.widgets.annotator import AnnotatorWidget
+
+FOLDER = Path(__file__).resolve().parent.parent / 'docs' / 'images'
+SIZE = (1366, 768)
+
+
+def wait_until(done: Callable[[], bool], seconds: float = 60) -> None:
+    """Run Qt's event loop until `done`, or stop with an error after `seconds`."""
+    end = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > end:
+            sys.exit('The window did not get there in time.')
+        QApplication.processEvents()
+        time.sleep(0.01)
+
+
+def settle(widget: AnnotatorWidget) -> None:
+    """Wait for the mask, and for the window to be painted."""
+    stages = ('ready', 'error')
+    wait_until(lambda: widget.controller.status.stage.value in stages)
+    end = time.monotonic() + 0.5
+    wait_until(lambda: time.monotonic() > end)
+
+
+def open_window(*layers: tuple[Any, ...]) -> tuple[napari.Viewer, AnnotatorWidget]:
+    """Open napari with image layers and the annotator."""
+    viewer = napari.Viewer()
+    for data, options, kind in layers:
+        if kind == 'image':
+            viewer.add_image(data, **options)
+    widget = AnnotatorWidget(viewer)
+    viewer.window.add_dock_widget(widget, name='Click to label', area='right')
+    viewer.window.resize(*SIZE)
+    return viewer, widget
+
+
+def click(widget: AnnotatorWidget, *position: float, inside: bool = True) -> None:
+    """Add a point prompt and wait for the mask."""
+    widget.controller.set_polarity(inside)
+    widget.controller.layers.points.add(np.array(position, float))
+    settle(widget)
+
+
+def box(widget: AnnotatorWidget, row0: float, col0: float, row1: float, col1: float) -> None:
+    """Draw a box prompt and wait for the mask."""
+    corners = [[(row0, col0), (row0, col1), (row1, col1), (row1, col0)]]
+    widget.controller.layers.boxes.add_rectangles(np.array(corners, float))
+    settle(widget)
+
+
+def save(viewer: napari.Viewer, name: str) -> None:
+    """Write a screenshot of the whole window."""
+    picture = viewer.screenshot(canvas_only=False, flash=False)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    path = FOLDER / name
+    Image.fromarray(picture[..., :3]).quantize(256, dither=Image.Dither.NONE).save(
+        path, optimize=True
+    )
+    sys.stdout.write(f'{path.relative_to(FOLDER.parent.parent)}\n')
+
+
+def ultrasound() -> None:
+    """A lymph node committed, the second half in preview."""
+    viewer, widget = open_window(*sample_data.lymph_node_ultrasound())
+    box(widget, 82, 34, 142, 158)
+    widget.controller.commit()
+    box(widget, 84, 158, 138, 258)
+    save(viewer, 'ultrasound.png')
+    viewer.close()
+
+
+def dermoscopy() -> None:
+    """A phantom lesion committed, a click with its three candidates in preview."""
+    phantom = dermoscopy_phantom(seed=1)
+    options = {'name': 'dermoscopy phantom', 'rgb': True}
+    viewer, widget = open_window((phantom.image, options, 'image'))
+    click(widget, *phantom.click)
+    save(viewer, 'dermoscopy-click.png')
+    widget.controller.commit()
+    end = time.monotonic() + 0.5
+    wait_until(lambda: time.monotonic() > end)
+    save(viewer, 'dermoscopy-committed.png')
+    viewer.close()
+
+
+if __name__ == '__main__':
+    ultrasound()
+    dermoscopy()
