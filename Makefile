@@ -1,0 +1,55 @@
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+BIN := .venv/bin
+PYTEST_ARGS ?=
+
+# A window is opened only where there is a screen to show it on.
+HAS_DISPLAY := $(DISPLAY)$(WAYLAND_DISPLAY)$(filter Darwin,$(shell uname -s))
+VIEW := $(if $(HAS_DISPLAY),--view)
+
+.PHONY: help demo test lint typecheck manifest unit installs screenshot benchmark \
+	setup-demo setup-dev clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | \
+		awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+
+demo: setup-demo  ## Set up, segment the example images, and open napari where there is a display
+	$(BIN)/napari-kdsam demo --out demo-results $(VIEW)
+
+test: lint typecheck manifest installs unit  ## Set up and run every check and test
+
+lint: setup-dev  ## Check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+typecheck: setup-dev  ## Check types
+	$(BIN)/python scripts/typecheck.py
+
+manifest: setup-dev  ## Check napari's manifest
+	$(BIN)/npe2 validate src/napari_kdsam/napari.yaml
+
+unit: setup-dev  ## Run the tests; choose some with PYTEST_ARGS="tests/test_package.py -k layer"
+	scripts/with_display.sh $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+installs: setup-dev  ## Build wheel and sdist and try each in an empty environment
+	$(BIN)/python scripts/check_installs.py
+
+screenshot: setup-dev  ## Make the pictures of the documentation
+	scripts/with_display.sh $(BIN)/python scripts/make_screenshot.py
+
+benchmark: setup-dev  ## Measure speed on this computer
+	$(BIN)/python benchmarks/speed.py
+
+setup-demo:
+	@scripts/setup.sh demo
+
+setup-dev:
+	@scripts/setup.sh dev
+
+clean:  ## Remove everything that was built or installed here
+	rm -rf .venv build dist demo-results .pytest_cache .mypy_cache .ruff_cache \
+		.hypothesis .benchmarks .tox src/*.egg-info
+	find src training tests scripts benchmarks -name __pycache__ -prune -exec rm -rf {} +

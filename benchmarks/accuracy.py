@@ -1,0 +1,246 @@
+"""Measure Dice on validation images and compare it with what the weights state.
+
+Protocol: the first `--limit` validation images of each data set in name order. The box
+is the ground truth's own (first mask pixel to last mask pixel + 1). The click is the
+most interior pixel of the ground truth; its mask is either the candidate with the
+highest predicted IoU of SAM's three, or SAM's single-mask output.
+
+Usage: python benchmarks/accuracy.py [--limit N] [--dtype auto|float32|bfloat16] ...
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from napari_kdsam import Predictor, Prompt, box_of_mask, load_model
+from napari_kdsam.inference.geometry import Frame
+from napari_kdsam.inference.masks import mask_of_logits
+from napari_kdsam.inference.predictor import ImageEmbedding
+from napari_kdsam.model.network import PROMPT_FRAME, PromptableModel
+from napari_kdsam.model.registry import MODELS_VARIABLE, find_model, models_folder
+
+DATA_SETS = ('kvasir_seg', 'isic', 'busi', 'busbra', 'hc18')
+STATED_IMAGES = 97
+TOLERANCE = 0.005
+DTYPES = {'auto': None, 'float32': torch.float32, 'bfloat16': torch.bfloat16}
+Mask = NDArray[np.bool_]
+
+
+@dataclass
+class Scores:
+    """Dice of every image of one data set, by kind of prompt."""
+
+    box: list[float] = field(default_factory=list)
+    click_best: list[float] = field(default_factory=list)
+    click_single: list[float] = field(default_factory=list)
+
+
+def default_data_folder() -> Path:
+    """Folder of the tar shards, from ``KDSAM_SHARED`` or beside the repository."""
+    beside = Path(__file__).resolve().parents[1].parent / 'shared'
+    return Path(os.environ.get('KDSAM_SHARED') or beside) / 'data'
+
+
+def read_pairs(
+    folder: Path, data_set: str, limit: int
+) -> Iterator[tuple[str, NDArray[np.uint8], Mask]]:
+    """Yield (stem, RGB image, mask) of validation images in name order."""
+    shards = sorted(folder.glob(f'{data_set}-val-*.tar'))
+    if not shards:
+        raise SystemExit(f'No {data_set}-val-*.tar in {folder}; give --data FOLDER.')
+    homes: dict[str, Path] = {}
+    for shard in shards:
+        with tarfile.open(shard) as tar:
+            for name in tar.getnames():
+                if name.endswith('.jpg'):
+                    homes[name.removesuffix('.jpg')] = shard
+    chosen = sorted(homes)[:limit]
+    with ExitStack() as stack:
+        archives = {s: stack.enter_context(tarfile.open(s)) for s in shards}
+        for stem in chosen:
+            tar = archives[homes[stem]]
+            image = _read(tar, f'{stem}.jpg').convert('RGB')
+            mask = np.asarray(_read(tar, f'{stem}.mask.png').convert('L')) > 0
+            yield stem, np.asarray(image), mask
+
+
+def _read(tar: tarfile.TarFile, name: str) -> Image.Image:
+    member = tar.extractfile(name)
+    if member is None:
+        raise SystemExit(f'{tar.name!r}: {name} is not a file.')
+    return Image.open(io.BytesIO(member.read()))
+
+
+def dice(found: Mask, truth: Mask) -> float:
+    """Twice the overlap over the sum of the areas; 1 for two empty masks."""
+    total = int(found.sum()) + int(truth.sum())
+    return 2 * int((found & truth).sum()) / total if total else 1.0
+
+
+def interior_point(mask: Mask) -> tuple[float, float]:
+    """(row, column) of the pixel farthest from the mask's border and the image's."""
+    depth = np.asarray(ndimage.distance_transform_edt(np.pad(mask, 1)))[1:-1, 1:-1]
+    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+    return float(row), float(column)
+
+
+def single_mask(
+    model: PromptableModel, embedding: ImageEmbedding, point: tuple[float, float]
+) -> Mask:
+    """Mask of one click from SAM's single-mask output, which `Predictor` does not use."""
+    frame = Frame(embedding.image_shape, PROMPT_FRAME)
+    where = np.array([frame.points_to_frame([point])], np.float32)
+    points = (
+        torch.from_numpy(where).to(model.device),
+        torch.ones(1, 1, device=model.device),
+    )
+    with torch.inference_mode():
+        logits, _ = model.decode(embedding.features, points, several=False)
+    return mask_of_logits(logits[0, 0].cpu().numpy(), embedding.image_shape)
+
+
+def score_model(
+    model: PromptableModel, folder: Path, limit: int, data_sets: tuple[str, ...]
+) -> dict[str, Scores]:
+    """Score a model on every data set, with progress on standard error."""
+    predictor = Predictor(model, cache_bytes=0)
+    results = {}
+    for data_set in data_sets:
+        scores, started = Scores(), time.perf_counter()
+        for count, (_, image, truth) in enumerate(
+            read_pairs(folder, data_set, limit), start=1
+        ):
+            box = box_of_mask(truth)
+            if box is None:
+                continue
+            embedding = predictor.embed(image)
+            point = interior_point(truth)
+            by_box = predictor.predict(embedding, Prompt(box=box)).mask
+            by_click = predictor.predict(embedding, Prompt(points=[point])).mask
+            scores.box.append(dice(by_box, truth))
+            scores.click_best.append(dice(by_click, truth))
+            scores.click_single.append(
+                dice(single_mask(model, embedding, point), truth)
+            )
+            seconds = time.perf_counter() - started
+            print(
+                f'\r{model.identity.name} {data_set} {count} ({seconds:.0f} s)',
+                end='',
+                file=sys.stderr,
+                flush=True,
+            )
+        print(file=sys.stderr)
+        results[data_set] = scores
+    return results
+
+
+def stated_dice(model: PromptableModel, data_set: str, images: int) -> float | None:
+    """Box Dice that the checkpoint states for that many images of a data set."""
+    entry: Any = model.identity.metadata.get('val_box_dice', {}).get(data_set, {})
+    return float(entry['box_dice']) if entry.get('n') == images else None
+
+
+def table_rows(model: PromptableModel, results: dict[str, Scores]) -> Iterator[str]:
+    """Yield Markdown rows, one for each data set and one for their mean."""
+    name = model.identity.name
+    for data_set, scores in results.items():
+        ours = float(np.mean(scores.box))
+        stated = stated_dice(model, data_set, len(scores.box))
+        said = difference = ''
+        if stated is not None:
+            said, difference = f'{stated:.4f}', f'{ours - stated:+.4f}'
+            if abs(ours - stated) > TOLERANCE:
+                difference += ' **differs**'
+        yield (
+            f'| {data_set} | {len(scores.box)} | {name} | {ours:.4f} | {said} | '
+            f'{difference} | {np.mean(scores.click_best):.4f} | '
+            f'{np.mean(scores.click_single):.4f} |'
+        )
+    means = [
+        np.mean([np.mean(getattr(scores, kind)) for scores in results.values()])
+        for kind in ('box', 'click_best', 'click_single')
+    ]
+    yield (
+        f'| mean of sets | | {name} | {means[0]:.4f} | | | {means[1]:.4f} | '
+        f'{means[2]:.4f} |'
+    )
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--limit', type=int, default=STATED_IMAGES, metavar='N')
+    parser.add_argument('--device', default='auto')
+    parser.add_argument('--dtype', choices=DTYPES, default='auto')
+    parser.add_argument('--data', type=Path, default=default_data_folder())
+    parser.add_argument(
+        '--models',
+        type=Path,
+        default=models_folder(),
+        help='folder with mobile_sam_encoder.onnx and its decoder',
+    )
+    parser.add_argument(
+        '--weights', default='kdsam', help='name or file of the KD SAM to measure'
+    )
+    parser.add_argument(
+        '--only', choices=('kdsam', 'mobile_sam'), help='measure one of the two models'
+    )
+    parser.add_argument('--sets', nargs='+', choices=DATA_SETS, default=DATA_SETS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure and print the table."""
+    arguments = parse_arguments()
+    dtype, data_sets = DTYPES[arguments.dtype], tuple(arguments.sets)
+    os.environ[MODELS_VARIABLE] = str(arguments.models)
+    chosen, notes = [], []
+    if arguments.only != 'mobile_sam':
+        chosen.append(arguments.weights)
+    if arguments.only != 'kdsam':
+        entry = find_model('mobile_sam')
+        if entry.available:
+            chosen.append(entry.name)
+        else:
+            notes.append(
+                f'MobileSAM skipped: {entry.filename} and {entry.companion} are not in '
+                'the folder given by --models or NAPARI_KDSAM_MODELS.'
+            )
+    rows: list[str] = []
+    for name in chosen:
+        model = load_model(name, arguments.device, dtype=dtype)
+        notes.append(
+            f'{model.identity.name}: {model.identity.architecture}, '
+            f'{model.device.type}, {str(model.compute_dtype).removeprefix("torch.")}.'
+        )
+        results = score_model(model, arguments.data, arguments.limit, data_sets)
+        rows.extend(table_rows(model, results))
+    print(
+        '| data set | images | model | box Dice | stated | difference | '
+        '1 click, best of 3 | 1 click, single mask |'
+    )
+    print('|---|---|---|---|---|---|---|---|')
+    print('\n'.join(rows))
+    print('\n' + '\n'.join(f'- {note}' for note in notes))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,193 @@
+"""The command ``napari-kdsam``; each command loads what it needs when it runs."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_kdsam.io.formats import LabelFormat
+
+app = typer.Typer(
+    name='napari-kdsam',
+    help='One click on an ultrasound, dermoscopy or endoscopy image becomes a label.',
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    # Square brackets in the help are coordinates, not markup.
+    rich_markup_mode=None,
+)
+
+_ModelOption = Annotated[
+    str,
+    typer.Option(
+        metavar='NAME|PATH', help='A name from `models`, or the path of a weights file.'
+    ),
+]
+_DeviceOption = Annotated[
+    str, typer.Option(metavar='auto|cpu|cuda|mps', help='Where to compute.')
+]
+
+
+@app.command()
+def segment(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar='INPUT',
+            help='Image files: PNG, JPEG, TIFF, NPY or DICOM.',
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            '--out',
+            '-o',
+            metavar='DIR',
+            help='Folder for the results, made if it does not exist.',
+            show_default=False,
+        ),
+    ],
+    point: Annotated[
+        list[str] | None,
+        typer.Option(metavar='R,C', help='A point inside the object (repeatable).'),
+    ] = None,
+    negative: Annotated[
+        list[str] | None,
+        typer.Option(metavar='R,C', help='A point outside the object (repeatable).'),
+    ] = None,
+    box: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar='R0,C0,R1,C1',
+            help='A box around the object; several boxes are several objects.',
+        ),
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar='FILE.json',
+            help='Prompts from a file, or from the JSON of an earlier result.',
+            show_default=False,
+        ),
+    ] = None,
+    overlay: Annotated[
+        bool, typer.Option('--overlay', help='Also draw the masks on the image.')
+    ] = False,
+    model: _ModelOption = 'kdsam',
+    device: _DeviceOption = 'auto',
+    label_format: Annotated[
+        LabelFormat,
+        typer.Option(
+            '--format',
+            help='File format of the labels; auto: TIFF for stacks, else PNG.',
+        ),
+    ] = LabelFormat.auto,
+    frame: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=0,
+            metavar='N',
+            help='A frame to segment, counted from 0 (repeatable); all by default.',
+        ),
+    ] = None,
+) -> None:
+    """Segment objects in image files.
+
+    Coordinates are rows and columns of image pixels counted from 0. All points and at
+    most one box describe one object; several boxes without points are several objects;
+    a file given with --prompts describes any number of them.
+
+    Every input gives STEM_labels.png (or .tif), where object n has the value n and the
+    earlier object keeps the pixels where objects overlap; STEM.json with prompts,
+    scores and versions, which --prompts accepts; and with --overlay STEM_overlay.png,
+    for stacks a sheet of up to six frames. In a stack every frame (or each given with
+    --frame) is segmented with the same prompts; the label TIFF has as many frames as
+    the stack.
+
+    A prompts file is {"format": 1, "objects": [{"points": [[R,C], ...], "labels":
+    [1, 0, ...], "box": [R0,C0,R1,C1], "frame": N}, ...]}, every part of an object
+    optional, or {"format": 1, "images": {"name.png": {"objects": [...]}, ...}}.
+
+    Exit code: 0 all inputs done, 1 some input failed, 2 wrong usage, prompt, model or
+    device.
+    """
+    from napari_kdsam.cli_segment import segment_files
+
+    code = segment_files(
+        inputs,
+        out,
+        points=point or [],
+        negatives=negative or [],
+        boxes=box or [],
+        prompts_path=prompts,
+        overlay=overlay,
+        model_name=model,
+        device=device,
+        label_format=label_format,
+        frames=frame or [],
+    )
+    raise typer.Exit(code)
+
+
+@app.command()
+def models(
+    download: Annotated[
+        str | None,
+        typer.Option(
+            metavar='NAME',
+            help='Download this model from its publisher first.',
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """List the models, what each is and where its file is."""
+    from napari_kdsam.cli_tables import show_models
+
+    raise typer.Exit(show_models(download))
+
+
+@app.command()
+def demo(
+    out: Annotated[
+        Path, typer.Option('--out', '-o', metavar='DIR', help='Folder for the results.')
+    ] = Path('demo-results'),
+    view: Annotated[
+        bool, typer.Option('--view', help='Open the results in napari afterwards.')
+    ] = False,
+    device: _DeviceOption = 'auto',
+) -> None:
+    """Segment four real ultrasound images and four phantoms, and say how it went.
+
+    The real images are anonymised examples that come with pydicom; the phantoms are
+    drawn, so that Dice against their exact ground truth can be shown. Good numbers
+    here say that the installation works, not how accurate it is on patients.
+    """
+    from napari_kdsam.cli_tables import run_demo
+
+    raise typer.Exit(run_demo(out, device, view=view))
+
+
+@app.command()
+def info() -> None:
+    """Show versions, devices and the default model."""
+    from napari_kdsam.cli_tables import show_info
+
+    raise typer.Exit(show_info())
+
+
+def main() -> None:
+    """Run the command line."""
+    # Readers report oddities of a file they can read all the same.
+    warnings.filterwarnings('ignore', module=r'(pydicom|tifffile|PIL|pylibjpeg)\b')
+    logging.getLogger('tifffile').setLevel(logging.CRITICAL)
+    logging.getLogger('pydicom').setLevel(logging.CRITICAL)
+    app()
+
+
+if __name__ == '__main__':
+    main()
