@@ -107,7 +107,7 @@ def imports_within_package(module: str) -> set[str]:
     path = MODULES[module]
     found = set()
     for name in imported_names(
-        path.read_text(), module, is_package=path.name == '__init__.py'
+        path.read_text(encoding='utf-8'), module, is_package=path.name == '__init__.py'
     ):
         if name.startswith('napari_kdsam.') and name != 'napari_kdsam.__version__':
             inner = name.removeprefix('napari_kdsam.')
@@ -135,7 +135,7 @@ def run_python(code: str) -> str:
 
 
 def pyproject() -> dict[str, Any]:
-    return tomllib.loads((ROOT / 'pyproject.toml').read_text())
+    return tomllib.loads((ROOT / 'pyproject.toml').read_text(encoding='utf-8'))
 
 
 def test_importing_the_package_imports_neither_torch_nor_qt_nor_napari() -> None:
@@ -215,7 +215,7 @@ def test_only_the_widgets_import_napari_and_qt(module: str) -> None:
     found = {
         name.split('.')[0]
         for name in imported_names(
-            path.read_text(),
+            path.read_text(encoding='utf-8'),
             module,
             is_package=path.name == '__init__.py',
             at_run_time_only=True,
@@ -260,7 +260,7 @@ def test_napari_finds_the_installed_manifest() -> None:
 
 
 def test_the_manifest_at_the_root_is_the_packaged_one() -> None:
-    assert (ROOT / 'napari.yaml').read_text() == MANIFEST.read_text()
+    assert (ROOT / 'napari.yaml').read_text(encoding='utf-8') == MANIFEST.read_text(encoding='utf-8')
 
 
 def test_training_without_its_extra_says_how_to_install_it(
@@ -313,4 +313,4 @@ def test_the_search_for_unsafe_calls_finds_them() -> None:
 
 @pytest.mark.parametrize('module', list(MODULES))
 def test_no_file_can_run_code_when_it_is_read(module: str) -> None:
-    assert not unsafe_calls(MODULES[module].read_text())
+    assert not unsafe_calls(MODULES[module].read_text(encoding='utf-8'))

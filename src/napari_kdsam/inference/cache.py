@@ -61,9 +61,11 @@ class LeastRecentlyUsed(Generic[Value]):
             old = self._values.pop(key, None)
             if old is not None:
                 self._nbytes -= old.nbytes
+            if value.nbytes > self.max_bytes:
+                return
             self._values[key] = value
             self._nbytes += value.nbytes
-            while self._nbytes > self.max_bytes and self._values:
+            while self._nbytes > self.max_bytes:
                 _, dropped = self._values.popitem(last=False)
                 self._nbytes -= dropped.nbytes
 

@@ -97,7 +97,8 @@ class IntensityMapping:
         )
         values = sample[np.isfinite(sample)].astype(np.float64)
         if values.size == 0 and step > 1:
-            values = image[np.isfinite(image)].astype(np.float64)
+            colors = image[..., :3] if image.ndim == 3 else image
+            values = colors[np.isfinite(colors)].astype(np.float64)
         if values.size == 0:
             raise ImageError('The image has no finite pixel: all are NaN or infinite.')
         unit = values.min() >= 0 and values.max() <= 1

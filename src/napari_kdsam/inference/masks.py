@@ -100,12 +100,14 @@ def logits_of_mask(mask: NDArray[Any]) -> NDArray[np.float32]:
     PromptError
         If the mask is not two-dimensional or is empty.
     """
-    if mask.ndim != 2 or not mask.any():
+    inside = np.asarray(mask) > 0
+    if inside.ndim != 2 or not inside.any():
         raise PromptError('A mask prompt must be 2D and have at least one pixel set.')
-    rows, columns = Frame((mask.shape[0], mask.shape[1]), LOGITS_SIZE).scaled_shape
-    opaque = (np.asarray(mask) > 0).astype(np.uint8) * 255
-    scaled = Image.fromarray(opaque).resize((columns, rows), Image.Resampling.BILINEAR)
+    frame = Frame((inside.shape[0], inside.shape[1]), LOGITS_SIZE)
+    rows, columns = frame.scaled_shape
+    opaque = Image.fromarray(inside.astype(np.uint8) * 255)
+    scaled = opaque.resize((columns, rows), Image.Resampling.BILINEAR)
     logits = np.full((LOGITS_SIZE, LOGITS_SIZE), -_MASK_LOGIT, np.float32)
-    inside = np.asarray(scaled, np.float32) / 127.5 - 1.0
-    logits[:rows, :columns] = inside * _MASK_LOGIT
+    signed = np.asarray(scaled, np.float32) / 127.5 - 1.0
+    logits[:rows, :columns] = signed * _MASK_LOGIT
     return logits

@@ -259,11 +259,16 @@ def save_kdsam(
     Raises
     ------
     CheckpointError
-        If a value does not fit float16.
+        If a value does not fit float16, or the model was prepared for inference.
     OSError
         If the file cannot be written.
     """
     path = Path(path)
+    if model.prepared:
+        raise CheckpointError(
+            'This model was prepared for inference, which folds its weights; save the '
+            'one that was trained.'
+        )
     header = CheckpointMetadata(
         **{
             **(metadata or {}),

@@ -17,6 +17,7 @@ from napari_kdsam.model.registry import (
     DEFAULT_MODEL,
     WEIGHTS_SUFFIXES,
     find_model,
+    list_models,
     missing_files_message,
 )
 
@@ -70,7 +71,9 @@ def load_model(
 
 def _load(name_or_path: str | os.PathLike[str]) -> PromptableModel:
     path = Path(name_or_path).expanduser()
-    if path.suffix.lower() in _LOADERS or os.sep in str(name_or_path) or path.is_file():
+    known = any(entry.name == str(name_or_path) for entry in list_models())
+    looks_like_a_path = path.suffix.lower() in _LOADERS or os.sep in str(name_or_path)
+    if not known and (looks_like_a_path or path.is_file()):
         loader = _LOADERS.get(path.suffix.lower())
         if not path.is_file():
             raise ModelNotFoundError(f'There is no weights file at {path}.')

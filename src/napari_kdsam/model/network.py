@@ -79,6 +79,7 @@ class PromptableModel(nn.Module):
         self.input_size = input_size
         self.identity = identity or ModelIdentity('untrained', 'unknown', f'{id(self)}')
         self.compute_dtype = torch.float32
+        self.prepared = False
         self._pixel_dtype = torch.float32
         self._dense_positions: torch.Tensor | None = None
 
@@ -110,6 +111,7 @@ class PromptableModel(nn.Module):
         self.encoder.to(dtype)
         self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.compute_dtype = dtype
+        self.prepared = True
         # An encoder without parameters (ONNX) takes float32 whatever the decoder does.
         has_weights = next(self.encoder.parameters(), None) is not None
         self._pixel_dtype = dtype if has_weights else torch.float32

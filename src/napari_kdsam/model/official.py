@@ -80,7 +80,7 @@ def load_official_sam(path: str | os.PathLike[str], name: str = '') -> Promptabl
     path = Path(path)
     tensors = read_official_tensors(path)
     positions = tensors.get('image_encoder.pos_embed')
-    width = positions.shape[-1] if positions is not None else 0
+    width = positions.shape[-1] if positions is not None and positions.ndim else 0
     if width not in _VARIANT_BY_WIDTH:
         raise CheckpointError(
             f'{path.name} is not one of SAM ViT-B, ViT-L or ViT-H: its image encoder '
@@ -152,10 +152,11 @@ def _open_with_onnxruntime(path: Path) -> Any:
         session = onnxruntime.InferenceSession(str(path), providers=providers)
     except Exception as error:  # onnxruntime has no public base class for its errors
         raise _not_an_encoder(path, str(error)) from error
-    _check_encoder_shapes(
+    _check_encoder(
         path,
         [tuple(item.shape) for item in session.get_inputs()],
         [tuple(item.shape) for item in session.get_outputs()],
+        session.get_inputs()[0].type == 'tensor(float)',
     )
     name = session.get_inputs()[0].name
     return lambda array: session.run(None, {name: array})[0]
@@ -168,12 +169,15 @@ def _open_with_openvino(path: Path) -> Any:
         model = openvino.Core().read_model(path)
     except RuntimeError as error:
         raise _not_an_encoder(path, str(error)) from error
-    _check_encoder_shapes(
+    _check_encoder(
         path,
         [_openvino_shape(item) for item in model.inputs],
         [_openvino_shape(item) for item in model.outputs],
+        model.inputs[0].get_element_type() == openvino.Type.f32,
     )
-    compiled = openvino.Core().compile_model(model, 'CPU')
+    # Left to itself, OpenVINO computes in bfloat16 where the processor can.
+    options = {'INFERENCE_PRECISION_HINT': 'f32'}
+    compiled = openvino.Core().compile_model(model, 'CPU', options)
     return lambda array: compiled(array)[0]
 
 
@@ -188,8 +192,11 @@ def _not_an_encoder(path: Path, reason: str) -> CheckpointError:
     return CheckpointError(f'{path.name} is not a readable ONNX model ({first}).')
 
 
-def _check_encoder_shapes(
-    path: Path, inputs: list[tuple[Any, ...]], outputs: list[tuple[Any, ...]]
+def _check_encoder(
+    path: Path,
+    inputs: list[tuple[Any, ...]],
+    outputs: list[tuple[Any, ...]],
+    takes_float32: bool,
 ) -> None:
     wanted_in = (3, PROMPT_FRAME, PROMPT_FRAME)
     wanted_out = (EMBEDDING_CHANNELS, EMBEDDING_SIZE, EMBEDDING_SIZE)
@@ -203,6 +210,10 @@ def _check_encoder_shapes(
         raise CheckpointError(
             f'{path.name} is not a SAM-compatible image encoder: it maps {inputs} to '
             f'{outputs} instead of (1, 3, 1024, 1024) to (1, 256, 64, 64).'
+        )
+    if not takes_float32:
+        raise CheckpointError(
+            f'{path.name} does not take 32-bit floats; export it in single precision.'
         )
 
 
