@@ -62,7 +62,9 @@ def click(widget: AnnotatorWidget, *position: float, inside: bool = True) -> Non
     settle(widget)
 
 
-def box(widget: AnnotatorWidget, row0: float, col0: float, row1: float, col1: float) -> None:
+def box(
+    widget: AnnotatorWidget, row0: float, col0: float, row1: float, col1: float
+) -> None:
     """Draw a box prompt and wait for the mask."""
     corners = [[(row0, col0), (row0, col1), (row1, col1), (row1, col0)]]
     widget.controller.layers.boxes.add_rectangles(np.array(corners, float))

@@ -260,7 +260,9 @@ def test_napari_finds_the_installed_manifest() -> None:
 
 
 def test_the_manifest_at_the_root_is_the_packaged_one() -> None:
-    assert (ROOT / 'napari.yaml').read_text(encoding='utf-8') == MANIFEST.read_text(encoding='utf-8')
+    assert (ROOT / 'napari.yaml').read_text(encoding='utf-8') == MANIFEST.read_text(
+        encoding='utf-8'
+    )
 
 
 def test_training_without_its_extra_says_how_to_install_it(

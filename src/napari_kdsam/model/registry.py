@@ -223,6 +223,8 @@ def download_model(name: str, *, progress: bool = False) -> Path:
         return entry.path
     if not entry.url:
         raise ModelNotFoundError(missing_files_message(entry) + '.')
+    # The caller says what happens; pooch would say it again on standard error.
+    pooch.get_logger().setLevel('WARNING')
     downloader = pooch.HTTPDownloader(progressbar=progress, timeout=60)
     try:
         # pooch writes to a temporary name and renames once the checksum fits.
@@ -234,7 +236,9 @@ def download_model(name: str, *, progress: bool = False) -> Path:
             downloader=downloader,
         )
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = 'what arrived is not the published file: its checksum differs'
+        if isinstance(error, OSError):
+            reason = str(error).splitlines()[0]
         raise ModelNotFoundError(
             f'Downloading {name!r} failed ({reason}); try again, or put '
             f'{entry.filename} in {entry.path.parent} yourself.'
