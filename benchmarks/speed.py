@@ -200,7 +200,7 @@ def shown(times: list[float]) -> str:
 
 def table_row(row: str, arguments: argparse.Namespace) -> str:
     """Measure a row in a new process and format it, or say why it was skipped."""
-    blank = ' | ' * 5
+    blank = ' | ' * 4
     if row.startswith('mobile_sam'):
         from napari_kdsam.model.registry import find_model
 

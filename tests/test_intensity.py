@@ -218,7 +218,7 @@ def test_accepted_shapes_become_grey_or_colour(
         ((4, 50, 70), 'channels come first'),
         ((20, 50, 70), 'looks like a stack'),
         ((20, 50, 70, 3), 'looks like a stack'),
-        ((50, 70, 2), 'looks like a stack'),
+        ((50, 70, 2), 'two channels'),
         ((5,), r'one image of shape \(rows, columns\)'),
         ((2, 2, 2, 2, 2), r'one image of shape \(rows, columns\)'),
     ],

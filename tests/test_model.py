@@ -897,3 +897,11 @@ def test_errors_about_weights_are_the_packages_own(tmp_path: Path) -> None:
     with pytest.raises(KDSAMError) as refusal:
         load_model(tmp_path / 'gone.safetensors')
     assert isinstance(refusal.value, LookupError)
+
+
+def test_only_a_student_is_written_as_a_kdsam_checkpoint(tmp_path: Path) -> None:
+    model = build_kdsam()
+    model.encoder = torch.nn.Identity()
+    with pytest.raises(CheckpointError, match='another encoder'):
+        save_kdsam(model, tmp_path / 'model.safetensors')
+    assert list(tmp_path.iterdir()) == []

@@ -258,3 +258,8 @@ def test_no_json_value_breaks_reading_in_any_other_way(value: Any) -> None:
         assert isinstance(Prompt.from_dict(value), Prompt)
     except PromptError as refusal:
         assert len(str(refusal)) > 20
+
+
+def test_ragged_logits_are_refused_in_one_sentence() -> None:
+    with pytest.raises(PromptError, match='256'):
+        Prompt(logits=[[1, 2], [3]])

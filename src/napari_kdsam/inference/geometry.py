@@ -71,7 +71,7 @@ class Frame:
             encoder expects before it adds its half pixel.
         """
         points = np.asarray(points, np.float64).reshape(-1, 2)
-        return ((points + 0.5) * self.scale - 0.5)[:, ::-1]
+        return np.ascontiguousarray(((points + 0.5) * self.scale - 0.5)[:, ::-1])
 
     def points_from_frame(self, points: ArrayLike) -> FloatArray:
         """Convert (N, 2) frame points (x, y) to image points (row, column)."""

@@ -154,6 +154,8 @@ def check_image(image: NDArray[Any]) -> NDArray[Any]:
     advice = 'pass one image of shape (rows, columns) or (rows, columns, 3)'
     if image.ndim == 3 and image.shape[0] in (3, 4):
         advice = 'its channels come first: move them last with numpy.moveaxis(a, 0, -1)'
+    elif image.ndim == 3 and image.shape[-1] == 2:
+        advice = 'it has two channels: choose one of them'
     elif image.ndim in (3, 4):
         advice = 'it looks like a stack: pass one frame at a time'
     raise ImageError(f'An image of shape {image.shape} cannot be used; {advice}.')

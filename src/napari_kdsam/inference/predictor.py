@@ -68,7 +68,7 @@ class Candidate:
     logits : numpy.ndarray
         (256, 256) float32 over the padded square; `Prompt.logits` takes it.
     score : float
-        Predicted IoU, 0..1.
+        Predicted IoU; about 0..1, but the network does not enforce it.
     image_shape : tuple of int
         (rows, columns).
     """
@@ -100,7 +100,7 @@ class Prediction:
     ----------
     candidates : tuple of Candidate
         Three for one ambiguous point, one otherwise (SAM's rule), in the model's
-        order (roughly part, whole, surroundings).
+        order.
     """
 
     candidates: tuple[Candidate, ...]

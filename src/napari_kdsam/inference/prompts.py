@@ -43,7 +43,7 @@ class Prompt:
     points: Sequence[Point] = ()
     labels: Sequence[int] | None = None
     box: Box | None = None
-    logits: NDArray[np.float32] | None = None
+    logits: ArrayLike | None = None
 
     def __post_init__(self) -> None:
         points = tuple(_numbers(point, 2, 'A point') for point in self.points)
@@ -172,7 +172,10 @@ def _ordered_box(box: Any) -> Box | None:
 def _checked_logits(logits: ArrayLike | None) -> NDArray[np.float32] | None:
     if logits is None:
         return None
-    array = np.asarray(logits, np.float32)
+    try:
+        array = np.asarray(logits, np.float32)
+    except (TypeError, ValueError):
+        array = np.empty(0, np.float32)
     if array.shape != (LOGITS_SIZE, LOGITS_SIZE) or not np.isfinite(array).all():
         raise PromptError(
             f'Mask logits must be finite with shape ({LOGITS_SIZE}, {LOGITS_SIZE}), '

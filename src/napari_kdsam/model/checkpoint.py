@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from napari_kdsam.errors import CheckpointError
 from napari_kdsam.model.network import ModelIdentity, PromptableModel, build_kdsam
-from napari_kdsam.model.student import INPUT_SIZES
+from napari_kdsam.model.student import INPUT_SIZES, StudentEncoder
 
 FORMAT_VERSION = 1
 METADATA_KEY = 'kdsam'
@@ -259,11 +259,17 @@ def save_kdsam(
     Raises
     ------
     CheckpointError
-        If a value does not fit float16, or the model was prepared for inference.
+        If a value does not fit float16, the model was prepared for inference, or it
+        is not a KD SAM.
     OSError
         If the file cannot be written.
     """
     path = Path(path)
+    if not isinstance(model.encoder, StudentEncoder):
+        raise CheckpointError(
+            'Only KD SAM models are written as KD SAM checkpoints; this one has '
+            'another encoder.'
+        )
     if model.prepared:
         raise CheckpointError(
             'This model was prepared for inference, which folds its weights; save the '

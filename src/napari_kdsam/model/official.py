@@ -156,7 +156,7 @@ def _open_with_onnxruntime(path: Path) -> Any:
         path,
         [tuple(item.shape) for item in session.get_inputs()],
         [tuple(item.shape) for item in session.get_outputs()],
-        session.get_inputs()[0].type == 'tensor(float)',
+        all(item.type == 'tensor(float)' for item in session.get_inputs()),
     )
     name = session.get_inputs()[0].name
     return lambda array: session.run(None, {name: array})[0]
@@ -173,7 +173,7 @@ def _open_with_openvino(path: Path) -> Any:
         path,
         [_openvino_shape(item) for item in model.inputs],
         [_openvino_shape(item) for item in model.outputs],
-        model.inputs[0].get_element_type() == openvino.Type.f32,
+        all(item.get_element_type() == openvino.Type.f32 for item in model.inputs),
     )
     # Left to itself, OpenVINO computes in bfloat16 where the processor can.
     options = {'INFERENCE_PRECISION_HINT': 'f32'}

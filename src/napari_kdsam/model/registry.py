@@ -16,7 +16,7 @@ from napari_kdsam.errors import ModelNotFoundError
 DEFAULT_MODEL = 'kdsam'
 MODELS_VARIABLE = 'NAPARI_KDSAM_MODELS'
 _BUNDLED_FOLDER = Path(__file__).resolve().parent.parent / 'weights'
-WEIGHTS_SUFFIXES = ('.safetensors', '.pth', '.onnx')
+WEIGHTS_SUFFIXES = ('.safetensors', '.pth', '.pt', '.onnx')
 
 
 @dataclass(frozen=True)
