@@ -1,15 +1,20 @@
-"""Fixtures shared by the tests: a fake model whose masks are known, and the widget."""
+"""Fixtures shared by the tests: a fake model, the widget, and weights files."""
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from napari_kdsam.model.network import PromptableModel
 
 RADIUS = 24.0
 
@@ -185,3 +190,47 @@ def annotate(
     for widget in opened:
         widget.controller.flow.thread.stop(timeout=5)
         assert not widget.controller.flow.thread.alive
+
+
+@pytest.fixture(scope='module')
+def untrained() -> PromptableModel:
+    """A student with random weights; tests leave it as it is."""
+    import torch
+    from weights_files import shake_norms
+
+    from napari_kdsam.model.network import build_kdsam
+
+    torch.manual_seed(0)
+    model = build_kdsam(512)
+    shake_norms(model)
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope='module')
+def saved(untrained: PromptableModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The random student's checkpoint; tests leave it as it is."""
+    from napari_kdsam import save_kdsam
+
+    path = tmp_path_factory.mktemp('saved') / 'mine.safetensors'
+    return save_kdsam(untrained, path, {'teacher': 'nobody', 'note': {'epochs': 3}})
+
+
+@pytest.fixture
+def altered(saved: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Write the saved checkpoint again with a change to its tensors or header."""
+    from safetensors.torch import load_file, save_file
+
+    from napari_kdsam.model.checkpoint import read_metadata
+
+    def write(
+        change: Callable[[dict[str, Any]], Any] | None = None, **header: Any
+    ) -> Path:
+        tensors = load_file(saved)
+        if change:
+            change(tensors)
+        described = read_metadata(saved).model_dump() | header
+        path = tmp_path / 'altered.safetensors'
+        save_file(tensors, path, {'kdsam': json.dumps(described)})
+        return path
+
+    return write
