@@ -195,3 +195,28 @@ def test_every_sample_opens_in_the_viewer(make_napari_viewer_proxy, index):
     viewer.open_sample('napari-kdsam', sample.key)
     assert len(viewer.layers) >= 1
     assert viewer.layers[0].data.size > 0
+
+
+def test_the_demonstration_opens_ready_to_click_on_its_first_image(qtbot):
+    import napari
+
+    from napari_kdsam.demo import DemoResult
+    from napari_kdsam.widgets import demo_view
+
+    image = np.zeros((60, 90), np.uint8)
+    results = [
+        DemoResult('one', image, False, image, []),
+        DemoResult('two', np.zeros((50, 70), np.uint8), False, image[:50, :70], []),
+    ]
+    demo_view.show(results, block=False)
+    viewer = napari.current_viewer()
+    try:
+        docked = list(viewer.window.dock_widgets.values())[-1]
+        assert docked.controller.image.name == 'one'
+        visible = [layer.name for layer in viewer.layers if layer.visible]
+        assert visible[:2] == ['one', 'one labels']
+        assert 'two' not in visible
+        assert viewer.layers.selection.active.name == 'KD SAM points'
+        docked.controller.flow.thread.stop(timeout=30)
+    finally:
+        viewer.close()

@@ -103,11 +103,13 @@ def logits_of_mask(mask: NDArray[Any]) -> NDArray[np.float32]:
     inside = np.asarray(mask) > 0
     if inside.ndim != 2 or not inside.any():
         raise PromptError('A mask prompt must be 2D and have at least one pixel set.')
-    frame = Frame((inside.shape[0], inside.shape[1]), LOGITS_SIZE)
+    # By way of the 1024 frame, so that `mask_of_logits` finds it in the same place.
+    frame = Frame((inside.shape[0], inside.shape[1]), PROMPT_FRAME)
     rows, columns = frame.scaled_shape
     opaque = Image.fromarray(inside.astype(np.uint8) * 255)
     scaled = opaque.resize((columns, rows), Image.Resampling.BILINEAR)
-    logits = np.full((LOGITS_SIZE, LOGITS_SIZE), -_MASK_LOGIT, np.float32)
-    signed = np.asarray(scaled, np.float32) / 127.5 - 1.0
-    logits[:rows, :columns] = signed * _MASK_LOGIT
-    return logits
+    square = np.zeros((PROMPT_FRAME, PROMPT_FRAME), np.float32)
+    square[:rows, :columns] = np.asarray(scaled, np.float32) / 255
+    step = PROMPT_FRAME // LOGITS_SIZE
+    share = square.reshape(LOGITS_SIZE, step, LOGITS_SIZE, step).mean(axis=(1, 3))
+    return (2 * share - 1) * _MASK_LOGIT
