@@ -219,3 +219,31 @@ def test_an_unreadable_frame_is_reported_and_the_others_stay_usable(annotate):
     session.viewer.dims.set_current_step(0, 2)
     session.click(2, 30, 40)
     assert session.preview[0, 30, 40] == 1
+
+
+def test_a_four_dimensional_stack_is_annotated_at_its_time_and_plane(annotate):
+    session = annotate(stack(3, 4, 60, 90))
+    session.viewer.dims.set_current_step(0, 2)
+    session.viewer.dims.set_current_step(1, 1)
+    session.click(2, 1, 30, 40)
+    session.controller.commit()
+    assert session.labels.shape == (3, 4, 60, 90)
+    assert session.labels[2, 1, 30, 40] == 1
+    assert session.labels.astype(bool).sum() == session.labels[2, 1].astype(bool).sum()
+    session.controller.undo()
+    assert not session.labels.any()
+
+
+def test_in_a_view_of_other_axes_or_in_3d_the_status_says_how_to_go_on(annotate):
+    session = annotate(stack(5, 60, 90))
+    session.viewer.dims.set_current_step(0, 2)
+    session.click(2, 30, 40)
+    session.viewer.dims.ndisplay = 3
+    assert '2D' in session.controller.status.text
+    session.viewer.dims.ndisplay = 2
+    session.wait_for('ready')
+    session.viewer.dims.order = (1, 0, 2)
+    assert '2D' in session.controller.status.text
+    session.viewer.dims.order = (0, 1, 2)
+    session.wait_for('ready')
+    assert session.preview[0, 30, 40] == 1

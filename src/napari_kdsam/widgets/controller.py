@@ -34,6 +34,7 @@ from napari_kdsam.widgets.status import (
     FIRST_CLICK,
     NO_IMAGE,
     ONLY_OUTSIDE,
+    OTHER_VIEW,
     Stage,
     Status,
 )
@@ -83,7 +84,12 @@ class AnnotationController:
             predictor_factory, self._on_progress, self._on_answer
         )
         viewer.layers.events.removed.connect(self._on_layer_removed)
-        viewer.dims.events.current_step.connect(self._on_frame_changed)
+        self._views = [
+            getattr(viewer.dims.events, name)
+            for name in ('current_step', 'ndisplay', 'order')
+        ]
+        for event in self._views:
+            event.connect(self._on_view_changed)
 
     @property
     def image(self) -> Image | None:
@@ -274,7 +280,8 @@ class AnnotationController:
         self._closed = True
         self.flow.close()
         self.viewer.layers.events.removed.disconnect(self._on_layer_removed)
-        self.viewer.dims.events.current_step.disconnect(self._on_frame_changed)
+        for event in self._views:
+            event.disconnect(self._on_view_changed)
         self._leave_image()
         for record in self._records.values():
             record.set_target(None)
@@ -332,7 +339,11 @@ class AnnotationController:
 
     def _refresh_preview(self) -> None:
         """Show the mask of the frame in view, asking for it if it is not there."""
-        if self.layers is None:
+        if self.layers is None or self._record is None:
+            return
+        if not self._record.in_plane(self.viewer.dims):
+            self._forget_requests()
+            self._set_status(OTHER_VIEW)
             return
         if self.shown is not None:
             candidate = self.shown.prediction.candidate(self.chosen_candidate)
@@ -392,7 +403,7 @@ class AnnotationController:
         if self._commit_when_answered:
             self.commit()
 
-    def _on_frame_changed(self, event: Any = None) -> None:
+    def _on_view_changed(self, event: Any = None) -> None:
         self._refresh_preview()
 
     def _on_image_data(self, event: Any = None) -> None:

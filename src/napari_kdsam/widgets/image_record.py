@@ -18,6 +18,7 @@ from napari_kdsam.widgets.label_target import LabelsLayerTarget, new_labels_laye
 from napari_kdsam.widgets.transforms import data_of, spatial_shape
 
 if TYPE_CHECKING:
+    from napari.components import Dims
     from napari.layers import Image, Labels, Layer
     from napari.viewer import Viewer
 
@@ -65,6 +66,11 @@ class ImageRecord:
         position = self.image.world_to_data(point[-len(shape) :])
         leading = zip(position[:-2], shape[:-2], strict=True)
         return tuple(int(np.clip(round(i), 0, size - 1)) for i, size in leading)
+
+    def in_plane(self, dims: Dims) -> bool:
+        """Whether the view shows the image's rows and columns, in 2D."""
+        last_two = {dims.ndim - 2, dims.ndim - 1}
+        return dims.ndisplay == 2 and set(dims.displayed) == last_two
 
     def reader(self, frame: FrameIndex) -> Callable[[], Any]:
         """Make a function that reads one frame, for a thread to call."""

@@ -29,4 +29,7 @@ FIRST_CLICK = Status(Stage.WAITING, 'Click inside the structure to label.')
 ONLY_OUTSIDE = Status(
     Stage.WAITING, 'Points outside only trim a mask: add one inside, or a box.'
 )
+OTHER_VIEW = Status(
+    Stage.WAITING, 'Show rows and columns in 2D to annotate (Ctrl+Y leaves 3D).'
+)
 EMPTY_MASK = Status(Stage.READY, 'The mask is empty: add points or draw a box.')
