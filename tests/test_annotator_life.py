@@ -220,3 +220,27 @@ def test_the_demonstration_opens_ready_to_click_on_its_first_image(qtbot):
         docked.controller.flow.thread.stop(timeout=30)
     finally:
         viewer.close()
+
+
+def test_closing_one_of_two_annotators_leaves_the_other_its_keys(
+    annotate, fake_factory
+):
+    from napari_kdsam.widgets.annotator import AnnotatorWidget
+
+    first = annotate()
+    second = AnnotatorWidget(first.viewer, fake_factory)
+    first.viewer.window.add_dock_widget(second, name='Click to label, again')
+    assert second.controller.possible_targets() == []
+    thread = first.controller.flow.thread
+    first.viewer.window.remove_dock_widget(first.widget)
+    first.widget.deleteLater()
+    first.qtbot.waitUntil(lambda: not thread.alive, timeout=10_000)
+    bound = {str(key): action for key, action in first.viewer.keymap.items()}
+    assert 'Q' in bound
+    bound['Q'](first.viewer)
+    assert second.outside_button.isChecked()
+    other = second.controller.flow.thread
+    first.viewer.window.remove_dock_widget(second)
+    second.deleteLater()
+    first.qtbot.waitUntil(lambda: not other.alive, timeout=10_000)
+    assert 'Q' not in {str(key) for key in first.viewer.keymap}

@@ -23,6 +23,7 @@ from napari_kdsam.model.network import (
     PIXEL_MEAN,
     PIXEL_STD,
 )
+from napari_kdsam.model.official import OnnxEncoder
 from napari_kdsam.model.registry import MODELS_VARIABLE, find_model
 from napari_kdsam.model.torchvision_guard import (
     import_segment_anything,
@@ -208,6 +209,27 @@ def test_an_onnx_model_that_is_not_a_sam_encoder_is_refused(
     write_decoder(tmp_path)
     with pytest.raises(CheckpointError, match='not a SAM-compatible image encoder'):
         load_model(write_onnx_encoder(tmp_path, **shape), 'cpu')
+
+
+def test_an_onnx_encoder_runs_on_the_device_that_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnxruntime = pytest.importorskip('onnxruntime')
+    asked = []
+    plain = onnxruntime.InferenceSession
+
+    def record(path: str, providers: list[str]) -> Any:
+        asked.append(providers)
+        return plain(path, providers=['CPUExecutionProvider'])
+
+    both = ['CUDAExecutionProvider', 'CPUExecutionProvider']
+    monkeypatch.setattr(onnxruntime, 'get_available_providers', lambda: both)
+    monkeypatch.setattr(onnxruntime, 'InferenceSession', record)
+    encoder = OnnxEncoder(write_onnx_encoder(tmp_path))
+    encoder.run_on(torch.device('cpu'))
+    assert asked == [['CPUExecutionProvider']]
+    encoder.run_on(torch.device('cuda'))
+    assert asked[1:] == [both]
 
 
 def test_an_encoder_that_cannot_take_single_precision_is_refused_when_loaded(

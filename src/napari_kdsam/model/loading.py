@@ -12,7 +12,7 @@ from napari_kdsam.errors import CheckpointError, ModelNotFoundError
 from napari_kdsam.model.checkpoint import load_kdsam
 from napari_kdsam.model.device import preferred_dtype, resolve_device
 from napari_kdsam.model.network import PromptableModel
-from napari_kdsam.model.official import load_official_sam, load_onnx_sam
+from napari_kdsam.model.official import OnnxEncoder, load_official_sam, load_onnx_sam
 from napari_kdsam.model.registry import (
     DEFAULT_MODEL,
     WEIGHTS_SUFFIXES,
@@ -66,6 +66,8 @@ def load_model(
     """
     target = resolve_device(device)
     model = _load(name_or_path or DEFAULT_MODEL)
+    if isinstance(model.encoder, OnnxEncoder):
+        model.encoder.run_on(target)
     return model.prepare(target, dtype or preferred_dtype(target))
 
 

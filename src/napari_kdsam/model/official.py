@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import re
@@ -23,6 +24,7 @@ from napari_kdsam.model.student import EMBEDDING_CHANNELS, EMBEDDING_SIZE
 from napari_kdsam.model.torchvision_guard import import_segment_anything
 
 DECODER_FILE = 'sam_prompt_mask_decoder.safetensors'
+_CPU, _CUDA = 'CPUExecutionProvider', 'CUDAExecutionProvider'
 _DECODER_PARTS = ('prompt_encoder.', 'mask_decoder.')
 _VARIANT_BY_WIDTH = {768: 'vit_b', 1024: 'vit_l', 1280: 'vit_h'}
 
@@ -133,6 +135,12 @@ class OnnxEncoder(nn.Module):
         except ImportError as error:
             raise MissingExtraError('Running an ONNX encoder', 'fast') from error
 
+    def run_on(self, device: torch.device) -> None:
+        """Use CUDA for a CUDA device where ONNX Runtime has it, else stay on the CPU."""
+        if device.type == 'cuda':
+            with contextlib.suppress(ImportError):
+                self._run = _open_with_onnxruntime(self.path, _CUDA)
+
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Embed (B, 3, 1024, 1024) normalised pixels as (B, 256, 64, 64) float32."""
         arrays = pixels.detach().float().contiguous().cpu().numpy()
@@ -140,14 +148,11 @@ class OnnxEncoder(nn.Module):
         return torch.cat(outputs).to(pixels.device)
 
 
-def _open_with_onnxruntime(path: Path) -> Any:
+def _open_with_onnxruntime(path: Path, *preferred: str) -> Any:
     import onnxruntime
 
-    providers = [
-        name
-        for name in ('CUDAExecutionProvider', 'CPUExecutionProvider')
-        if name in onnxruntime.get_available_providers()
-    ]
+    available = onnxruntime.get_available_providers()
+    providers = [name for name in (*preferred, _CPU) if name in available]
     try:
         session = onnxruntime.InferenceSession(str(path), providers=providers)
     except Exception as error:  # onnxruntime has no public base class for its errors

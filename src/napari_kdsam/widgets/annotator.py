@@ -73,6 +73,7 @@ class AnnotatorWidget(QWidget):
         self.viewer = napari_viewer
         self.controller = AnnotationController(napari_viewer, predictor_factory)
         self._files: list[str] = []
+        self._key_actions: list[Callable[[Any], None]] = []
         self._build()
         self._bind_keys()
         self.controller.updated.connect(self._refresh)
@@ -92,6 +93,7 @@ class AnnotatorWidget(QWidget):
                 self._refresh,
                 self._watched,
                 self._refresh_choices,
+                self._key_actions,
             )
         )
         active = napari_viewer.layers.selection.active
@@ -206,6 +208,7 @@ class AnnotatorWidget(QWidget):
     def _bind_keys(self) -> None:
         for shortcut in SHORTCUTS:
             action = _key_action(self.controller, shortcut.action)
+            self._key_actions.append(action)
             self.viewer.bind_key(shortcut.key, action, overwrite=True)
 
     def _bind_layer_keys(self) -> None:
@@ -343,14 +346,17 @@ def _release(
     refresh: Callable[[], None],
     watched: list[Any],
     refresh_choices: Callable[..., None],
+    key_actions: list[Callable[[Any], None]],
     _: Any = None,
 ) -> None:
     """Let go of the viewer; the widget's buttons are already gone."""
     controller.updated.disconnect(refresh)
     for event in watched:
         event.disconnect(refresh_choices)
-    for shortcut in SHORTCUTS:
-        viewer.bind_key(shortcut.key, None)
+    for key, action in list(viewer.keymap.items()):
+        # Another annotator on this viewer may have taken a key over.
+        if action in key_actions:
+            viewer.bind_key(key, None)
     controller.close()
 
 

@@ -142,11 +142,10 @@ class AnnotationController:
         return target.layer if target else None
 
     def possible_targets(self) -> list[Labels]:
-        """Labels layers in the viewer that fit the image, without the preview."""
-        if self._record is None or self.layers is None:
+        """Labels layers in the viewer that fit the image, without previews."""
+        if self._record is None:
             return []
-        fitting = labels_fitting(self._record.image, self.viewer)
-        return [layer for layer in fitting if layer != self.layers.preview]
+        return labels_fitting(self._record.image, self.viewer)
 
     def set_image(self, image: Image | None) -> None:
         """Annotate another image layer; drafts and commits of the earlier one stay."""

@@ -12,6 +12,9 @@ from napari_kdsam.annotation.state import FrameIndex
 from napari_kdsam.errors import ImageError
 from napari_kdsam.widgets.transforms import spatial_shape, transform_of
 
+# Marks our helper layers in their metadata, as labels to leave alone.
+HELPER_KEY = 'napari-kdsam helper'
+
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
     from napari.viewer import Viewer
@@ -104,7 +107,7 @@ def new_labels_layer(image: Image) -> Labels:
 
 
 def labels_fitting(image: Image, viewer: Viewer) -> list[Labels]:
-    """Labels layers in the viewer that can hold the labels of an image."""
+    """Labels layers in the viewer that can hold an image's labels, but for previews."""
     from napari.layers import Labels
 
     shape = spatial_shape(image)
@@ -113,5 +116,6 @@ def labels_fitting(image: Image, viewer: Viewer) -> list[Labels]:
         for layer in viewer.layers
         if isinstance(layer, Labels)
         and not layer.multiscale
+        and HELPER_KEY not in layer.metadata
         and tuple(layer.data.shape) == shape
     ]

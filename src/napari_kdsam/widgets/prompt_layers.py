@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from napari_kdsam.annotation.state import Draft, FrameIndex, PointPrompt
 from napari_kdsam.inference.geometry import Box
+from napari_kdsam.widgets.label_target import HELPER_KEY
 from napari_kdsam.widgets.transforms import (
     copy_transform,
     shifted_affine,
@@ -272,6 +273,7 @@ class PromptLayers:
             name='KD SAM preview',
             opacity=0.5,
             colormap=DirectLabelColormap(color_dict=colors),
+            metadata={HELPER_KEY: True},
             affine=shifted_affine(self._image, (0,) * len(self._shape)),
         )
         for name in ('units', 'axis_labels'):
