@@ -435,3 +435,40 @@ def test_intensities_as_displayed_use_the_contrast_limits_of_the_layer(annotate)
     session.wait_for('ready')
     mapping = session.controller.mapping
     assert (mapping.low, mapping.high) == (100, 900)
+
+
+def test_the_labels_choice_says_where_the_commits_of_each_image_go(annotate):
+    session = annotate()
+    session.click(60, 60)
+    session.controller.commit()
+    first = session.controller.target_layer
+    assert session.widget.labels_choice.value == first
+    twin = session.viewer.add_image(np.zeros((120, 200), np.uint8), name='twin')
+    session.widget.image_choice.value = twin
+    assert session.controller.target_layer is None
+    assert session.widget.labels_choice.value == 'New labels layer'
+    session.click(60, 150)
+    session.controller.commit()
+    assert session.controller.target_layer != first
+    assert session.widget.labels_choice.value == session.controller.target_layer
+
+
+def test_a_helper_layer_that_came_back_still_has_its_keys(annotate):
+    session = annotate()
+    wanted = {str(key) for key in session.points.keymap}
+    assert {'Q', 'Ctrl+Z'} <= wanted
+    session.viewer.layers.remove(session.points)
+    session.settle()
+    assert {str(key) for key in session.points.keymap} == wanted
+
+
+def test_a_first_commit_reads_no_other_frame_of_the_new_labels(annotate, monkeypatch):
+    from napari_kdsam.widgets import label_target
+
+    session = annotate()
+    session.click(60, 60)
+    read = []
+    monkeypatch.setattr(label_target, '_highest_label', lambda data: read.append(data))
+    session.controller.commit()
+    assert session.labels[60, 60] == 1
+    assert read == []

@@ -26,7 +26,12 @@ from qtpy.QtWidgets import (
 from napari_kdsam.model.registry import WEIGHTS_SUFFIXES, list_models
 from napari_kdsam.widgets.controller import AnnotationController
 from napari_kdsam.widgets.inference_thread import PredictorFactory, make_predictor
-from napari_kdsam.widgets.shortcuts import LAYER_SHORTCUTS, SHORTCUTS, tooltip
+from napari_kdsam.widgets.shortcuts import (
+    SHORTCUTS,
+    KeyAction,
+    key_actions,
+    tooltip,
+)
 from napari_kdsam.widgets.status import Stage
 
 if TYPE_CHECKING:
@@ -73,9 +78,10 @@ class AnnotatorWidget(QWidget):
         self.viewer = napari_viewer
         self.controller = AnnotationController(napari_viewer, predictor_factory)
         self._files: list[str] = []
-        self._key_actions: list[Callable[[Any], None]] = []
+        self._key_actions = key_actions(self.controller, SHORTCUTS)
         self._build()
-        self._bind_keys()
+        for key, action in self._key_actions.items():
+            napari_viewer.bind_key(key, action, overwrite=True)
         self.controller.updated.connect(self._refresh)
         self._watched = [
             getattr(napari_viewer.layers.events, name)
@@ -205,21 +211,6 @@ class AnnotatorWidget(QWidget):
         grid.addWidget(self.redo_button, 1, 1)
         return grid
 
-    def _bind_keys(self) -> None:
-        for shortcut in SHORTCUTS:
-            action = _key_action(self.controller, shortcut.action)
-            self._key_actions.append(action)
-            self.viewer.bind_key(shortcut.key, action, overwrite=True)
-
-    def _bind_layer_keys(self) -> None:
-        layers = self.controller.layers
-        if layers is None:
-            return
-        for layer in (layers.points, layers.boxes):
-            for shortcut in (*SHORTCUTS, *LAYER_SHORTCUTS):
-                action = _key_action(self.controller, shortcut.action)
-                layer.bind_key(shortcut.key, action, overwrite=True)
-
     def _images(self) -> list[Image]:
         from napari.layers import Image
 
@@ -234,19 +225,21 @@ class AnnotatorWidget(QWidget):
 
     def _on_image_chosen(self, image: Image | None) -> None:
         self.controller.set_image(image)
-        self._bind_layer_keys()
         self._refresh_choices()
 
     def _on_labels_chosen(self, choice: Any) -> None:
         self.controller.set_target(None if choice == _NEW_LABELS else choice)
 
     def _on_model_chosen(self, _: Any) -> None:
-        model = self.model_choice.value
-        if model == _OPEN_FILE:
-            model = self._ask_for_weights()
-        self.controller.set_model(model, self.device_choice.value)
+        if self.model_choice.value == _OPEN_FILE:
+            self._ask_for_weights()
+        else:
+            self._use_chosen_model()
 
-    def _ask_for_weights(self) -> str:
+    def _use_chosen_model(self) -> None:
+        self.controller.set_model(self.model_choice.value, self.device_choice.value)
+
+    def _ask_for_weights(self) -> None:
         pattern = ' '.join(f'*{suffix}' for suffix in WEIGHTS_SUFFIXES)
         path, _ = QFileDialog.getOpenFileName(
             self, 'Open weights', '', f'Weights ({pattern})'
@@ -256,7 +249,6 @@ class AnnotatorWidget(QWidget):
         else:
             with self.model_choice.changed.blocked():
                 self.model_choice.value = self.controller.flow.model
-        return path or self.controller.flow.model
 
     def add_weights_file(self, path: str | Path) -> None:
         """Offer a weights file among the models, and choose it."""
@@ -265,7 +257,7 @@ class AnnotatorWidget(QWidget):
         with self.model_choice.changed.blocked():
             self.model_choice.reset_choices()
             self.model_choice.value = str(path)
-        self.controller.set_model(str(path), self.device_choice.value)
+        self._use_chosen_model()
 
     def _choose_polarity(self, positive: bool, _: bool = True) -> None:
         self.controller.set_polarity(positive)
@@ -294,11 +286,14 @@ class AnnotatorWidget(QWidget):
             self._on_image_chosen(images[-1])
 
     def _refresh_labels(self) -> None:
-        target = self.controller.target_layer
         with self.labels_choice.changed.blocked():
             self.labels_choice.reset_choices()
-            if target is not None and target in self.controller.possible_targets():
-                self.labels_choice.value = target
+            if self._target_choice() in self.labels_choice.choices:
+                self.labels_choice.value = self._target_choice()
+
+    def _target_choice(self) -> Any:
+        target = self.controller.target_layer
+        return _NEW_LABELS if target is None else target
 
     def _refresh(self) -> None:
         controller = self.controller
@@ -327,17 +322,8 @@ class AnnotatorWidget(QWidget):
         if controller.mapping is not None:
             described = controller.mapping.describe()
             self.intensity_choice.tooltip = f'The model sees {described}'
-        if controller.target_layer != self.labels_choice.value:
+        if self._target_choice() != self.labels_choice.value:
             self._refresh_labels()
-
-
-def _key_action(controller: AnnotationController, name: str) -> Callable[[Any], None]:
-    def act(_: Any) -> None:
-        getattr(controller, name)()
-
-    # napari shows the name of a bound function.
-    act.__name__ = name
-    return act
 
 
 def _release(
@@ -346,7 +332,7 @@ def _release(
     refresh: Callable[[], None],
     watched: list[Any],
     refresh_choices: Callable[..., None],
-    key_actions: list[Callable[[Any], None]],
+    actions: dict[str, KeyAction],
     _: Any = None,
 ) -> None:
     """Let go of the viewer; the widget's buttons are already gone."""
@@ -355,7 +341,7 @@ def _release(
         event.disconnect(refresh_choices)
     for key, action in list(viewer.keymap.items()):
         # Another annotator on this viewer may have taken a key over.
-        if action in key_actions:
+        if action in actions.values():
             viewer.bind_key(key, None)
     controller.close()
 

@@ -29,6 +29,7 @@ from napari_kdsam.widgets.inference_thread import (
 from napari_kdsam.widgets.label_target import labels_fitting
 from napari_kdsam.widgets.prediction_flow import PredictionFlow
 from napari_kdsam.widgets.prompt_layers import PromptLayers
+from napari_kdsam.widgets.shortcuts import LAYER_SHORTCUTS, SHORTCUTS, key_actions
 from napari_kdsam.widgets.status import (
     EMPTY_MASK,
     FIRST_CLICK,
@@ -80,6 +81,7 @@ class AnnotationController:
         self._commit_when_answered = False
         self._reading_edit = False
         self._closed = False
+        self._layer_keys = key_actions(self, (*SHORTCUTS, *LAYER_SHORTCUTS))
         self.flow = PredictionFlow(
             predictor_factory, self._on_progress, self._on_answer
         )
@@ -159,7 +161,9 @@ class AnnotationController:
         record = self._records.setdefault(image, ImageRecord(image))
         self._record = record
         try:
-            self.layers = PromptLayers(self.viewer, image, self._on_edit)
+            self.layers = PromptLayers(
+                self.viewer, image, self._on_edit, self._layer_keys
+            )
         except (KDSAMError, MemoryError, ValueError) as error:
             self._record = None
             text = f'This layer cannot be annotated: {error}'

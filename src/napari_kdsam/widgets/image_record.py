@@ -92,11 +92,11 @@ class ImageRecord:
         drafts = self.session.state.drafts
         self.shown = {f: shown for f, shown in self.shown.items() if f in drafts}
 
-    def set_target(self, layer: Labels | None) -> None:
-        """Commit to `layer`, or to a new one if None."""
+    def set_target(self, layer: Labels | None, *, empty: bool = False) -> None:
+        """Commit to `layer` (known to be `empty`?), or to a new one if None."""
         if self.target is not None:
             self.target.close()
-        self.target = LabelsLayerTarget(layer) if layer is not None else None
+        self.target = None if layer is None else LabelsLayerTarget(layer, empty=empty)
 
     def commit_command(
         self, viewer: Viewer, below: Layer, frame: FrameIndex, candidate: Candidate
@@ -122,7 +122,7 @@ class ImageRecord:
             active = viewer.layers.selection.active
             viewer.layers.insert(viewer.layers.index(below), layer)
             viewer.layers.selection.active = active
-            self.set_target(layer)
+            self.set_target(layer, empty=True)
         target = self.target
         assert target is not None
         free = candidate.mask & (target.frame(frame) == 0)

@@ -27,11 +27,13 @@ class LabelsLayerTarget:
     ----------
     layer : napari.layers.Labels
         With the image's shape.
+    empty : bool
+        Whether the layer is known to hold no label, so that it need not be read.
     """
 
-    def __init__(self, layer: Labels) -> None:
+    def __init__(self, layer: Labels, *, empty: bool = False) -> None:
         self.layer = layer
-        self._highest = _highest_label(layer.data)
+        self._highest = 0 if empty else _highest_label(layer.data)
         layer.events.data.connect(self._rescan)
         layer.events.paint.connect(self._on_paint)
 

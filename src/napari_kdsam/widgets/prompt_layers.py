@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from napari_kdsam.annotation.state import Draft, FrameIndex, PointPrompt
 from napari_kdsam.inference.geometry import Box
 from napari_kdsam.widgets.label_target import HELPER_KEY
+from napari_kdsam.widgets.shortcuts import KeyAction
 from napari_kdsam.widgets.transforms import (
     copy_transform,
     shifted_affine,
@@ -49,14 +50,21 @@ class PromptLayers:
     image : napari.layers.Image
     on_edit : callable
         Called without arguments when the user has changed points or boxes.
+    keys : mapping of str to callable
+        Bound on points and boxes, also on those that replace deleted ones.
     """
 
     def __init__(
-        self, viewer: Viewer, image: Image, on_edit: Callable[[], None]
+        self,
+        viewer: Viewer,
+        image: Image,
+        on_edit: Callable[[], None],
+        keys: Mapping[str, KeyAction],
     ) -> None:
         self._viewer = viewer
         self._image = image
         self._on_edit = on_edit
+        self._keys = keys
         self._shape = spatial_shape(image)
         self._positive = True
         self.points: Points = self._new_points()
@@ -245,7 +253,7 @@ class PromptLayers:
             size=float(np.clip(max(self._shape[-2:]) / 60, 2, 200)),
             **transform_of(self._image),
         )
-        layer.events.data.connect(self._on_data)
+        self._attend(layer)
         return layer
 
     def _new_boxes(self) -> Shapes:
@@ -259,8 +267,13 @@ class PromptLayers:
             edge_width=float(np.clip(max(self._shape[-2:]) / 300, 1, 60)),
             **transform_of(self._image),
         )
-        layer.events.data.connect(self._on_data)
+        self._attend(layer)
         return layer
+
+    def _attend(self, layer: Layer) -> None:
+        layer.events.data.connect(self._on_data)
+        for key, action in self._keys.items():
+            layer.bind_key(key, action, overwrite=True)
 
     def _new_preview(self) -> Labels:
         from napari.layers import Labels

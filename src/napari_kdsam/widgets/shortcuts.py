@@ -5,7 +5,11 @@ Only keys that napari leaves free on every layer are used.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
+
+KeyAction = Callable[[Any], None]
 
 
 @dataclass(frozen=True)
@@ -50,3 +54,29 @@ def tooltip(action: str) -> str:
         if shortcut.action == action:
             return f'{shortcut.title} ({shortcut.key})'
     raise KeyError(action)
+
+
+def key_actions(actor: object, shortcuts: Iterable[Shortcut]) -> dict[str, KeyAction]:
+    """Make the functions that napari calls for keys.
+
+    Parameters
+    ----------
+    actor : object
+        Has a method of each action's name.
+    shortcuts : iterable of Shortcut
+
+    Returns
+    -------
+    dict
+        Key in napari's notation to a function of the layer or viewer it is pressed on.
+    """
+    return {s.key: _key_action(actor, s.action) for s in shortcuts}
+
+
+def _key_action(actor: object, name: str) -> KeyAction:
+    def act(_: Any) -> None:
+        getattr(actor, name)()
+
+    # napari shows the name of a bound function.
+    act.__name__ = name
+    return act
