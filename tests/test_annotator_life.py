@@ -205,8 +205,8 @@ def test_the_demonstration_opens_ready_to_click_on_its_first_image(qtbot):
 
     image = np.zeros((60, 90), np.uint8)
     results = [
-        DemoResult('one', image, False, image, []),
-        DemoResult('two', np.zeros((50, 70), np.uint8), False, image[:50, :70], []),
+        DemoResult('one', image, False, image),
+        DemoResult('two', np.zeros((50, 70), np.uint8), False, image[:50, :70]),
     ]
     demo_view.show(results, block=False)
     viewer = napari.current_viewer()

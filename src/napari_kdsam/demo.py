@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,15 +70,12 @@ class DemoResult:
         Whether the last axis of `image` holds colours.
     labels : numpy.ndarray
         (H, W) or (T, H, W) uint8, 0 for background.
-    prompts : list of Prompt
-        In image pixel coordinates, one for each object.
     """
 
     name: str
     image: NDArray[np.uint8]
     rgb: bool
     labels: NDArray[np.uint8]
-    prompts: list[Prompt]
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,7 +249,8 @@ def run_case(
     seconds = time.perf_counter() - started
     dice = None
     if case.truth is not None:
-        dice = dice_of(_every_frame(report.written[0]) > 0, case.truth)
+        with open_image(report.written[0]) as labels:
+            dice = dice_of(labels.every_frame() > 0, case.truth)
     return DemoOutcome(case, report, dice, seconds)
 
 
@@ -272,12 +269,6 @@ def result_of(outcome: DemoOutcome) -> DemoResult:
     case = outcome.case
     with open_image(case.path) as image:
         rgb = len(image.frame_shape) == 3
-    pixels = _every_frame(case.path)
-    labels = _every_frame(outcome.report.written[0])
-    return DemoResult(case.name, pixels, rgb, labels, [case.prompt])
-
-
-def _every_frame(path: Path) -> NDArray[Any]:
-    with open_image(path) as image:
-        frames = np.stack([image.frame(index) for index in range(image.frame_count)])
-        return frames if image.is_stack else frames[0]
+        pixels = image.every_frame()
+    with open_image(outcome.report.written[0]) as labels:
+        return DemoResult(case.name, pixels, rgb, labels.every_frame())

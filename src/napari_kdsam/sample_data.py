@@ -85,8 +85,7 @@ def _pydicom_example(example: str, name: str) -> LayerData:
     except ImportError as error:
         raise MissingExtraError('This sample', 'medical') from error
     with open_image(get_path(example)) as image:
-        frames = [image.frame(index) for index in range(image.frame_count)]
-    pixels = np.stack(frames) if len(frames) > 1 else frames[0]
+        pixels = image.every_frame()
     return pixels, {'name': name, 'rgb': True}, 'image'
 
 

@@ -271,10 +271,11 @@ class _Run:
 
     def every_frame(self) -> Iterator[NDArray[Any]]:
         """Labels of every frame of the file; frames not chosen are empty."""
+        chosen = set(self._chosen)
         for index in range(self._image.frame_count):
             yield (
                 self.labels_of(index)
-                if index in self._chosen
+                if index in chosen
                 else np.zeros(self._image.frame_shape[:2], np.uint8)
             )
 

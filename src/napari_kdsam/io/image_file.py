@@ -193,6 +193,23 @@ class ImageFile(ABC):
         with reading(self.name):
             return self._read(index)
 
+    def every_frame(self) -> NDArray[Any]:
+        """Decode the whole file into memory.
+
+        Returns
+        -------
+        numpy.ndarray
+            `shape` of `dtype`.
+
+        Raises
+        ------
+        ImageError
+            If a frame cannot be decoded.
+        """
+        if not self.is_stack:
+            return self.frame(0)
+        return np.stack([self.frame(index) for index in range(self.frame_count)])
+
     @abstractmethod
     def _read(self, index: int) -> NDArray[Any]:
         """Decode a frame that exists; any exception means a damaged file."""

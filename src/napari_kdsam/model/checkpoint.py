@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,16 +75,8 @@ def read_metadata(path: str | os.PathLike[str]) -> CheckpointMetadata:
         checkpoint that this version understands.
     """
     path = Path(path)
-    try:
-        with safe_open(path, framework='pt') as file:
-            text = (file.metadata() or {}).get(METADATA_KEY)
-    except FileNotFoundError as error:
-        raise CheckpointError(f'There is no weights file at {path}.') from error
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f'{path.name} is not a readable safetensors file ({error}); '
-            'copy it again or choose another file.'
-        ) from error
+    with _opened(path) as file:
+        text = (file.metadata() or {}).get(METADATA_KEY)
     if text is None:
         raise CheckpointError(
             f'{path.name} is a safetensors file but not a KD SAM checkpoint: its '
@@ -127,12 +121,21 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     CheckpointError
         If the file cannot be read.
     """
+    with _opened(Path(path)) as file:
+        return {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework='pt') as file:
-            return {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            yield file
+    except FileNotFoundError as error:
+        raise CheckpointError(f'There is no weights file at {path}.') from error
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f'{Path(path).name} is not a readable safetensors file ({error}).'
+            f'{path.name} is not a readable safetensors file ({error}); '
+            'copy it again or choose another file.'
         ) from error
 
 

@@ -19,7 +19,6 @@ from napari_kdsam.model.student import (
 from napari_kdsam.model.torchvision_guard import import_segment_anything
 
 PROMPT_FRAME = 1024
-LOGITS_SIZE = 256
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
 

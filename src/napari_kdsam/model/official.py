@@ -170,8 +170,9 @@ def _open_with_onnxruntime(path: Path, *preferred: str) -> Any:
 def _open_with_openvino(path: Path) -> Any:
     import openvino
 
+    core = openvino.Core()
     try:
-        model = openvino.Core().read_model(path)
+        model = core.read_model(path)
     except RuntimeError as error:
         raise _not_an_encoder(path, str(error)) from error
     _check_encoder(
@@ -182,7 +183,7 @@ def _open_with_openvino(path: Path) -> Any:
     )
     # Left to itself, OpenVINO computes in bfloat16 where the processor can.
     options = {'INFERENCE_PRECISION_HINT': 'f32'}
-    compiled = openvino.Core().compile_model(model, 'CPU', options)
+    compiled = core.compile_model(model, 'CPU', options)
     return lambda array: compiled(array)[0]
 
 

@@ -141,11 +141,6 @@ class InferenceThread(QObject):
         """Whether the thread is still running."""
         return self._thread.is_alive()
 
-    @property
-    def cached_bytes(self) -> int:
-        """Memory held by embeddings."""
-        return self._predictor.cache.nbytes if self._predictor else 0
-
     def submit(self, request: Request) -> None:
         """Ask for a mask; a request that has not begun is forgotten."""
         with self._slot.condition:

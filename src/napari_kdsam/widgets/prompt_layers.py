@@ -13,6 +13,7 @@ from napari_kdsam.inference.geometry import Box
 from napari_kdsam.widgets.label_target import HELPER_KEY
 from napari_kdsam.widgets.shortcuts import KeyAction
 from napari_kdsam.widgets.transforms import (
+    TRANSFORM_NAMES,
     copy_transform,
     shifted_affine,
     spatial_shape,
@@ -30,15 +31,6 @@ _COLORS = {POSITIVE: '#2f7fff', NEGATIVE: '#ff8c00'}
 _SYMBOLS = {POSITIVE: 'disc', NEGATIVE: 'x'}
 _DECIMALS = 3
 _PREVIEW_COLOR = '#00e5ff'
-_TRANSFORMS = (
-    'scale',
-    'translate',
-    'rotate',
-    'shear',
-    'affine',
-    'units',
-    'axis_labels',
-)
 
 
 class PromptLayers:
@@ -72,9 +64,13 @@ class PromptLayers:
         self.preview: Labels = self._new_preview()
         for layer in (self.preview, self.boxes, self.points):
             viewer.add_layer(layer)
-        for name in _TRANSFORMS:
-            if hasattr(image.events, name):
-                getattr(image.events, name).connect(self._follow_image)
+        self._followed = [
+            getattr(image.events, name)
+            for name in TRANSFORM_NAMES
+            if hasattr(image.events, name)
+        ]
+        for event in self._followed:
+            event.connect(self._follow_image)
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -114,9 +110,8 @@ class PromptLayers:
 
     def close(self) -> None:
         """Remove the layers and stop following the image."""
-        for name in _TRANSFORMS:
-            if hasattr(self._image.events, name):
-                getattr(self._image.events, name).disconnect(self._follow_image)
+        for event in self._followed:
+            event.disconnect(self._follow_image)
         self.points.events.data.disconnect(self._on_data)
         self.boxes.events.data.disconnect(self._on_data)
         for layer in self.layers:

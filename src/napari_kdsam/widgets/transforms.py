@@ -11,12 +11,21 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from napari.layers import Image, Layer
 
-_COPIED = ('scale', 'translate', 'rotate', 'shear', 'units', 'axis_labels')
+TRANSFORM_NAMES = (
+    'scale',
+    'translate',
+    'rotate',
+    'shear',
+    'affine',
+    'units',
+    'axis_labels',
+)
 
 
 def transform_of(layer: Layer) -> dict[str, Any]:
     """Copy a layer's transform as keyword arguments for a new layer."""
-    copied = {name: getattr(layer, name) for name in _COPIED if hasattr(layer, name)}
+    names = [name for name in TRANSFORM_NAMES if hasattr(layer, name)]
+    copied = {name: getattr(layer, name) for name in names}
     copied['affine'] = np.asarray(layer.affine.affine_matrix)
     return copied
 
