@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from napari_kdsam.io.formats import LabelFormat
+from napari_kdsam.training.command import app as training_app
 
 app = typer.Typer(
     name='napari-kdsam',
@@ -20,6 +21,8 @@ app = typer.Typer(
     # Square brackets in the help are coordinates, not markup.
     rich_markup_mode=None,
 )
+
+app.add_typer(training_app, name='train')
 
 _ModelOption = Annotated[
     str,

@@ -1,0 +1,117 @@
+"""``napari-kdsam train``: the stages, one by one or all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from napari_kdsam.errors import KDSAMError
+from napari_kdsam.training import require_training_extra
+
+app = typer.Typer(
+    help='Train KD SAM: cache the teacher, distil the encoder, fine-tune the decoder.',
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+_Config = Annotated[
+    Path,
+    typer.Option(
+        '--config',
+        '-c',
+        metavar='FILE',
+        help='A YAML file, or one of paper.yaml, default.yaml, cpu.yaml, smoke.yaml.',
+        show_default=False,
+    ),
+]
+_Out = Annotated[
+    Path | None,
+    typer.Option(metavar='DIR', help="Folder of all runs, instead of the file's."),
+]
+_Devices = Annotated[
+    int | None, typer.Option(min=1, help="Devices of each node, instead of the file's.")
+]
+_Nodes = Annotated[
+    int | None, typer.Option(min=1, help="Number of nodes, instead of the file's.")
+]
+_Strategy = Annotated[
+    str | None,
+    typer.Option(metavar='auto|ddp|fsdp', help='How devices share the work.'),
+]
+
+
+def _run(
+    parts: tuple[str, ...],
+    config: Path,
+    out: Path | None,
+    devices: int | None,
+    nodes: int | None,
+    strategy: str | None,
+) -> None:
+    require_training_extra()
+    from napari_kdsam.training.config import ConfigError, read_config, with_overrides
+    from napari_kdsam.training.run import run_parts
+
+    overrides: dict[str, Any] = {
+        'devices': devices,
+        'nodes': nodes,
+        'strategy': strategy,
+    }
+    try:
+        settings = with_overrides(read_config(config), out, overrides)
+        for path in run_parts(settings, parts):
+            typer.echo(f'Written: {path}')
+    except ConfigError as error:
+        typer.echo(f'Error: {error}', err=True)
+        raise typer.Exit(2) from error
+    except KDSAMError as error:
+        typer.echo(f'Error: {error}', err=True)
+        raise typer.Exit(1) from error
+
+
+@app.command('cache-teacher')
+def cache_teacher(config: _Config, out: _Out = None) -> None:
+    """Embed every training image with the teacher, once; goes on where it stopped."""
+    _run(('cache-teacher',), config, out, None, None, None)
+
+
+@app.command()
+def encoder(
+    config: _Config,
+    out: _Out = None,
+    devices: _Devices = None,
+    nodes: _Nodes = None,
+    strategy: _Strategy = None,
+) -> None:
+    """Stage 1: distil the teacher's embedding into the student's encoder."""
+    _run(('encoder',), config, out, devices, nodes, strategy)
+
+
+@app.command()
+def decoder(
+    config: _Config,
+    out: _Out = None,
+    devices: _Devices = None,
+    nodes: _Nodes = None,
+    strategy: _Strategy = None,
+) -> None:
+    """Stage 2: fine-tune the mask decoder on true masks."""
+    _run(('decoder',), config, out, devices, nodes, strategy)
+
+
+@app.command('all')
+def everything(
+    config: _Config,
+    out: _Out = None,
+    devices: _Devices = None,
+    nodes: _Nodes = None,
+    strategy: _Strategy = None,
+) -> None:
+    """Everything the configuration describes, in order.
+
+    A run that was stopped, at whatever moment, goes on from its last checkpoint when
+    the same command is given again.
+    """
+    _run(('cache-teacher', 'encoder', 'decoder'), config, out, devices, nodes, strategy)

@@ -1,0 +1,351 @@
+"""Training settings: a YAML file checked field by field."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
+
+from napari_kdsam.errors import KDSAMError
+
+CONFIG_FOLDER = Path(__file__).parent / 'configs'
+_PROBLEMS_SHOWN = 3
+
+
+class ConfigError(KDSAMError):
+    """A training configuration that cannot be used."""
+
+
+def _expanded(path: Path) -> Path:
+    return Path(os.path.expandvars(path)).expanduser()
+
+
+FilePath = Annotated[Path, AfterValidator(_expanded)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra='forbid')
+
+
+class SourceConfig(_Section):
+    """One folder of images with masks.
+
+    Attributes
+    ----------
+    layout : str
+        ``shards``, or the publisher's layout: ``kvasir_seg``, ``isic``, ``hc18``,
+        ``busi``, ``busbra`` or ``plain`` (``images/`` and ``masks/``).
+    folder : pathlib.Path
+        Environment variables and ``~`` are expanded.
+    data_sets : list of str
+        Of a shards folder: which ones; all if empty.
+    split_file : pathlib.Path or None
+        CSV with data_set, stem and split; needed for every layout but ``shards``.
+    """
+
+    layout: Literal[
+        'shards', 'kvasir_seg', 'isic', 'hc18', 'busi', 'busbra', 'plain'
+    ] = 'shards'
+    folder: FilePath
+    data_sets: list[str] = []
+    split_file: FilePath | None = None
+
+
+class DataConfig(_Section):
+    """Which images are trained on, and which are only looked at.
+
+    Attributes
+    ----------
+    sources : list of SourceConfig
+        Read one after the other.
+    train_splits, val_splits : list of str
+        As the split files name them.
+    train_limit, val_limit : int or None
+        At most so many images of each data set, evenly spaced in name order.
+    balance : float
+        0 draws each image equally often, 1 each data set.
+    drop_leaks : bool
+        Leave out train images that are near-duplicates of val images.
+    workers : int
+        Processes that read ahead; 0 reads in the training process.
+    """
+
+    sources: list[SourceConfig] = Field(min_length=1)
+    train_splits: list[str] = ['train']
+    val_splits: list[str] = ['val']
+    train_limit: PositiveInt | None = None
+    val_limit: PositiveInt | None = None
+    balance: float = Field(0.5, ge=0, le=1)
+    drop_leaks: bool = True
+    workers: NonNegativeInt = 0
+
+
+class TeacherConfig(_Section):
+    """Which encoder is distilled, and where its embeddings are kept.
+
+    Attributes
+    ----------
+    weights : pathlib.Path
+        Meta's ``sam_vit_{b,l,h}*.pth`` or a SAM-compatible ONNX encoder.
+    cache : pathlib.Path
+        Folder of the embedding cache.
+    views : list of str
+        Augmentation views embedded for every image.
+    perceptual_weights : pathlib.Path or None
+        VGG16 features; needed when ``encoder.perceptual_weight`` is above 0.
+    batch_size : int
+        Images a teacher call.
+    """
+
+    weights: FilePath
+    cache: FilePath
+    views: list[str] = ['identity']
+    perceptual_weights: FilePath | None = None
+    batch_size: PositiveInt = 4
+
+
+class StageConfig(_Section):
+    """What both stages have in common.
+
+    Attributes
+    ----------
+    steps : int
+        Optimiser steps.
+    batch_size : int
+        Images in a batch of one process.
+    accumulate : int
+        Batches an optimiser step.
+    warmup_steps : int
+        Steps of linear warm-up before the cosine schedule.
+    weight_decay : float
+        AdamW's.
+    clip : float
+        Largest gradient norm.
+    appearance, geometry : bool
+        Which augmentation is drawn.
+    strength : float
+        Of the augmentation, 1 being as described in docs/training.md.
+    ema_decay : float
+        Exponential moving average of the weights; 0 for none.
+    """
+
+    steps: PositiveInt
+    batch_size: PositiveInt = 4
+    accumulate: PositiveInt = 1
+    warmup_steps: NonNegativeInt = 50
+    weight_decay: NonNegativeFloat = 0.01
+    clip: PositiveFloat = 1.0
+    appearance: bool = True
+    strength: PositiveFloat = 1.0
+    ema_decay: float = Field(0.0, ge=0, lt=1)
+
+
+class EncoderStageConfig(StageConfig):
+    """Stage 1: the student's embedding learns to equal the teacher's.
+
+    Attributes
+    ----------
+    neck_rate, trunk_rate : float
+        Learning rates.
+    frozen : list of str
+        Parts of the trunk that stay as they are.
+    perceptual_weight : float
+        lambda of ``L = L_MSE + lambda * L_P``.
+    cosine_weight : float
+        Weight of a cosine distance; 0 for none.
+    prompt_weight : float
+        Weight of prompt-in-the-loop distillation; 0 for none.
+    padding_weight : float
+        Weight of embedding cells on padding; those on the image weigh 1.
+    """
+
+    neck_rate: PositiveFloat = 1e-3
+    trunk_rate: PositiveFloat = 3e-4
+    frozen: list[Literal['stem', 'layer1', 'layer2', 'layer3', 'layer4']] = []
+    perceptual_weight: NonNegativeFloat = 0.1
+    cosine_weight: NonNegativeFloat = 0.0
+    prompt_weight: NonNegativeFloat = 0.0
+    padding_weight: float = Field(0.1, ge=0, le=1)
+
+
+class DecoderStageConfig(StageConfig):
+    """Stage 2: the mask decoder learns from the true masks.
+
+    Attributes
+    ----------
+    decoder_rate : float
+        Learning rate of the mask decoder.
+    neck_rate, trunk_rate : float
+        0 keeps that part of the encoder frozen, as the paper does.
+    frozen : list of str
+        Parts of the trunk frozen even if `trunk_rate` is above 0.
+    geometry : bool
+        Whether flips, rotations and crops are drawn.
+    cross_entropy_weight : float
+        Added to the Dice loss; 0 is the paper's loss.
+    score_weight : float
+        Weight of the predicted-IoU regression.
+    box_jitter : float
+        Largest displacement of a box's side as a share of the box's extent.
+    """
+
+    decoder_rate: PositiveFloat = 1e-4
+    neck_rate: NonNegativeFloat = 0.0
+    trunk_rate: NonNegativeFloat = 0.0
+    frozen: list[Literal['stem', 'layer1', 'layer2', 'layer3', 'layer4']] = [
+        'stem',
+        'layer1',
+    ]
+    geometry: bool = True
+    cross_entropy_weight: NonNegativeFloat = 0.0
+    score_weight: NonNegativeFloat = 1.0
+    box_jitter: float = Field(0.1, ge=0, lt=0.5)
+
+    @property
+    def encoder_learns(self) -> bool:
+        """Whether any part of the encoder is trained."""
+        return self.neck_rate > 0 or self.trunk_rate > 0
+
+
+class LoopConfig(_Section):
+    """How training runs, whatever it trains.
+
+    Attributes
+    ----------
+    precision : str
+        Lightning's name, such as ``32-true`` or ``bf16-mixed``.
+    accelerator, devices, nodes, strategy
+        As Lightning takes them; the command line overrides them.
+    seed : int
+        Order, augmentation and prompts depend on it and the step alone.
+    deterministic : bool
+        Ask torch for deterministic kernels.
+    checkpoint_every, validate_every, log_every : int
+        In optimiser steps.
+    overlays : int
+        Validation images drawn with their masks at each validation.
+    """
+
+    precision: Literal['32-true', 'bf16-mixed', '16-mixed', 'bf16-true'] = 'bf16-mixed'
+    accelerator: str = 'auto'
+    devices: PositiveInt = 1
+    nodes: PositiveInt = 1
+    strategy: Literal['auto', 'ddp', 'fsdp'] = 'auto'
+    seed: NonNegativeInt = 0
+    deterministic: bool = False
+    checkpoint_every: PositiveInt = 100
+    validate_every: PositiveInt = 500
+    log_every: PositiveInt = 10
+    overlays: NonNegativeInt = 8
+
+
+class TrainingConfig(_Section):
+    """A whole training: data, teacher, both stages.
+
+    Attributes
+    ----------
+    name : str
+        Of the run; its files are in ``out/name``.
+    out : pathlib.Path
+        Folder of all runs.
+    input_size : int
+        512 or 1024.
+    initial : pathlib.Path or None
+        Where the student starts: ResNet-50 ImageNet weights (torchvision names) or
+        a KD SAM checkpoint; the bundled weights if None.
+    initial_decoder : pathlib.Path or None
+        SAM's prompt encoder and mask decoder, needed with ImageNet weights.
+    """
+
+    name: str = Field(pattern=r'^[\w.-]+$')
+    out: FilePath = Path('runs')
+    input_size: Literal[512, 1024] = 512
+    initial: FilePath | None = None
+    initial_decoder: FilePath | None = None
+    data: DataConfig
+    teacher: TeacherConfig | None = None
+    encoder: EncoderStageConfig | None = None
+    decoder: DecoderStageConfig | None = None
+    loop: LoopConfig = LoopConfig()
+
+    @property
+    def folder(self) -> Path:
+        """Where this run's files are."""
+        return self.out / self.name
+
+
+def read_config(path: Path) -> TrainingConfig:
+    """Read a training configuration.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A YAML file, or the name of one that comes with the package, such as
+        ``cpu.yaml``.
+
+    Returns
+    -------
+    TrainingConfig
+
+    Raises
+    ------
+    ConfigError
+        If there is no such file, it is not YAML, or a field is unknown, missing or
+        wrong; the fields are named.
+    """
+    bundled = CONFIG_FOLDER / path.name
+    if not path.is_file():
+        if path.parent != Path() or not bundled.is_file():
+            ready = ', '.join(sorted(p.name for p in CONFIG_FOLDER.glob('*.yaml')))
+            raise ConfigError(f'There is no configuration {path}; ready ones: {ready}.')
+        path = bundled
+    try:
+        content: Any = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = str(error).replace('\n', ' ')
+        raise ConfigError(f'{path.name} is not readable YAML ({reason}).') from error
+    try:
+        return TrainingConfig.model_validate(content)
+    except ValidationError as error:
+        problems = [
+            f'{".".join(map(str, p["loc"])) or "the file"}: {p["msg"]}'
+            for p in error.errors()
+        ]
+        more = len(problems) - _PROBLEMS_SHOWN
+        text = '; '.join(problems[:_PROBLEMS_SHOWN])
+        text += f'; and {more} more' if more > 0 else ''
+        raise ConfigError(f'{path.name} cannot be used: {text}.') from error
+
+
+def with_overrides(
+    config: TrainingConfig, out: Path | None, loop: dict[str, Any]
+) -> TrainingConfig:
+    """Put the command line's values (those that are not None) over the file's.
+
+    Raises
+    ------
+    ConfigError
+        If a value is not one the field takes.
+    """
+    values = config.model_dump()
+    values['loop'].update({k: v for k, v in loop.items() if v is not None})
+    if out is not None:
+        values['out'] = out
+    try:
+        return TrainingConfig.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise ConfigError(f'--{problem["loc"][-1]}: {problem["msg"]}.') from error

@@ -1,0 +1,1 @@
+"""Evaluation: metrics, simulated clicks, baselines, tables and figures."""

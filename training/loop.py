@@ -1,0 +1,219 @@
+"""Run a stage under Lightning: resumable, on one process or many."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as lightning
+import torch
+from lightning.pytorch.callbacks import Callback, TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch.utils.data import DataLoader
+
+from napari_kdsam.model.checkpoint import save_kdsam
+from napari_kdsam.training.config import TrainingConfig
+from napari_kdsam.training.data.dataset import (
+    SegmentationDataset,
+    StepSampler,
+    collate,
+)
+from napari_kdsam.training.export import describe_run
+from napari_kdsam.training.stage import Stage, TrainingError
+
+LAST = 'last.ckpt'
+
+
+class Keeper(Callback):
+    """Write checkpoint and weights every so many steps, each in one replacement.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Gets ``last.ckpt``, from which a run resumes.
+    weights : pathlib.Path
+        The KD SAM checkpoint to keep up to date.
+    every : int
+        Optimiser steps between two writes.
+    describe : callable
+        From steps done to the checkpoint's header.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        weights: Path,
+        every: int,
+        describe: Callable[[int], dict[str, Any]],
+    ) -> None:
+        self.folder = folder
+        self.weights = weights
+        self.every = every
+        self.describe = describe
+        self._kept = -1
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        done = trainer.global_step
+        if done != self._kept and done % self.every == 0 and done > 0:
+            self.keep(trainer, pl_module)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        if trainer.global_step != self._kept:
+            self.keep(trainer, pl_module)
+
+    def keep(self, trainer: Any, stage: Stage) -> None:
+        """Write both files now."""
+        self._kept = trainer.global_step
+        part = self.folder / f'.{LAST}.part'
+        trainer.save_checkpoint(part)
+        if trainer.is_global_zero:
+            os.replace(part, self.folder / LAST)
+            save_kdsam(stage.result, self.weights, self.describe(self._kept))
+        trainer.strategy.barrier()
+
+
+def steps_done(checkpoint: Path) -> int:
+    """Optimiser steps that a run's ``last.ckpt`` has behind it; 0 if there is none.
+
+    Raises
+    ------
+    TrainingError
+        If the file cannot be read.
+    """
+    if not checkpoint.is_file():
+        return 0
+    try:
+        state = torch.load(checkpoint, map_location='cpu', weights_only=True, mmap=True)
+        return int(state['global_step'])
+    except Exception as error:  # torch has no common base class for damaged files
+        raise TrainingError(
+            f'{checkpoint} cannot be resumed from ({error}); delete it to start this '
+            'stage anew.'
+        ) from error
+
+
+def fit(
+    stage: Stage,
+    config: TrainingConfig,
+    name: str,
+    train: SegmentationDataset,
+    val: SegmentationDataset | None,
+    earlier: dict[str, Any],
+) -> Path:
+    """Train one stage, resuming where an earlier run of it stopped.
+
+    Parameters
+    ----------
+    stage : Stage
+        What to train.
+    config : TrainingConfig
+        The whole run.
+    name : str
+        ``encoder`` or ``decoder``: the files' name within the run's folder.
+    train, val : SegmentationDataset
+        What is learnt from, and what is looked at on the way.
+    earlier : dict
+        Header of the checkpoint that the stage starts from.
+
+    Returns
+    -------
+    pathlib.Path
+        The stage's KD SAM checkpoint.
+
+    Raises
+    ------
+    TrainingError
+        If the loss stops being finite, memory runs out or the checkpoint to resume
+        from is damaged.
+    """
+    loop, settings = config.loop, stage.config
+    folder = config.folder / name
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = config.folder / f'{name}.safetensors'
+    last = folder / LAST
+    done = steps_done(last)
+    keeper = Keeper(
+        folder,
+        weights,
+        loop.checkpoint_every,
+        lambda steps: describe_run(config, name, steps, train.samples, earlier),
+    )
+    trainer = lightning.Trainer(
+        accelerator=loop.accelerator,
+        devices=loop.devices,
+        num_nodes=loop.nodes,
+        strategy=_strategy(loop.strategy, loop.accelerator),
+        precision=loop.precision,
+        max_steps=settings.steps,
+        max_epochs=-1,
+        accumulate_grad_batches=settings.accumulate,
+        gradient_clip_val=settings.clip,
+        val_check_interval=loop.validate_every * settings.accumulate,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        limit_val_batches=None if val is not None else 0,
+        use_distributed_sampler=False,
+        enable_checkpointing=False,
+        deterministic=loop.deterministic,
+        log_every_n_steps=loop.log_every,
+        logger=[
+            CSVLogger(folder, name='logs', version='csv', flush_logs_every_n_steps=20),
+            TensorBoardLogger(folder, name='logs', version='tensorboard'),
+        ],
+        callbacks=[keeper, TQDMProgressBar(refresh_rate=loop.log_every)],
+        enable_model_summary=False,
+    )
+    sampler = StepSampler(
+        [s.data_set for s in train.samples],
+        settings.batch_size,
+        loop.seed,
+        config.data.balance,
+        trainer.global_rank,
+        trainer.world_size,
+        done * settings.accumulate,
+    )
+    feed = partial(
+        DataLoader,
+        num_workers=config.data.workers,
+        collate_fn=collate,
+        persistent_workers=config.data.workers > 0,
+        pin_memory=torch.cuda.is_available(),
+    )
+    stage.model.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    try:
+        trainer.fit(
+            stage,
+            feed(train, batch_sampler=sampler),
+            feed(val, batch_size=settings.batch_size) if val is not None else None,
+            ckpt_path=last if done else None,
+            weights_only=True,
+        )
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            f'Out of memory at batch size {settings.batch_size}: lower '
+            f'{name}.batch_size and raise {name}.accumulate by as much.'
+        ) from error
+    if trainer.global_step < settings.steps:
+        raise TrainingError(
+            f'Training stopped after {trainer.global_step} of {settings.steps} steps; '
+            'the same command goes on from the last checkpoint.'
+        )
+    return weights
+
+
+def _strategy(name: str, accelerator: str) -> Any:
+    if name == 'fsdp':
+        from lightning.pytorch.strategies import FSDPStrategy
+
+        # Whole weights, so that a checkpoint works with any number of devices.
+        return FSDPStrategy(state_dict_type='full', use_orig_params=True)
+    if name == 'ddp' and accelerator == 'cpu':
+        from lightning.pytorch.strategies import DDPStrategy
+
+        return DDPStrategy(process_group_backend='gloo')
+    return name

@@ -1,0 +1,1 @@
+"""Teachers to distil and the cache of their embeddings."""
