@@ -1,0 +1,383 @@
+"""Run models over images with simulated prompts."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from napari_kdsam.errors import KDSAMError
+from napari_kdsam.inference.geometry import box_of_mask
+from napari_kdsam.training.data.samples import Sample
+from napari_kdsam.training.evaluation.clicks import (
+    generator_for,
+    jittered_box,
+    next_click,
+)
+from napari_kdsam.training.evaluation.metrics import (
+    SURFACE_TOLERANCE,
+    dice_and_iou,
+    score_mask,
+)
+from napari_kdsam.training.evaluation.results import (
+    EvaluationError,
+    Failure,
+    ResultFile,
+    Row,
+    read_failures,
+    write_failures,
+)
+from napari_kdsam.training.evaluation.segmenters import (
+    BOX,
+    CLICK,
+    Segmenter,
+    open_segmenter,
+)
+
+Mask = NDArray[np.bool_]
+KINDS = ('box', 'box_jittered', 'clicks_1', 'clicks_3', 'clicks_5', 'noc')
+NOC_THRESHOLDS = (0.85, 0.90)
+MAX_CLICKS = 20
+JITTER = 0.1
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is asked of every model.
+
+    Attributes
+    ----------
+    kinds : tuple of str
+        Of `KINDS`, or ``clicks_N`` for another N.
+    max_clicks : int
+        Where the number of clicks stops.
+    noc : tuple of float
+        IoU thresholds of the number of clicks.
+    jitter : float
+        See `jittered_box`.
+    surface_tolerance : float
+        See `boundary_distances`.
+    """
+
+    kinds: tuple[str, ...] = KINDS
+    max_clicks: int = MAX_CLICKS
+    noc: tuple[float, ...] = NOC_THRESHOLDS
+    jitter: float = JITTER
+    surface_tolerance: float = SURFACE_TOLERANCE
+
+    def __post_init__(self) -> None:
+        for kind in self.kinds:
+            count = kind.removeprefix('clicks_')
+            if kind not in KINDS and not (kind != count and count.isdigit()):
+                raise EvaluationError(
+                    f'There is no kind of prompt called {kind!r}; choose of '
+                    f'{", ".join(KINDS)}.'
+                )
+        if self.snapshots and max(self.snapshots) > self.max_clicks:
+            raise EvaluationError(
+                f'{max(self.snapshots)} clicks are asked for but at most '
+                f'{self.max_clicks} are given; raise the maximum.'
+            )
+
+    @property
+    def snapshots(self) -> tuple[int, ...]:
+        """Numbers of clicks after which the mask is scored."""
+        clicks = [kind for kind in self.kinds if kind.startswith('clicks_')]
+        return tuple(int(kind.removeprefix('clicks_')) for kind in clicks)
+
+    def rows_of(self, prompts: frozenset[str]) -> list[str]:
+        """Kinds of the rows of one image for a model that understands `prompts`."""
+        rows = [k for k in self.kinds if k.startswith('box') and BOX in prompts]
+        if CLICK in prompts:
+            rows += [f'clicks_{count}' for count in self.snapshots]
+            if 'noc' in self.kinds:
+                rows += [f'noc_{round(100 * limit)}' for limit in self.noc]
+        return rows
+
+
+@dataclass(frozen=True)
+class _Answer:
+    mask: Mask
+    iou: float
+    seconds: float
+
+
+def run_evaluation(
+    samples: Sequence[Sample],
+    models: Sequence[str],
+    out: Path,
+    *,
+    device: str = 'auto',
+    max_clicks: int = MAX_CLICKS,
+    noc: Sequence[float] = NOC_THRESHOLDS,
+    kinds: Sequence[str] = KINDS,
+    overwrite: bool = False,
+    progress: bool = True,
+    opener: Callable[[str, str], Segmenter] = open_segmenter,
+) -> list[Row]:
+    """Evaluate models on images, image by image, continuing where a run stopped.
+
+    Writes ``per_image/MODEL.csv`` and ``.json`` under `out`, and ``failures.csv``
+    if an image could not be evaluated.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        The images with their masks.
+    models : sequence of str
+        For `open_segmenter`.
+    out : pathlib.Path
+        Folder for the results, made if needed.
+    device : str
+        As for `load_model`.
+    max_clicks : int
+        Where the number of clicks stops.
+    noc : sequence of float
+        IoU thresholds of the number of clicks.
+    kinds : sequence of str
+        Of `KINDS`.
+    overwrite : bool
+        Start anew whatever is in `out`.
+    progress : bool
+        Show a progress bar on standard error.
+    opener : callable
+        Opens a model by name and device.
+
+    Returns
+    -------
+    list of Row
+        Of every image asked for that is done, model by model.
+
+    Raises
+    ------
+    EvaluationError
+        If there is nothing to do, two models have one name, or there are results
+        made with other weights or settings.
+    KDSAMError
+        If a model cannot be opened.
+    """
+    if not samples or not models:
+        raise EvaluationError('Give at least one image and one model to evaluate.')
+    protocol = Protocol(tuple(kinds), max_clicks, tuple(noc))
+    wanted = {(s.data_set, s.split, s.stem) for s in samples}
+    out.mkdir(parents=True, exist_ok=True)
+    rows: list[Row] = []
+    seen: set[str] = set()
+    for model in models:
+        _reset_peak_memory()
+        segmenter = opener(model, device)
+        if segmenter.name in seen:
+            raise EvaluationError(
+                f'Two models are called {segmenter.name!r}; name one with NAME=PATH.'
+            )
+        seen.add(segmenter.name)
+        found = _run_model(samples, segmenter, out, protocol, overwrite, progress)
+        rows += [row for row in found if row.image in wanted]
+    return rows
+
+
+def _run_model(
+    samples: Sequence[Sample],
+    segmenter: Segmenter,
+    out: Path,
+    protocol: Protocol,
+    overwrite: bool,
+    progress: bool,
+) -> list[Row]:
+    settings = {'weights': segmenter.fingerprint, **_plain(asdict(protocol))}
+    prompts = protocol.rows_of(segmenter.prompts)
+    results = ResultFile(out, segmenter.name, settings, prompts, overwrite)
+    results.note(name=segmenter.name, parameters=segmenter.parameters)
+    todo = [s for s in samples if (s.data_set, s.split, s.stem) not in results.images]
+    asked = {(s.data_set, s.split, s.stem) for s in samples}
+    failures = [
+        f
+        for f in read_failures(out)
+        if f.model != segmenter.name or (f.data_set, f.split, f.stem) not in asked
+    ]
+    write_failures(out, failures)
+    for index, sample in enumerate(
+        tqdm(todo, desc=segmenter.name, disable=not progress, file=sys.stderr)
+    ):
+        try:
+            image, truth = sample.load()
+            if index == 0:
+                # The first call allocates and compiles; its time is nobody's.
+                segmenter.embed(image)
+            rows = evaluate_image(segmenter, sample, image, truth, protocol)
+        except KDSAMError as error:
+            place = (sample.data_set, sample.split, sample.stem)
+            failures.append(Failure(*place, segmenter.name, str(error)))
+            write_failures(out, failures)
+            tqdm.write(f'{segmenter.name}: {sample.name} failed: {error}', sys.stderr)
+            continue
+        results.append(rows)
+        if index % 50 == 0 or index == len(todo) - 1:
+            results.note(peak_memory_bytes=_peak_memory())
+    return results.rows
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+def evaluate_image(
+    segmenter: Segmenter,
+    sample: Sample,
+    image: NDArray[np.uint8],
+    truth: Mask,
+    protocol: Protocol,
+) -> list[Row]:
+    """Put every kind of prompt to one model about one image.
+
+    Parameters
+    ----------
+    segmenter : Segmenter
+        The model.
+    sample : Sample
+        Where the image is from.
+    image : numpy.ndarray
+        (H, W, 3) uint8 RGB.
+    truth : numpy.ndarray
+        (H, W) bool, not empty.
+    protocol : Protocol
+        What to ask.
+
+    Returns
+    -------
+    list of Row
+        One for each of `Protocol.rows_of`, in that order.
+    """
+    shape = (truth.shape[0], truth.shape[1])
+    box = box_of_mask(truth)
+    assert box is not None
+    started = time.perf_counter()
+    state = segmenter.embed(image)
+    segmenter.sync()
+    encode_seconds = time.perf_counter() - started
+    scored: dict[int, Any] = {}
+
+    def row(prompt: str, answer: _Answer, clicks: int, seconds: float) -> Row:
+        # Several rows may show one mask; its distances are computed once.
+        scores = scored.get(id(answer))
+        if scores is None:
+            scores = score_mask(answer.mask, truth, protocol.surface_tolerance)
+            scored[id(answer)] = scores
+        size = sample.pixel_size_mm
+        return Row(
+            sample.data_set,
+            sample.split,
+            sample.stem,
+            segmenter.name,
+            prompt,
+            scores.dice,
+            scores.iou,
+            scores.hd95_px,
+            None if size is None else scores.hd95_px * size,
+            scores.nsd,
+            clicks,
+            seconds,
+            encode_seconds,
+        )
+
+    prompts = protocol.rows_of(segmenter.prompts)
+    rows, answers = [], []
+    for kind in (k for k in prompts if k.startswith('box')):
+        sides = tuple(float(side) for side in box)
+        if kind == 'box_jittered':
+            rng = generator_for(sample.name)
+            sides = jittered_box(box, protocol.jitter, rng, shape)
+        answer, _ = _ask(segmenter, state, truth, [], [], sides, None)
+        answers.append(answer)
+        rows.append(row(kind, answer, 0, answer.seconds))
+    if len(rows) == len(prompts):
+        return rows
+    clicked = _click_sequence(segmenter, state, truth, protocol)
+    for count in protocol.snapshots:
+        upto = clicked[:count]
+        seconds = sum(a.seconds for a in upto) / len(upto)
+        rows.append(row(f'clicks_{count}', upto[-1], len(upto), seconds))
+    if 'noc' in protocol.kinds:
+        seconds = sum(a.seconds for a in clicked) / len(clicked)
+        for limit in protocol.noc:
+            reached = (n for n, a in enumerate(clicked, 1) if a.iou >= limit)
+            needed = next(reached, protocol.max_clicks)
+            shown = clicked[min(needed, len(clicked)) - 1]
+            rows.append(row(f'noc_{round(100 * limit)}', shown, needed, seconds))
+    return rows
+
+
+def _ask(
+    segmenter: Segmenter,
+    state: Any,
+    truth: Mask,
+    points: list[tuple[float, float]],
+    labels: list[int],
+    box: Any,
+    previous: Any,
+) -> tuple[_Answer, Any]:
+    started = time.perf_counter()
+    mask, previous = segmenter.segment(state, points, labels, box, previous)
+    segmenter.sync()
+    seconds = time.perf_counter() - started
+    return _Answer(mask, dice_and_iou(mask, truth)[1], seconds), previous
+
+
+def _click_sequence(
+    segmenter: Segmenter, state: Any, truth: Mask, protocol: Protocol
+) -> list[_Answer]:
+    counting = 'noc' in protocol.kinds
+    enough = max(protocol.snapshots, default=1)
+    limit = protocol.max_clicks if counting else enough
+    goal = max(protocol.noc, default=0.0) if counting else 0.0
+    mask, previous = np.zeros_like(truth), None
+    points: list[tuple[int, int]] = []
+    labels: list[int] = []
+    answers: list[_Answer] = []
+    best = 0.0
+    while len(answers) < limit and not (len(answers) >= enough and best >= goal):
+        click = next_click(mask, truth, points)
+        if click is None:
+            break
+        points.append(click[0])
+        labels.append(click[1])
+        asked = [(float(row), float(column)) for row, column in points]
+        answer, previous = _ask(
+            segmenter, state, truth, asked, list(labels), None, previous
+        )
+        answers.append(answer)
+        mask, best = answer.mask, max(best, answer.iou)
+    return answers
+
+
+def _reset_peak_memory() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    # Linux can forget the highest use so far, so that each model has its own.
+    with contextlib.suppress(OSError):
+        Path('/proc/self/clear_refs').write_text('5')
+
+
+def _peak_memory() -> int | None:
+    """Bytes: of the GPU where one is used, else of the process; None if unknown."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return int(torch.cuda.max_memory_allocated())
+    with contextlib.suppress(OSError):
+        for line in Path('/proc/self/status').read_text().splitlines():
+            if line.startswith('VmHWM:'):
+                return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:
+        return None
+    used = int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    return used if sys.platform == 'darwin' else used * 1024

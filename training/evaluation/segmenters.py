@@ -1,0 +1,249 @@
+"""Models to compare, behind one interface."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from napari_kdsam.errors import ModelNotFoundError
+from napari_kdsam.inference.predictor import Predictor
+from napari_kdsam.inference.prompts import Prompt
+from napari_kdsam.model.loading import load_model
+from napari_kdsam.model.network import PromptableModel
+from napari_kdsam.model.official import OnnxEncoder
+from napari_kdsam.model.registry import find_model, models_folder
+
+Box = tuple[float, float, float, float]
+Mask = NDArray[np.bool_]
+BOX, CLICK = 'box', 'click'
+
+
+class Segmenter(Protocol):
+    """A model that turns an image and prompts into a mask.
+
+    Attributes
+    ----------
+    name : str
+        For tables and file names.
+    parameters : int or None
+        Number of weights; None where the file does not say.
+    prompts : frozenset of str
+        What it understands, of ``box`` and ``click``.
+    fingerprint : str
+        Equal only for equal weights and precision.
+    """
+
+    name: str
+    parameters: int | None
+    prompts: frozenset[str]
+    fingerprint: str
+
+    def embed(self, image: NDArray[np.uint8]) -> Any:
+        """Do what is done once per image: (H, W, 3) uint8 RGB to an opaque state."""
+
+    def segment(
+        self,
+        state: Any,
+        points: Sequence[tuple[float, float]],
+        labels: Sequence[int],
+        box: Box | None,
+        previous: Any,
+    ) -> tuple[Mask, Any]:
+        """Answer one prompt.
+
+        Parameters
+        ----------
+        state : object
+            From `embed`.
+        points : sequence of (row, column)
+            Every click so far, in image pixels, pixel centres at integers.
+        labels : sequence of int
+            1 (inside) or 0 (outside) for each.
+        box : (row0, col0, row1, col1) or None
+            Half-open, in image pixels.
+        previous : object
+            The second value of the answer to the click before; None at first.
+
+        Returns
+        -------
+        mask : numpy.ndarray
+            (H, W) bool.
+        previous : object
+            To hand in with the next click.
+        """
+
+    def sync(self) -> None:
+        """Wait until the device has finished, so that a clock tells the truth."""
+
+
+def digest_of(*paths: Path) -> str:
+    """Digest of the contents of files, in order."""
+    total = hashlib.blake2b(digest_size=16)
+    for path in paths:
+        with path.open('rb') as file:
+            total.update(hashlib.file_digest(file, 'sha256').digest())
+    return total.hexdigest()
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait for a CUDA device; others compute as they are called."""
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+
+
+def onnx_parameters(*paths: Path) -> int | None:
+    """Count the weights of ONNX files; None without the package ``onnx``."""
+    try:
+        import onnx
+    except ImportError:
+        return None
+    total = 0
+    for path in paths:
+        for item in onnx.load(str(path)).graph.initializer:
+            # A folded four-dimensional constant is an upscaled position table.
+            folded = item.name.startswith('/') and len(item.dims) == 4
+            if item.data_type == onnx.TensorProto.FLOAT and not folded:
+                total += int(np.prod(item.dims))
+    return total
+
+
+class PromptableSegmenter:
+    """KD SAM, MobileSAM or one of Meta's SAMs, through `Predictor`.
+
+    Parameters
+    ----------
+    model : PromptableModel
+        From `load_model`.
+    name : str
+        For tables and file names.
+    feed_previous : bool
+        From the second click on, hand the mask before to the decoder too, as SAM
+        was trained and evaluated.
+    """
+
+    prompts = frozenset({BOX, CLICK})
+
+    def __init__(
+        self, model: PromptableModel, name: str = '', feed_previous: bool = True
+    ) -> None:
+        self.name = name or model.identity.name
+        self.feed_previous = feed_previous
+        # Nothing is embedded twice, and a cached answer would spoil the timing.
+        self.predictor = Predictor(model, cache_bytes=0)
+        self.parameters = _count_parameters(model)
+        files = [Path(model.identity.path)] if model.identity.path else []
+        if isinstance(model.encoder, OnnxEncoder):
+            files += [Path(part) for part in _companions(files[0])]
+        self.fingerprint = (
+            f'{digest_of(*files)}|{model.compute_dtype}|{model.device.type}'
+            f'|feed_previous={feed_previous}'
+        )
+
+    def embed(self, image: NDArray[np.uint8]) -> Any:
+        """See `Segmenter.embed`."""
+        return self.predictor.embed(image)
+
+    def segment(
+        self,
+        state: Any,
+        points: Sequence[tuple[float, float]],
+        labels: Sequence[int],
+        box: Box | None,
+        previous: Any,
+    ) -> tuple[Mask, Any]:
+        """See `Segmenter.segment`; of several masks, the best by predicted IoU."""
+        logits = previous if self.feed_previous else None
+        answer = self.predictor.predict(state, Prompt(points, labels, box, logits))
+        return answer.mask, answer.logits
+
+    def sync(self) -> None:
+        """See `Segmenter.sync`."""
+        wait_for(self.predictor.model.device)
+
+
+def _companions(encoder: Path) -> list[Path]:
+    from napari_kdsam.model.official import DECODER_FILE
+
+    companion = encoder.with_name(DECODER_FILE)
+    return [companion] if companion.is_file() else []
+
+
+def _count_parameters(model: PromptableModel) -> int | None:
+    total = sum(value.numel() for value in model.parameters())
+    if not isinstance(model.encoder, OnnxEncoder):
+        return total
+    encoder = onnx_parameters(model.encoder.path)
+    return None if encoder is None else total + encoder
+
+
+def open_segmenter(name_or_path: str | os.PathLike[str], device: str = 'auto') -> Any:
+    """Open a model to evaluate.
+
+    Parameters
+    ----------
+    name_or_path : str or path-like
+        ``lite_medsam`` or ``sam2_tiny`` (looked for in the models folder), a name
+        from ``napari-kdsam models``, or the path of a weights file (for SAM 2 the
+        encoder's ``.onnx``). ``NAME=PATH`` chooses the name in tables.
+    device : str
+        As for `load_model`; SAM 2 runs on the CPU unless ONNX Runtime has CUDA.
+
+    Returns
+    -------
+    Segmenter
+
+    Raises
+    ------
+    ModelNotFoundError
+        If the name is unknown or its files are not on this computer.
+    CheckpointError
+        If a weights file cannot be used.
+    MissingExtraError
+        If a package the model needs is not installed.
+    DeviceError
+        If the device is not available.
+    """
+    from napari_kdsam.training.evaluation import lite_medsam, sam2
+
+    name, _, target = str(name_or_path).rpartition('=')
+    path = Path(target).expanduser()
+    if target == lite_medsam.NAME:
+        path = models_folder() / lite_medsam.WEIGHTS_FILE
+    elif target == sam2.NAME:
+        path = models_folder() / sam2.ENCODER_FILE
+    if target in (lite_medsam.NAME, sam2.NAME) and not path.is_file():
+        raise ModelNotFoundError(
+            f'The model {target!r} is not on this computer: put {path.name} in '
+            f'{path.parent}, or set NAPARI_KDSAM_MODELS to the folder that has it.'
+        )
+    if path.name == lite_medsam.WEIGHTS_FILE:
+        return lite_medsam.LiteMedSAM(path, name or lite_medsam.NAME, device)
+    if path.name.endswith(sam2.ENCODER_SUFFIX) and sam2.decoder_of(path).is_file():
+        return sam2.SAM2(path, name or sam2.NAME, device)
+    return PromptableSegmenter(load_model(target, device), name)
+
+
+def model_label(name_or_path: str | os.PathLike[str]) -> str:
+    """Name in tables of what `open_segmenter` would open, without opening it."""
+    from napari_kdsam.training.evaluation import lite_medsam, sam2
+
+    name, _, target = str(name_or_path).rpartition('=')
+    if name:
+        return name
+    path = Path(target)
+    if path.name == lite_medsam.WEIGHTS_FILE:
+        return lite_medsam.NAME
+    if path.name == sam2.ENCODER_FILE:
+        return sam2.NAME
+    if path.suffix:
+        return path.stem
+    if target not in (lite_medsam.NAME, sam2.NAME):
+        find_model(target)
+    return target
