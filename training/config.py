@@ -99,7 +99,8 @@ class TeacherConfig(_Section):
     Attributes
     ----------
     weights : pathlib.Path
-        Meta's ``sam_vit_{b,l,h}*.pth`` or a SAM-compatible ONNX encoder.
+        Meta's ``sam_vit_{b,l,h}*.pth``, a SAM-compatible ONNX encoder, or a name
+        from ``napari-kdsam models``.
     cache : pathlib.Path
         Folder of the embedding cache.
     views : list of str
@@ -163,7 +164,8 @@ class EncoderStageConfig(StageConfig):
     frozen : list of str
         Parts of the trunk that stay as they are.
     perceptual_weight : float
-        lambda of ``L = L_MSE + lambda * L_P``.
+        lambda of ``L = L_MSE + lambda * L_P``; L_P is about 1 for a student that
+        predicts the mean, where L_MSE is about 0.01.
     cosine_weight : float
         Weight of a cosine distance; 0 for none.
     prompt_weight : float
@@ -175,7 +177,7 @@ class EncoderStageConfig(StageConfig):
     neck_rate: PositiveFloat = 1e-3
     trunk_rate: PositiveFloat = 3e-4
     frozen: list[Literal['stem', 'layer1', 'layer2', 'layer3', 'layer4']] = []
-    perceptual_weight: NonNegativeFloat = 0.1
+    perceptual_weight: NonNegativeFloat = 0.01
     cosine_weight: NonNegativeFloat = 0.0
     prompt_weight: NonNegativeFloat = 0.0
     padding_weight: float = Field(0.1, ge=0, le=1)
@@ -265,7 +267,8 @@ class TrainingConfig(_Section):
         512 or 1024.
     initial : pathlib.Path or None
         Where the student starts: ResNet-50 ImageNet weights (torchvision names) or
-        a KD SAM checkpoint; the bundled weights if None.
+        a KD SAM checkpoint; the bundled weights if None; ``fresh-neck`` for
+        those with an untrained neck, to try stage 1 without downloads.
     initial_decoder : pathlib.Path or None
         SAM's prompt encoder and mask decoder, needed with ImageNet weights.
     """

@@ -82,7 +82,7 @@ class DecoderStage(Stage):
         names = [batch['names'][index] for index in kept.tolist()]
         target = target[kept]
         embeddings = self.embed(batch)[kept]
-        sizes = _grid_sizes(batch['sizes'][kept.to(batch['sizes'].device)], batch)
+        sizes = grid_sizes(batch)[kept.to(batch['sizes'].device)]
         inside = image_part(sizes, LOGITS_SIZE, target.device)
         generators = [generator_of(self.seed, step, name) for name in names]
         shared = generator_of(self.seed, step, 'clicks')
@@ -142,7 +142,7 @@ class DecoderStage(Stage):
             batch['masks'].float() / 255, (LOGITS_SIZE, LOGITS_SIZE), mode='area'
         )
         truth = (target[:, 0] > 0.5).cpu().numpy()
-        sizes = _grid_sizes(batch['sizes'], batch)
+        sizes = grid_sizes(batch)
         inside = image_part(sizes, LOGITS_SIZE, target.device)
         names = batch['names']
         generators = [generator_of(self.seed, 0, name) for name in names]
@@ -209,10 +209,10 @@ class DecoderStage(Stage):
         return loss.mean(), functional.mse_loss(scores[:, 1:], wanted)
 
 
-def _grid_sizes(sizes: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Rows and columns of the image part on the 256 grid, rounded up."""
+def grid_sizes(batch: Batch) -> torch.Tensor:
+    """(B, 2) rows and columns of the image part on the 256 grid, rounded up."""
     step = batch['pixels'].shape[-1] // LOGITS_SIZE
-    return torch.div(sizes + step - 1, step, rounding_mode='floor')
+    return torch.div(batch['sizes'] + step - 1, step, rounding_mode='floor')
 
 
 @torch.no_grad()

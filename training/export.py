@@ -22,7 +22,6 @@ _LICENCE = (
 def describe_run(
     config: TrainingConfig,
     stage: str,
-    steps: int,
     samples: Sequence[Sample],
     earlier: dict[str, Any],
 ) -> dict[str, Any]:
@@ -36,8 +35,6 @@ def describe_run(
         Of the run.
     stage : str
         ``encoder`` or ``decoder``.
-    steps : int
-        Optimiser steps done.
     samples : sequence of Sample
         What was trained on.
     earlier : dict
@@ -64,7 +61,7 @@ def describe_run(
     entry = {
         'stage': stage,
         'run': config.name,
-        'steps': steps,
+        'steps': 0,
         'of_steps': recipe['steps'],
         'recipe': recipe,
         'loop': config.loop.model_dump(mode='json'),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,8 +37,8 @@ class Keeper(Callback):
         The KD SAM checkpoint to keep up to date.
     every : int
         Optimiser steps between two writes.
-    describe : callable
-        From steps done to the checkpoint's header.
+    header : dict
+        The checkpoint's, from `describe_run`; the steps done are put into it.
     """
 
     def __init__(
@@ -47,12 +46,12 @@ class Keeper(Callback):
         folder: Path,
         weights: Path,
         every: int,
-        describe: Callable[[int], dict[str, Any]],
+        header: dict[str, Any],
     ) -> None:
         self.folder = folder
         self.weights = weights
         self.every = every
-        self.describe = describe
+        self.header = header
         self._kept = -1
 
     def on_train_batch_end(
@@ -73,7 +72,8 @@ class Keeper(Callback):
         trainer.save_checkpoint(part)
         if trainer.is_global_zero:
             os.replace(part, self.folder / LAST)
-            save_kdsam(stage.result, self.weights, self.describe(self._kept))
+            self.header['history'][-1]['steps'] = self._kept
+            save_kdsam(stage.result, self.weights, self.header)
         trainer.strategy.barrier()
 
 
@@ -141,7 +141,7 @@ def fit(
         folder,
         weights,
         loop.checkpoint_every,
-        lambda steps: describe_run(config, name, steps, train.samples, earlier),
+        describe_run(config, name, train.samples, earlier),
     )
     trainer = lightning.Trainer(
         accelerator=loop.accelerator,
@@ -161,9 +161,10 @@ def fit(
         enable_checkpointing=False,
         deterministic=loop.deterministic,
         log_every_n_steps=loop.log_every,
+        # A logger starts its files anew, so each start of the run has its own.
         logger=[
-            CSVLogger(folder, name='logs', version='csv', flush_logs_every_n_steps=20),
-            TensorBoardLogger(folder, name='logs', version='tensorboard'),
+            CSVLogger(folder, 'logs', f'csv-from-{done}', flush_logs_every_n_steps=20),
+            TensorBoardLogger(folder, 'logs', f'tensorboard-from-{done}'),
         ],
         callbacks=[keeper, TQDMProgressBar(refresh_rate=loop.log_every)],
         enable_model_summary=False,

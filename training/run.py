@@ -4,18 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_kdsam.errors import ImageError
+from napari_kdsam.inference.geometry import Frame
+from napari_kdsam.model.student import EMBEDDING_SIZE
 
 # Before lightning, whose metrics import torchvision.
 from napari_kdsam.model.torchvision_guard import import_segment_anything  # isort: skip
-from napari_kdsam.training.config import ConfigError, DataConfig, TrainingConfig
+from napari_kdsam.training.config import (
+    ConfigError,
+    DataConfig,
+    TeacherConfig,
+    TrainingConfig,
+)
 from napari_kdsam.training.data.dataset import SegmentationDataset
 from napari_kdsam.training.data.samples import Sample
 from napari_kdsam.training.data.shards import read_shards
 from napari_kdsam.training.student import starting_model
 
+if TYPE_CHECKING:
+    from napari_kdsam.training.teachers.cache import EmbeddingCache
+    from napari_kdsam.training.teachers.projection import Projection
+
 import_segment_anything()
 
 PARTS = ('cache-teacher', 'encoder', 'decoder')
+# Each gives thousands of vectors; three components need no more.
+_PROJECTION_IMAGES = 256
 
 
 def read_samples(config: DataConfig, splits: Sequence[str]) -> list[Sample]:
@@ -24,6 +43,20 @@ def read_samples(config: DataConfig, splits: Sequence[str]) -> list[Sample]:
     for source in config.sources:
         if source.layout == 'shards':
             found += read_shards(source.folder, source.data_sets, splits)
+            continue
+        from napari_kdsam.training.data.layouts import read_layout
+        from napari_kdsam.training.data.splits import assign_split
+
+        listing = read_layout(source.layout, source.folder)
+        for reason in listing.skipped.values():
+            print(f'Skipped: {reason}', flush=True)
+        if source.split_file is None:
+            raise ConfigError(
+                f'The layout {source.layout} needs data.sources.split_file: publishers '
+                'do not ship the splits.'
+            )
+        placed = assign_split(listing.samples, source.split_file)
+        found += [sample for sample in placed if sample.split in splits]
     return found
 
 
@@ -69,19 +102,139 @@ def run_parts(config: TrainingConfig, parts: Sequence[str]) -> Iterator[Path]:
     chosen = [part for part in parts if described[part]]
     if not chosen:
         raise ConfigError(f'The configuration has no section for {" or ".join(parts)}.')
+    actions = {
+        'cache-teacher': cache_teacher,
+        'encoder': train_encoder,
+        'decoder': train_decoder,
+    }
     for part in chosen:
-        if part == 'decoder':
-            yield train_decoder(config)
+        yield actions[part](config)
 
 
-def _datasets(
-    config: TrainingConfig,
-) -> tuple[SegmentationDataset, SegmentationDataset]:
+def _split_samples(config: TrainingConfig) -> tuple[list[Sample], list[Sample]]:
     data = config.data
     train = limited(read_samples(data, data.train_splits), data.train_limit)
     val = limited(read_samples(data, data.val_splits), data.val_limit)
-    size = config.input_size
-    return SegmentationDataset(train, size), SegmentationDataset(val, size)
+    if data.drop_leaks:
+        from napari_kdsam.training.data.leaks import drop_leaks
+
+        train, dropped = drop_leaks(train, val)
+        for leak in dropped:
+            print(f'Left out of training: {leak.describe()}', flush=True)
+    return train, val
+
+
+def _teacher_of(config: TrainingConfig) -> TeacherConfig:
+    if config.teacher is None:
+        raise ConfigError('Stage 1 needs a section `teacher`.')
+    return config.teacher
+
+
+def cache_teacher(config: TrainingConfig) -> Path:
+    """Embed every view of every image with the teacher, and return the cache."""
+    from tqdm import tqdm
+
+    from napari_kdsam.training.teachers.cache import EmbeddingCache
+    from napari_kdsam.training.teachers.fill import fill_cache
+    from napari_kdsam.training.teachers.teacher import open_teacher
+
+    settings = _teacher_of(config)
+    train, val = _split_samples(config)
+    device = {'gpu': 'cuda'}.get(config.loop.accelerator, config.loop.accelerator)
+    teacher = open_teacher(settings.weights, device)
+    work = ((train, settings.views), (val, settings.views[:1]))
+    with EmbeddingCache(
+        settings.cache, teacher.key, teacher.name, writable=True
+    ) as cache:
+        for samples, views in work:
+            with tqdm(unit='embedding', desc=teacher.name) as bar:
+
+                def show(done: int, total: int, bar: tqdm[NoReturn] = bar) -> None:
+                    bar.total = total
+                    bar.update(done - bar.n)
+
+                report = fill_cache(
+                    cache, teacher, samples, views, settings.batch_size, show
+                )
+            print(report.describe(), flush=True)
+            for reason in report.failed.values():
+                print(f'Skipped: {reason}', flush=True)
+    return settings.cache
+
+
+def train_encoder(config: TrainingConfig) -> Path:
+    """Run stage 1 and return its checkpoint."""
+    from napari_kdsam.training.encoder_stage import CachedViews, EncoderStage
+    from napari_kdsam.training.loop import fit
+    from napari_kdsam.training.losses import PerceptualLoss, load_vgg16
+    from napari_kdsam.training.teachers.cache import EmbeddingCache
+    from napari_kdsam.training.teachers.teacher import open_teacher
+
+    assert config.encoder is not None
+    settings = _teacher_of(config)
+    train, val = _split_samples(config)
+    teacher = open_teacher(settings.weights, 'cpu')
+    cache = EmbeddingCache(settings.cache, teacher.key, teacher.name)
+    del teacher
+    perceptual = None
+    if config.encoder.perceptual_weight > 0:
+        if settings.perceptual_weights is None:
+            raise ConfigError(
+                'encoder.perceptual_weight is above 0, so teacher.perceptual_weights '
+                'must name the file with the features of VGG16.'
+            )
+        perceptual = PerceptualLoss(
+            load_vgg16(settings.perceptual_weights),
+            _projection(config, cache, train),
+        )
+    model = starting_model(config.initial, config.initial_decoder, config.input_size)
+    earlier = dict(model.identity.metadata)
+    stage = EncoderStage(model, config.encoder, config.loop.seed, perceptual)
+    seed, size = config.loop.seed, config.input_size
+    drawn = CachedViews(cache, tuple(settings.views), seed)
+    plain = CachedViews(cache, tuple(settings.views[:1]), seed)
+    return fit(
+        stage,
+        config,
+        'encoder',
+        SegmentationDataset(train, size, drawn),
+        SegmentationDataset(val, size, plain) if val else None,
+        earlier,
+    )
+
+
+def _projection(
+    config: TrainingConfig, cache: EmbeddingCache, samples: list[Sample]
+) -> Projection:
+    """Fit the perceptual loss's projection once for a run; later calls read it."""
+    from napari_kdsam.training.teachers.projection import Projection, fit_projection
+
+    path = config.folder / 'projection.safetensors'
+    if path.is_file():
+        found = Projection.load(path)
+        if found.teacher_key == cache.teacher_key:
+            return found
+    path.parent.mkdir(parents=True, exist_ok=True)
+    step = max(1, len(samples) // _PROJECTION_IMAGES)
+    projection = fit_projection(_image_parts(cache, samples[::step]), cache.teacher_key)
+    projection.save(path)
+    return projection
+
+
+def _image_parts(
+    cache: EmbeddingCache, samples: list[Sample]
+) -> Iterator[NDArray[np.float16]]:
+    """Embeddings of images that have one, without the cells on padding."""
+    for sample in samples:
+        try:
+            image, _ = sample.load()
+        except ImageError:
+            continue
+        key = cache.content_key(image)
+        if key in cache:
+            frame = Frame((image.shape[0], image.shape[1]), EMBEDDING_SIZE)
+            rows, columns = frame.scaled_shape
+            yield cache.get(key)[:, :rows, :columns]
 
 
 def train_decoder(config: TrainingConfig) -> Path:
@@ -90,10 +243,21 @@ def train_decoder(config: TrainingConfig) -> Path:
     from napari_kdsam.training.loop import fit
 
     assert config.decoder is not None
-    train, val = _datasets(config)
     encoder = config.folder / 'encoder.safetensors'
+    if config.encoder is not None and not encoder.is_file():
+        raise ConfigError(
+            f'{encoder} is not there: run `napari-kdsam train encoder` first, or take '
+            'the section `encoder` out to start from `initial`.'
+        )
     initial = encoder if config.encoder is not None else config.initial
     model = starting_model(initial, config.initial_decoder, config.input_size)
-    earlier = dict(model.identity.metadata)
-    stage = DecoderStage(model, config.decoder, config.loop.seed)
-    return fit(stage, config, 'decoder', train, val, earlier)
+    train, val = _split_samples(config)
+    size = config.input_size
+    return fit(
+        DecoderStage(model, config.decoder, config.loop.seed),
+        config,
+        'decoder',
+        SegmentationDataset(train, size),
+        SegmentationDataset(val, size) if val else None,
+        dict(model.identity.metadata),
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as lightning
 import numpy as np
@@ -89,7 +89,9 @@ class Stage(lightning.LightningModule):
     @property
     def result(self) -> PromptableModel:
         """The weights to keep: the moving average where there is one."""
-        return self.model if self.average is None else self.average.module
+        if self.average is None:
+            return self.model
+        return cast(PromptableModel, self.average.module)
 
     def on_before_zero_grad(self, optimizer: Any) -> None:
         if self.average is not None and self.global_step > self._averaged:

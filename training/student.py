@@ -19,10 +19,15 @@ from napari_kdsam.model.network import (
     build_kdsam,
 )
 from napari_kdsam.model.registry import DEFAULT_MODEL, find_model
-from napari_kdsam.model.student import StudentEncoder
+from napari_kdsam.model.student import (
+    EMBEDDING_SIZE,
+    PyramidNeck,
+    StudentEncoder,
+)
 
 _STEM = ('conv1', 'bn1')
 _TRUNK_FIRST = 'conv1.weight'
+FRESH_NECK = 'fresh-neck'
 
 
 def starting_model(
@@ -34,7 +39,8 @@ def starting_model(
     ----------
     initial : pathlib.Path or None
         A KD SAM checkpoint, or a ResNet-50 in safetensors with torchvision's names;
-        the bundled weights if None.
+        the bundled weights if None; ``fresh-neck`` for those with an untrained
+        neck, to try stage 1 without downloads.
     decoder : pathlib.Path or None
         SAM's prompt encoder and mask decoder, where `initial` has none.
     input_size : int
@@ -50,9 +56,18 @@ def starting_model(
     CheckpointError
         If a file cannot be used or the decoder is missing.
     """
-    path = initial or Path(find_model(DEFAULT_MODEL).path)
-    tensors = read_tensors(path)
+    bundled = Path(find_model(DEFAULT_MODEL).path)
+    if initial is not None and str(initial) == FRESH_NECK:
+        model = build_kdsam(input_size)
+        torch.manual_seed(0)
+        fresh = PyramidNeck(stride=input_size // EMBEDDING_SIZE)
+        model.load_state_dict(load_kdsam(bundled).state_dict())
+        assert isinstance(model.encoder, StudentEncoder)
+        model.encoder.neck = fresh
+        return model
+    path = initial or bundled
     model = build_kdsam(input_size)
+    tensors = read_tensors(path)
     if _TRUNK_FIRST not in tensors:
         start = load_kdsam(path)
         model.load_state_dict(start.state_dict())

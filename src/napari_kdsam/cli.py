@@ -11,6 +11,7 @@ import typer
 
 from napari_kdsam.io.formats import LabelFormat
 from napari_kdsam.training.command import app as training_app
+from napari_kdsam.training.evaluation.command import evaluate
 
 app = typer.Typer(
     name='napari-kdsam',
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 
 app.add_typer(training_app, name='train')
+app.command('evaluate')(evaluate)
 
 _ModelOption = Annotated[
     str,
