@@ -267,8 +267,8 @@ class TrainingConfig(_Section):
         512 or 1024.
     initial : pathlib.Path or None
         Where the student starts: ResNet-50 ImageNet weights (torchvision names) or
-        a KD SAM checkpoint; the bundled weights if None; ``fresh-neck`` for
-        those with an untrained neck, to try stage 1 without downloads.
+        a KD SAM checkpoint; the bundled weights if None; ``fresh-laterals`` for
+        those with untrained laterals, to try stage 1 without downloads.
     initial_decoder : pathlib.Path or None
         SAM's prompt encoder and mask decoder, needed with ImageNet weights.
     """

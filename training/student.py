@@ -20,14 +20,12 @@ from napari_kdsam.model.network import (
 )
 from napari_kdsam.model.registry import DEFAULT_MODEL, find_model
 from napari_kdsam.model.student import (
-    EMBEDDING_SIZE,
-    PyramidNeck,
     StudentEncoder,
 )
 
 _STEM = ('conv1', 'bn1')
 _TRUNK_FIRST = 'conv1.weight'
-FRESH_NECK = 'fresh-neck'
+FRESH_LATERALS = 'fresh-laterals'
 
 
 def starting_model(
@@ -39,8 +37,8 @@ def starting_model(
     ----------
     initial : pathlib.Path or None
         A KD SAM checkpoint, or a ResNet-50 in safetensors with torchvision's names;
-        the bundled weights if None; ``fresh-neck`` for those with an untrained
-        neck, to try stage 1 without downloads.
+        the bundled weights if None; ``fresh-laterals`` for those with an untrained
+        laterals, to try stage 1 without downloads.
     decoder : pathlib.Path or None
         SAM's prompt encoder and mask decoder, where `initial` has none.
     input_size : int
@@ -57,13 +55,15 @@ def starting_model(
         If a file cannot be used or the decoder is missing.
     """
     bundled = Path(find_model(DEFAULT_MODEL).path)
-    if initial is not None and str(initial) == FRESH_NECK:
+    if initial is not None and str(initial) == FRESH_LATERALS:
         model = build_kdsam(input_size)
-        torch.manual_seed(0)
-        fresh = PyramidNeck(stride=input_size // EMBEDDING_SIZE)
         model.load_state_dict(load_kdsam(bundled).state_dict())
         assert isinstance(model.encoder, StudentEncoder)
-        model.encoder.neck = fresh
+        torch.manual_seed(0)
+        for lateral in (
+            n for n in model.encoder.neck.children() if type(n) is nn.Conv2d
+        ):
+            lateral.reset_parameters()
         return model
     path = initial or bundled
     model = build_kdsam(input_size)
