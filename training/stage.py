@@ -98,6 +98,10 @@ class Stage(lightning.LightningModule):
             self.average.update_parameters(self.model)
             self._averaged = self.global_step
 
+    def on_train_start(self) -> None:
+        # Lightning leaves each module in the mode it finds it in.
+        self.train()
+
     def train(self, mode: bool = True) -> Stage:
         super().train(mode)
         # Batch statistics of a few medical images would ruin the running ones.
