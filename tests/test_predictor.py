@@ -466,9 +466,12 @@ def reference() -> Iterator[Any]:
         yield stored
 
 
-def test_the_network_is_the_one_that_was_trained(
-    predictor: Predictor, reference: Any
-) -> None:
+def test_the_network_is_the_one_that_was_trained(reference: Any) -> None:
+    # The reference was made with the first weights, not with those now bundled.
+    weights = SHARED / 'weights' / 'kdsam-bootstrap.safetensors'
+    if not weights.is_file():
+        pytest.skip('kdsam-bootstrap is not in the folder that KDSAM_SHARED names')
+    predictor = Predictor(load_model(weights, 'cpu', dtype=torch.float32))
     data_set, stem = str(reference['dataset']), str(reference['stem'])
     shard = SHARED / 'data' / f'{data_set}-val-00.tar'
     if not shard.is_file():

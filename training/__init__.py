@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 from napari_kdsam.errors import MissingExtraError
 
-REQUIRED_MODULES = ('lightning', 'monai', 'zarr')
+REQUIRED_MODULES = ('kornia', 'lightning', 'monai', 'yaml', 'zarr')
 
 
 def require_training_extra() -> None:

@@ -50,15 +50,19 @@ def _run(
     nodes: int | None,
     strategy: str | None,
 ) -> None:
-    require_training_extra()
-    from napari_kdsam.training.config import ConfigError, read_config, with_overrides
-    from napari_kdsam.training.run import run_parts
-
     overrides: dict[str, Any] = {
         'devices': devices,
         'nodes': nodes,
         'strategy': strategy,
     }
+    try:
+        require_training_extra()
+    except KDSAMError as error:
+        typer.echo(f'Error: {error}', err=True)
+        raise typer.Exit(2) from error
+    from napari_kdsam.training.config import ConfigError, read_config, with_overrides
+    from napari_kdsam.training.run import run_parts
+
     try:
         settings = with_overrides(read_config(config), out, overrides)
         for path in run_parts(settings, parts):
