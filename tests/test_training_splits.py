@@ -122,3 +122,22 @@ def test_the_same_name_or_patient_is_a_leak() -> None:
 def test_clean_splits_pass_and_empty_ones_do_too() -> None:
     check_no_leaks([sample('a', seed=1)], [sample('b', seed=2)])
     check_no_leaks([sample('a', seed=1)], [])
+
+
+def test_leaks_are_looked_for_in_all_of_val_even_if_little_of_it_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from napari_kdsam.training import run
+    from napari_kdsam.training.config import TrainingConfig
+
+    val = [sample('first', seed=1), sample('second', seed=2)]
+    train = [sample('copy of second', seed=2), sample('other', seed=3)]
+    config = TrainingConfig.model_validate(
+        {'name': 'x', 'data': {'sources': [{'folder': 'f'}], 'val_limit': 1}}
+    )
+    monkeypatch.setattr(
+        run, 'read_samples', lambda data, splits: train if 'train' in splits else val
+    )
+    kept, used = run.split_samples(config)
+    assert [item.stem for item in kept] == ['other']
+    assert len(used) == 1

@@ -111,14 +111,23 @@ def run_parts(config: TrainingConfig, parts: Sequence[str]) -> Iterator[Path]:
         yield actions[part](config)
 
 
-def _split_samples(config: TrainingConfig) -> tuple[list[Sample], list[Sample]]:
+def split_samples(config: TrainingConfig) -> tuple[list[Sample], list[Sample]]:
+    """List what is trained on and what is looked at on the way.
+
+    Returns
+    -------
+    train, val : list of Sample
+        Limited as the configuration says; `train` without leaks from any validation
+        image, whether it is looked at or not.
+    """
     data = config.data
     train = limited(read_samples(data, data.train_splits), data.train_limit)
-    val = limited(read_samples(data, data.val_splits), data.val_limit)
+    every_val = read_samples(data, data.val_splits)
+    val = limited(every_val, data.val_limit)
     if data.drop_leaks:
         from napari_kdsam.training.data.leaks import drop_leaks
 
-        train, dropped = drop_leaks(train, val)
+        train, dropped = drop_leaks(train, every_val)
         for leak in dropped:
             print(f'Left out of training: {leak.describe()}', flush=True)
     return train, val
@@ -139,7 +148,7 @@ def cache_teacher(config: TrainingConfig) -> Path:
     from napari_kdsam.training.teachers.teacher import open_teacher
 
     settings = _teacher_of(config)
-    train, val = _split_samples(config)
+    train, val = split_samples(config)
     device = {'gpu': 'cuda'}.get(config.loop.accelerator, config.loop.accelerator)
     teacher = open_teacher(settings.weights, device)
     work = ((train, settings.views), (val, settings.views[:1]))
@@ -172,7 +181,7 @@ def train_encoder(config: TrainingConfig) -> Path:
 
     assert config.encoder is not None
     settings = _teacher_of(config)
-    train, val = _split_samples(config)
+    train, val = split_samples(config)
     teacher = open_teacher(settings.weights, 'cpu')
     cache = EmbeddingCache(settings.cache, teacher.key, teacher.name)
     del teacher
@@ -251,7 +260,7 @@ def train_decoder(config: TrainingConfig) -> Path:
         )
     initial = encoder if config.encoder is not None else config.initial
     model = starting_model(initial, config.initial_decoder, config.input_size)
-    train, val = _split_samples(config)
+    train, val = split_samples(config)
     size = config.input_size
     return fit(
         DecoderStage(model, config.decoder, config.loop.seed),
