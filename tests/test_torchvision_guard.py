@@ -133,3 +133,17 @@ def test_the_stand_in_for_suppression_follows_the_definition(
     )
     assert kept.dtype == torch.int64
     assert kept.tolist() == reference_suppression(boxes, scores, threshold)
+
+
+def test_segment_anything_is_whole_after_an_import_that_failed_elsewhere() -> None:
+    code = (
+        'import contextlib\n'
+        'with contextlib.suppress(Exception):\n'
+        '    import segment_anything\n'
+        'from napari_kdsam.model.torchvision_guard import import_segment_anything\n'
+        'print(import_segment_anything().modeling.common.LayerNorm2d.__name__)\n'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == 'LayerNorm2d', done.stderr

@@ -114,6 +114,13 @@ def import_segment_anything() -> ModuleType:
     with _lock:
         try:
             import_torchvision()
+            if 'segment_anything' not in sys.modules:
+                # Parts left by an import that failed elsewhere (MONAI tries it) would
+                # not become attributes of the package.
+                for name in [
+                    n for n in sys.modules if n.startswith('segment_anything.')
+                ]:
+                    del sys.modules[name]
             return importlib.import_module('segment_anything')
         except ImportError as error:
             raise MissingExtraError('Segmentation', 'all') from error
