@@ -11,13 +11,10 @@ Usage: python benchmarks/accuracy.py [--limit N] [--dtype auto|float32|bfloat16]
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import sys
-import tarfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,15 +22,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
-from scipy import ndimage
 
 from napari_kdsam import Predictor, Prompt, box_of_mask, load_model
+from napari_kdsam.errors import ImageError
 from napari_kdsam.inference.geometry import Frame
 from napari_kdsam.inference.masks import mask_of_logits
 from napari_kdsam.inference.predictor import ImageEmbedding
 from napari_kdsam.model.network import PROMPT_FRAME, PromptableModel
 from napari_kdsam.model.registry import MODELS_VARIABLE, find_model, models_folder
+from napari_kdsam.training.data.samples import Sample
+from napari_kdsam.training.data.shards import read_shards
+from napari_kdsam.training.evaluation.clicks import next_click
+from napari_kdsam.training.evaluation.metrics import dice_and_iou
 
 DATA_SETS = ('kvasir_seg', 'isic', 'busi', 'busbra', 'hc18')
 STATED_IMAGES = 97
@@ -57,46 +57,19 @@ def default_data_folder() -> Path:
     return Path(os.environ.get('KDSAM_SHARED') or beside) / 'data'
 
 
-def read_pairs(
-    folder: Path, data_set: str, limit: int
-) -> Iterator[tuple[str, NDArray[np.uint8], Mask]]:
-    """Yield (stem, RGB image, mask) of validation images in name order."""
-    shards = sorted(folder.glob(f'{data_set}-val-*.tar'))
-    if not shards:
-        raise SystemExit(f'No {data_set}-val-*.tar in {folder}; give --data FOLDER.')
-    homes: dict[str, Path] = {}
-    for shard in shards:
-        with tarfile.open(shard) as tar:
-            for name in tar.getnames():
-                if name.endswith('.jpg'):
-                    homes[name.removesuffix('.jpg')] = shard
-    chosen = sorted(homes)[:limit]
-    with ExitStack() as stack:
-        archives = {s: stack.enter_context(tarfile.open(s)) for s in shards}
-        for stem in chosen:
-            tar = archives[homes[stem]]
-            image = _read(tar, f'{stem}.jpg').convert('RGB')
-            mask = np.asarray(_read(tar, f'{stem}.mask.png').convert('L')) > 0
-            yield stem, np.asarray(image), mask
-
-
-def _read(tar: tarfile.TarFile, name: str) -> Image.Image:
-    member = tar.extractfile(name)
-    if member is None:
-        raise SystemExit(f'{tar.name!r}: {name} is not a file.')
-    return Image.open(io.BytesIO(member.read()))
-
-
-def dice(found: Mask, truth: Mask) -> float:
-    """Twice the overlap over the sum of the areas; 1 for two empty masks."""
-    total = int(found.sum()) + int(truth.sum())
-    return 2 * int((found & truth).sum()) / total if total else 1.0
+def first_samples(folder: Path, data_set: str, limit: int) -> list[Sample]:
+    """List the first validation images of a data set in name order."""
+    try:
+        return read_shards(folder, (data_set,), ('val',))[:limit]
+    except ImageError as error:
+        raise SystemExit(f'{error} Give --data FOLDER.') from error
 
 
 def interior_point(mask: Mask) -> tuple[float, float]:
     """(row, column) of the pixel farthest from the mask's border and the image's."""
-    depth = np.asarray(ndimage.distance_transform_edt(np.pad(mask, 1)))[1:-1, 1:-1]
-    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+    click = next_click(np.zeros_like(mask), mask)
+    assert click is not None
+    row, column = click[0]
     return float(row), float(column)
 
 
@@ -123,20 +96,17 @@ def score_model(
     results = {}
     for data_set in data_sets:
         scores, started = Scores(), time.perf_counter()
-        for count, (_, image, truth) in enumerate(
-            read_pairs(folder, data_set, limit), start=1
-        ):
+        for count, sample in enumerate(first_samples(folder, data_set, limit), start=1):
+            image, truth = sample.load()
             box = box_of_mask(truth)
-            if box is None:
-                continue
             embedding = predictor.embed(image)
             point = interior_point(truth)
             by_box = predictor.predict(embedding, Prompt(box=box)).mask
             by_click = predictor.predict(embedding, Prompt(points=[point])).mask
-            scores.box.append(dice(by_box, truth))
-            scores.click_best.append(dice(by_click, truth))
+            scores.box.append(dice_and_iou(by_box, truth)[0])
+            scores.click_best.append(dice_and_iou(by_click, truth)[0])
             scores.click_single.append(
-                dice(single_mask(model, embedding, point), truth)
+                dice_and_iou(single_mask(model, embedding, point), truth)[0]
             )
             seconds = time.perf_counter() - started
             print(

@@ -58,8 +58,7 @@ def _run(
     try:
         require_training_extra()
     except KDSAMError as error:
-        typer.echo(f'Error: {error}', err=True)
-        raise typer.Exit(2) from error
+        raise _failed(error, 2) from error
     from napari_kdsam.training.config import ConfigError, read_config, with_overrides
     from napari_kdsam.training.run import run_parts
 
@@ -67,12 +66,13 @@ def _run(
         settings = with_overrides(read_config(config), out, overrides)
         for path in run_parts(settings, parts):
             typer.echo(f'Written: {path}')
-    except ConfigError as error:
-        typer.echo(f'Error: {error}', err=True)
-        raise typer.Exit(2) from error
     except KDSAMError as error:
-        typer.echo(f'Error: {error}', err=True)
-        raise typer.Exit(1) from error
+        raise _failed(error, 2 if isinstance(error, ConfigError) else 1) from error
+
+
+def _failed(error: KDSAMError, code: int) -> typer.Exit:
+    typer.echo(f'Error: {error}', err=True)
+    return typer.Exit(code)
 
 
 @app.command('cache-teacher')

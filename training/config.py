@@ -237,8 +237,6 @@ class LoopConfig(_Section):
         Ask torch for deterministic kernels.
     checkpoint_every, validate_every, log_every : int
         In optimiser steps.
-    overlays : int
-        Validation images drawn with their masks at each validation.
     """
 
     precision: Literal['32-true', 'bf16-mixed', '16-mixed', 'bf16-true'] = 'bf16-mixed'
@@ -251,7 +249,6 @@ class LoopConfig(_Section):
     checkpoint_every: PositiveInt = 100
     validate_every: PositiveInt = 500
     log_every: PositiveInt = 10
-    overlays: NonNegativeInt = 8
 
 
 class TrainingConfig(_Section):

@@ -30,6 +30,11 @@ class BatchPrompts:
     boxes: torch.Tensor | None = None
     logits: torch.Tensor | None = None
 
+    @classmethod
+    def of_clicks(cls, points: torch.Tensor) -> BatchPrompts:
+        """One positive click for each image, from (B, 2) points."""
+        return cls(points[:, None], points.new_ones(len(points), 1))
+
     def with_point(self, point: torch.Tensor, label: torch.Tensor) -> BatchPrompts:
         """Add one (B, 2) point with its (B,) label to each image's prompt."""
         point, label = point[:, None], label[:, None]

@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from napari_kdsam.errors import ImageError
-from napari_kdsam.inference.prompts import LOGITS_SIZE
 from napari_kdsam.model.network import PromptableModel
 from napari_kdsam.training.config import EncoderStageConfig
 from napari_kdsam.training.data.dataset import Batch
-from napari_kdsam.training.decoder_stage import grid_sizes
 from napari_kdsam.training.decoding import BatchPrompts, decode_batch
 from napari_kdsam.training.losses import (
     DistillationLoss,
@@ -25,9 +23,11 @@ from napari_kdsam.training.losses import (
 )
 from napari_kdsam.training.prompts import simulated_boxes, simulated_first_clicks
 from napari_kdsam.training.stage import Stage, generator_of
-from napari_kdsam.training.student import image_part, learning_groups, normalise
+from napari_kdsam.training.student import learning_groups, normalise
+from napari_kdsam.training.targets import mask_targets
 from napari_kdsam.training.teachers.cache import EmbeddingCache, EmbeddingCacheError
-from napari_kdsam.training.teachers.views import apply_view
+from napari_kdsam.training.teachers.cache_keys import content_hash, with_view
+from napari_kdsam.training.teachers.views import apply_view, check_view
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,18 @@ class CachedViews:
     views: tuple[str, ...]
     seed: int
 
+    def __post_init__(self) -> None:
+        for view in self.views:
+            check_view(view)
+
     def __call__(
         self, image: NDArray[Any], mask: NDArray[Any], step: int
     ) -> tuple[NDArray[Any], NDArray[Any], torch.Tensor]:
-        content = EmbeddingCache.content_key(image)
-        drawn = generator_of(self.seed, step, content).integers(len(self.views))
-        view = self.views[int(drawn)]
+        content = content_hash(image)
+        own = generator_of(self.seed, step, with_view(content, 'identity'))
+        view = self.views[int(own.integers(len(self.views)))]
         try:
-            embedding = self.cache.get(EmbeddingCache.content_key(image, view))
+            embedding = self.cache.get(with_view(content, view))
         except (EmbeddingCacheError, KeyError) as error:
             raise ImageError(
                 f'An image has no usable teacher embedding ({error}); run '
@@ -130,26 +134,16 @@ class EncoderStage(Stage):
     ) -> torch.Tensor:
         """Cross entropy of the student's masks against the teacher's, through the
         frozen decoder, for a box and a click (EdgeSAM, arXiv 2312.06660)."""
-        target = functional.interpolate(
-            batch['masks'], (LOGITS_SIZE, LOGITS_SIZE), mode='area'
-        )
-        kept = (target.amax((1, 2, 3)) > 0.5).nonzero()[:, 0]
-        if len(kept) == 0:
+        targets = mask_targets(batch, self.seed, step)
+        if targets is None:
             return student.sum() * 0
-        sizes = grid_sizes(batch)[kept.to(batch['sizes'].device)]
-        inside = image_part(sizes, LOGITS_SIZE, target.device)
-        truth = (target[kept, 0] > 0.5).cpu().numpy()
-        generators = [
-            generator_of(self.seed, step, batch['names'][index])
-            for index in kept.tolist()
-        ]
-        boxes = simulated_boxes(truth, sizes.cpu().numpy(), generators, 0.1)
-        clicks = simulated_first_clicks(truth, generators)[:, None].to(target.device)
-        labels = torch.ones(len(kept), 1, device=target.device)
+        boxes = simulated_boxes(targets.truth, targets.sizes, targets.generators, 0.1)
+        clicks = simulated_first_clicks(targets.truth, targets.generators)
+        kept, inside = targets.kept, targets.inside
         total = student.new_zeros(())
         prompts = (
-            BatchPrompts(boxes=boxes.to(target.device)),
-            BatchPrompts(clicks, labels),
+            BatchPrompts(boxes=boxes.to(student.device)),
+            BatchPrompts.of_clicks(clicks.to(student.device)),
         )
         for prompt in prompts:
             with torch.no_grad():

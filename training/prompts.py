@@ -97,9 +97,7 @@ def simulated_first_clicks(
 
 def central_clicks(masks: NDArray[np.bool_]) -> torch.Tensor:
     """(B, 2) float32 (x, y): the most interior pixel of each (256, 256) mask."""
-    fields = [_deepest(mask)[1] for mask in masks]
-    places = [np.unravel_index(int(f.argmax()), f.shape) for f in fields]
-    points = [frame_point(float(row), float(column)) for row, column in places]
+    points = [frame_point(*_peak(_deepest(mask)[1])) for mask in masks]
     return torch.tensor(points, dtype=torch.float32)
 
 
@@ -108,9 +106,19 @@ def _inside(
 ) -> tuple[float, float]:
     _, depth = _deepest(mask)
     if generator.random() < 0.5:
-        row, column = np.unravel_index(int(depth.argmax()), depth.shape)
-        return float(row), float(column)
-    places = np.argwhere(depth >= min(2.0, depth.max()))
+        return _peak(depth)
+    return _anywhere(depth >= min(2.0, depth.max()), generator)
+
+
+def _peak(depth: NDArray[np.float64]) -> tuple[float, float]:
+    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+    return float(row), float(column)
+
+
+def _anywhere(
+    mask: NDArray[np.bool_], generator: np.random.Generator
+) -> tuple[float, float]:
+    places = np.argwhere(mask)
     row, column = places[generator.integers(len(places))]
     return float(row), float(column)
 
@@ -145,12 +153,9 @@ def simulated_corrections(
             # Nothing is wrong: a careful annotator may still confirm the object.
             point, inside = _inside(real, generator), True
         elif generator.random() < 1 / 3:
-            places = np.argwhere(field >= depth / 2)
-            row, column = places[generator.integers(len(places))]
-            point = float(row), float(column)
+            point = _anywhere(field >= depth / 2, generator)
         else:
-            row, column = np.unravel_index(int(field.argmax()), field.shape)
-            point = float(row), float(column)
+            point = _peak(field)
         points.append(frame_point(*point))
         labels.append(float(inside))
     return torch.tensor(points, dtype=torch.float32), torch.tensor(labels)

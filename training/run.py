@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from napari_kdsam.errors import ImageError
 from napari_kdsam.inference.geometry import Frame
@@ -49,7 +50,7 @@ def read_samples(config: DataConfig, splits: Sequence[str]) -> list[Sample]:
 
         listing = read_layout(source.layout, source.folder)
         for reason in listing.skipped.values():
-            print(f'Skipped: {reason}', flush=True)
+            tqdm.write(f'Skipped: {reason}')
         if source.split_file is None:
             raise ConfigError(
                 f'The layout {source.layout} needs data.sources.split_file: publishers '
@@ -107,8 +108,10 @@ def run_parts(config: TrainingConfig, parts: Sequence[str]) -> Iterator[Path]:
         'encoder': train_encoder,
         'decoder': train_decoder,
     }
+    # Looking for leaks reads every image, so all parts share one look.
+    train, val = split_samples(config)
     for part in chosen:
-        yield actions[part](config)
+        yield actions[part](config, train, val)
 
 
 def split_samples(config: TrainingConfig) -> tuple[list[Sample], list[Sample]]:
@@ -129,7 +132,7 @@ def split_samples(config: TrainingConfig) -> tuple[list[Sample], list[Sample]]:
 
         train, dropped = drop_leaks(train, every_val)
         for leak in dropped:
-            print(f'Left out of training: {leak.describe()}', flush=True)
+            tqdm.write(f'Left out of training: {leak.describe()}')
     return train, val
 
 
@@ -139,16 +142,15 @@ def _teacher_of(config: TrainingConfig) -> TeacherConfig:
     return config.teacher
 
 
-def cache_teacher(config: TrainingConfig) -> Path:
+def cache_teacher(
+    config: TrainingConfig, train: list[Sample], val: list[Sample]
+) -> Path:
     """Embed every view of every image with the teacher, and return the cache."""
-    from tqdm import tqdm
-
     from napari_kdsam.training.teachers.cache import EmbeddingCache
     from napari_kdsam.training.teachers.fill import fill_cache
     from napari_kdsam.training.teachers.teacher import open_teacher
 
     settings = _teacher_of(config)
-    train, val = split_samples(config)
     device = {'gpu': 'cuda'}.get(config.loop.accelerator, config.loop.accelerator)
     teacher = open_teacher(settings.weights, device)
     work = ((train, settings.views), (val, settings.views[:1]))
@@ -165,13 +167,15 @@ def cache_teacher(config: TrainingConfig) -> Path:
                 report = fill_cache(
                     cache, teacher, samples, views, settings.batch_size, show
                 )
-            print(report.describe(), flush=True)
+            tqdm.write(report.describe())
             for reason in report.failed.values():
-                print(f'Skipped: {reason}', flush=True)
+                tqdm.write(f'Skipped: {reason}')
     return settings.cache
 
 
-def train_encoder(config: TrainingConfig) -> Path:
+def train_encoder(
+    config: TrainingConfig, train: list[Sample], val: list[Sample]
+) -> Path:
     """Run stage 1 and return its checkpoint."""
     from napari_kdsam.training.encoder_stage import CachedViews, EncoderStage
     from napari_kdsam.training.loop import fit
@@ -181,7 +185,6 @@ def train_encoder(config: TrainingConfig) -> Path:
 
     assert config.encoder is not None
     settings = _teacher_of(config)
-    train, val = split_samples(config)
     teacher = open_teacher(settings.weights, 'cpu')
     cache = EmbeddingCache(settings.cache, teacher.key, teacher.name)
     del teacher
@@ -246,7 +249,9 @@ def _image_parts(
             yield cache.get(key)[:, :rows, :columns]
 
 
-def train_decoder(config: TrainingConfig) -> Path:
+def train_decoder(
+    config: TrainingConfig, train: list[Sample], val: list[Sample]
+) -> Path:
     """Run stage 2 and return its checkpoint."""
     from napari_kdsam.training.decoder_stage import DecoderStage
     from napari_kdsam.training.loop import fit
@@ -260,7 +265,6 @@ def train_decoder(config: TrainingConfig) -> Path:
         )
     initial = encoder if config.encoder is not None else config.initial
     model = starting_model(initial, config.initial_decoder, config.input_size)
-    train, val = split_samples(config)
     size = config.input_size
     return fit(
         DecoderStage(model, config.decoder, config.loop.seed),

@@ -11,12 +11,16 @@ import torch
 from torch import nn
 
 from napari_kdsam.errors import CheckpointError
-from napari_kdsam.model.checkpoint import load_kdsam, load_tensors, read_tensors
+from napari_kdsam.model.checkpoint import (
+    load_kdsam,
+    load_tensors,
+    read_tensors,
+    tensor_names,
+)
 from napari_kdsam.model.network import (
-    PIXEL_MEAN,
-    PIXEL_STD,
     PromptableModel,
     build_kdsam,
+    normalise_pixels,
 )
 from napari_kdsam.model.registry import DEFAULT_MODEL, find_model
 from napari_kdsam.model.student import (
@@ -37,7 +41,7 @@ def starting_model(
     ----------
     initial : pathlib.Path or None
         A KD SAM checkpoint, or a ResNet-50 in safetensors with torchvision's names;
-        the bundled weights if None; ``fresh-laterals`` for those with an untrained
+        the bundled weights if None; ``fresh-laterals`` for those with untrained
         laterals, to try stage 1 without downloads.
     decoder : pathlib.Path or None
         SAM's prompt encoder and mask decoder, where `initial` has none.
@@ -54,31 +58,28 @@ def starting_model(
     CheckpointError
         If a file cannot be used or the decoder is missing.
     """
+    fresh = initial is not None and str(initial) == FRESH_LATERALS
     bundled = Path(find_model(DEFAULT_MODEL).path)
-    if initial is not None and str(initial) == FRESH_LATERALS:
-        model = build_kdsam(input_size)
-        model.load_state_dict(load_kdsam(bundled).state_dict())
-        assert isinstance(model.encoder, StudentEncoder)
-        torch.manual_seed(0)
-        for lateral in (
-            n for n in model.encoder.neck.children() if type(n) is nn.Conv2d
-        ):
-            lateral.reset_parameters()
-        return model
-    path = initial or bundled
+    path = bundled if initial is None or fresh else initial
     model = build_kdsam(input_size)
-    tensors = read_tensors(path)
-    if _TRUNK_FIRST not in tensors:
+    assert isinstance(model.encoder, StudentEncoder)
+    if _TRUNK_FIRST not in tensor_names(path):
         start = load_kdsam(path)
         model.load_state_dict(start.state_dict())
-        model.identity = start.identity
+        if not fresh:
+            model.identity = start.identity
+            return model
+        torch.manual_seed(0)
+        for lateral in model.encoder.neck.children():
+            if isinstance(lateral, nn.Conv2d):
+                lateral.reset_parameters()
         return model
     if decoder is None:
         raise CheckpointError(
             f'{path.name} has an encoder only; set initial_decoder to the file with '
             "SAM's prompt encoder and mask decoder."
         )
-    assert isinstance(model.encoder, StudentEncoder)
+    tensors = read_tensors(path)
     trunk = {name: t for name, t in tensors.items() if not name.startswith('fc.')}
     load_tensors(model.encoder.trunk, trunk, path.name)
     parts = nn.ModuleDict(
@@ -103,11 +104,8 @@ def normalise(pixels: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
     torch.Tensor
         (B, 3, S, S) float32, channels last.
     """
-    pixels = pixels.float()
-    mean = pixels.new_tensor(PIXEL_MEAN).view(1, 3, 1, 1)
-    std = pixels.new_tensor(PIXEL_STD).view(1, 3, 1, 1)
     inside = image_part(sizes, pixels.shape[-1], pixels.device)
-    normal = (pixels - mean) / std * inside
+    normal = normalise_pixels(pixels.float()) * inside
     return normal.contiguous(memory_format=torch.channels_last)
 
 

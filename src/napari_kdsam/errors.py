@@ -1,5 +1,15 @@
 """Errors a user can act on: each message is one sentence saying what was wrong and what to do."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def first_of(names: Sequence[str], shown: int = 3) -> str:
+    """Join names for a message, the first few of them and how many more there are."""
+    more = len(names) - shown
+    return ', '.join(names[:shown]) + (f' and {more} more' if more > 0 else '')
+
 
 class KDSAMError(Exception):
     """Base of every error this package raises on purpose."""

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from napari_kdsam.training.student import image_part
+
 # Less than this share of the object left in view, and the image stays as it was.
 _LEAST_VISIBLE = 0.25
 _LEAST_PIXELS = 30
@@ -159,11 +161,7 @@ def apply_windows(
         torch.cat([pixels, masks], dim=1), grid, align_corners=False
     )
     sizes = torch.tensor([output_size(window, side) for window in windows])
-    line = torch.arange(side)
-    rows = line[None, :] < sizes[:, :1]
-    columns = line[None, :] < sizes[:, 1:]
-    inside = (rows[:, None, :, None] & columns[:, None, None, :]).to(pixels.device)
-    both = both * inside
+    both = both * image_part(sizes, side, pixels.device)
     return both[:, :3], both[:, 3:], sizes
 
 
@@ -187,12 +185,14 @@ def vary_geometry(
         draw_window(size, tuple(middle), modality, strength)
         for size, middle, modality in zip(parts, middles, modalities, strict=True)
     ]
-    _, seen, _ = apply_windows(pixels, masks, windows)
+    moved = apply_windows(pixels, masks, windows)
     scales = torch.tensor(
         [(side / max(window.extent)) ** 2 for window in windows], device=masks.device
     )
-    visible = seen.sum((1, 2, 3))
+    visible = moved[1].sum((1, 2, 3))
     lost = (visible < _LEAST_VISIBLE * area * scales) | (visible < _LEAST_PIXELS)
+    if not bool(lost.any()):
+        return moved
     for index in lost.nonzero()[:, 0].tolist():
         windows[index] = whole(parts[index])
     return apply_windows(pixels, masks, windows)

@@ -188,10 +188,9 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
         self.rank = rank
         self.world_size = world_size
         self.start = start
-        names, inverse, counts = np.unique(
+        _, inverse, counts = np.unique(
             np.asarray(groups), return_inverse=True, return_counts=True
         )
-        del names
         repeats = (counts.max() / counts) ** balance
         self._repeats = repeats[inverse]
 

@@ -11,14 +11,13 @@ from PIL import Image
 from scipy.fft import dctn
 from tqdm import tqdm
 
-from napari_kdsam.errors import ImageError, KDSAMError
+from napari_kdsam.errors import ImageError, KDSAMError, first_of
 from napari_kdsam.training.data.samples import Sample
 
 MAX_DISTANCE = 10
 # Ultrasound images resemble each other at low frequencies; this tells copies apart.
 MIN_CORRELATION = 0.98
 _THUMBNAIL, _LOW = 32, 8
-_SHOWN = 3
 # Bits set in each byte; NumPy counts them itself only from version 2 on.
 _ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1)
 _PROGRESS_FROM = 500
@@ -103,9 +102,7 @@ def check_no_leaks(train: Sequence[Sample], val: Sequence[Sample]) -> None:
     """
     leaks = find_leaks(train, val)
     if leaks:
-        more = len(leaks) - _SHOWN
-        text = ', '.join(leak.describe() for leak in leaks[:_SHOWN])
-        text += f' and {more} more' if more > 0 else ''
+        text = first_of([leak.describe() for leak in leaks])
         raise LeakError(
             f'Training images are in the validation split too: {text}; move them, or '
             'set data.drop_leaks.'

@@ -61,6 +61,11 @@ class Sample:
         """``data_set/stem``, for messages, logs and tables."""
         return f'{self.data_set}/{self.stem}'
 
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """(data set, split, stem): equal only for one and the same image."""
+        return self.data_set, self.split, self.stem
+
     def load(self) -> tuple[Pixels, Mask]:
         """Read and check the pair.
 

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_kdsam.errors import ImageError
+from napari_kdsam.errors import ImageError, first_of
 from napari_kdsam.io.writers import atomic_path
 from napari_kdsam.training.data.samples import Sample
 
 COLUMNS = ('data_set', 'stem', 'split')
-_SHOWN = 3
 
 
 def read_split(path: Path) -> dict[tuple[str, str], str]:
@@ -73,9 +72,7 @@ def assign_split(samples: Sequence[Sample], path: Path) -> list[Sample]:
     splits = read_split(path)
     missing = [s.name for s in samples if (s.data_set, s.stem) not in splits]
     if missing:
-        more = len(missing) - _SHOWN
-        text = ', '.join(missing[:_SHOWN]) + (f' and {more} more' if more > 0 else '')
-        raise ImageError(f'{path} names no split for {text}.')
+        raise ImageError(f'{path} names no split for {first_of(missing)}.')
     return [replace(s, split=splits[s.data_set, s.stem]) for s in samples]
 
 

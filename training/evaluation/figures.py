@@ -224,7 +224,7 @@ def draw_predictions(
     pathlib.Path
         `path`.
     """
-    by_image = {(s.data_set, s.split, s.stem): s for s in samples}
+    by_image = {s.place: s for s in samples}
     names = [segmenter.name for segmenter in segmenters]
     wide = len(segmenters) + 1
     figure = _figure(2.1 * wide, 1.85 * len(picked) + 0.3)

@@ -23,6 +23,7 @@ from napari_kdsam.errors import MissingExtraError, PromptError
 from napari_kdsam.inference.geometry import Frame
 from napari_kdsam.model.checkpoint import load_tensors, read_tensors
 from napari_kdsam.model.device import resolve_device
+from napari_kdsam.model.network import build_sam_decoder
 from napari_kdsam.model.torchvision_guard import import_segment_anything
 from napari_kdsam.training.evaluation.segmenters import BOX, digest_of, wait_for
 
@@ -83,26 +84,12 @@ def _renamed(name: str) -> str:
 
 
 def _build() -> nn.ModuleDict:
-    modeling = import_segment_anything().modeling
-    transformer = modeling.TwoWayTransformer(
-        depth=2, embedding_dim=256, mlp_dim=2048, num_heads=8
-    )
+    prompt_encoder, mask_decoder = build_sam_decoder(SIDE)
     return nn.ModuleDict(
         {
             'image_encoder': _Encoder(),
-            'prompt_encoder': modeling.PromptEncoder(
-                embed_dim=256,
-                image_embedding_size=(64, 64),
-                input_image_size=(SIDE, SIDE),
-                mask_in_chans=16,
-            ),
-            'mask_decoder': modeling.MaskDecoder(
-                num_multimask_outputs=3,
-                transformer=transformer,
-                transformer_dim=256,
-                iou_head_depth=3,
-                iou_head_hidden_dim=256,
-            ),
+            'prompt_encoder': prompt_encoder,
+            'mask_decoder': mask_decoder,
         }
     )
 

@@ -168,7 +168,7 @@ def run_evaluation(
     if not samples or not models:
         raise EvaluationError('Give at least one image and one model to evaluate.')
     protocol = Protocol(tuple(kinds), max_clicks, tuple(noc))
-    wanted = {(s.data_set, s.split, s.stem) for s in samples}
+    wanted = {s.place for s in samples}
     out.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     seen: set[str] = set()
@@ -197,8 +197,8 @@ def _run_model(
     prompts = protocol.rows_of(segmenter.prompts)
     results = ResultFile(out, segmenter.name, settings, prompts, overwrite)
     results.note(name=segmenter.name, parameters=segmenter.parameters)
-    todo = [s for s in samples if (s.data_set, s.split, s.stem) not in results.images]
-    asked = {(s.data_set, s.split, s.stem) for s in samples}
+    todo = [s for s in samples if s.place not in results.images]
+    asked = {s.place for s in samples}
     failures = [
         f
         for f in read_failures(out)
@@ -215,7 +215,7 @@ def _run_model(
                 segmenter.embed(image)
             rows = evaluate_image(segmenter, sample, image, truth, protocol)
         except KDSAMError as error:
-            place = (sample.data_set, sample.split, sample.stem)
+            place: tuple[str, str, str] = sample.place
             failures.append(Failure(*place, segmenter.name, str(error)))
             write_failures(out, failures)
             tqdm.write(f'{segmenter.name}: {sample.name} failed: {error}', sys.stderr)
@@ -274,9 +274,7 @@ def evaluate_image(
             scored[id(answer)] = scores
         size = sample.pixel_size_mm
         return Row(
-            sample.data_set,
-            sample.split,
-            sample.stem,
+            *sample.place,
             segmenter.name,
             prompt,
             scores.dice,

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from napari_kdsam.errors import CheckpointError, MissingExtraError
 from napari_kdsam.model.device import resolve_device
+from napari_kdsam.model.official import CUDA_PROVIDER, open_onnx_session
 from napari_kdsam.training.evaluation.segmenters import (
     BOX,
     CLICK,
@@ -141,19 +142,10 @@ class SAM2:
 
 
 def _open(path: Path, device: str) -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError('Evaluating SAM 2', 'fast') from error
     if not path.is_file():
         raise CheckpointError(f'There is no weights file at {path}.')
-    wanted = ['CUDAExecutionProvider'] if device == 'cuda' else []
-    available = onnxruntime.get_available_providers()
-    providers = [p for p in (*wanted, 'CPUExecutionProvider') if p in available]
+    preferred = [CUDA_PROVIDER] if device == 'cuda' else []
     try:
-        return onnxruntime.InferenceSession(str(path), providers=providers)
-    except Exception as error:  # onnxruntime has no public base class for its errors
-        reason = str(error).splitlines()[0][:160]
-        raise CheckpointError(
-            f'{path.name} is not a readable ONNX model ({reason}).'
-        ) from error
+        return open_onnx_session(path, *preferred)
+    except ImportError as error:
+        raise MissingExtraError('Evaluating SAM 2', 'fast') from error

@@ -17,8 +17,8 @@ from napari_kdsam.inference.predictor import Predictor
 from napari_kdsam.inference.prompts import Prompt
 from napari_kdsam.model.loading import load_model
 from napari_kdsam.model.network import PromptableModel
-from napari_kdsam.model.official import OnnxEncoder
-from napari_kdsam.model.registry import find_model, models_folder
+from napari_kdsam.model.official import DECODER_FILE, OnnxEncoder
+from napari_kdsam.model.registry import models_folder
 
 Box = tuple[float, float, float, float]
 Mask = NDArray[np.bool_]
@@ -169,8 +169,6 @@ class PromptableSegmenter:
 
 
 def _companions(encoder: Path) -> list[Path]:
-    from napari_kdsam.model.official import DECODER_FILE
-
     companion = encoder.with_name(DECODER_FILE)
     return [companion] if companion.is_file() else []
 
@@ -228,22 +226,3 @@ def open_segmenter(name_or_path: str | os.PathLike[str], device: str = 'auto') -
     if path.name.endswith(sam2.ENCODER_SUFFIX) and sam2.decoder_of(path).is_file():
         return sam2.SAM2(path, name or sam2.NAME, device)
     return PromptableSegmenter(load_model(target, device), name)
-
-
-def model_label(name_or_path: str | os.PathLike[str]) -> str:
-    """Name in tables of what `open_segmenter` would open, without opening it."""
-    from napari_kdsam.training.evaluation import lite_medsam, sam2
-
-    name, _, target = str(name_or_path).rpartition('=')
-    if name:
-        return name
-    path = Path(target)
-    if path.name == lite_medsam.WEIGHTS_FILE:
-        return lite_medsam.NAME
-    if path.name == sam2.ENCODER_FILE:
-        return sam2.NAME
-    if path.suffix:
-        return path.stem
-    if target not in (lite_medsam.NAME, sam2.NAME):
-        find_model(target)
-    return target

@@ -15,13 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from napari_kdsam.errors import CheckpointError
+from napari_kdsam.errors import CheckpointError, first_of
 from napari_kdsam.model.network import ModelIdentity, PromptableModel, build_kdsam
 from napari_kdsam.model.student import INPUT_SIZES, StudentEncoder
 
 FORMAT_VERSION = 1
 METADATA_KEY = 'kdsam'
-_NAMES_SHOWN = 3
 # Batch counters are bookkeeping of training, not weights.
 _NOT_STORED = 'num_batches_tracked'
 
@@ -113,6 +112,18 @@ def _check_metadata(path: Path, metadata: CheckpointMetadata) -> None:
         )
 
 
+def tensor_names(path: str | os.PathLike[str]) -> set[str]:
+    """Read which tensors a safetensors file has, without the tensors.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be read.
+    """
+    with _opened(Path(path)) as file:
+        return set(file.keys())
+
+
 def read_tensors(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     """Read every tensor of a safetensors file as float32.
 
@@ -190,9 +201,8 @@ def load_tensors(
 def _listed(problem: str, names: list[str]) -> str:
     if not names:
         return ''
-    more = len(names) - _NAMES_SHOWN
-    shown = ', '.join(names[:_NAMES_SHOWN]) + (f' and {more} more' if more > 0 else '')
-    return f'it {problem} {len(names)} tensor{"s" * (len(names) > 1)} ({shown})'
+    plural = 's' * (len(names) > 1)
+    return f'it {problem} {len(names)} tensor{plural} ({first_of(names)})'
 
 
 def load_kdsam(path: str | os.PathLike[str], name: str = '') -> PromptableModel:

@@ -48,6 +48,13 @@ class ModelIdentity:
     metadata: dict[str, Any] = field(default_factory=dict, hash=False, compare=False)
 
 
+def normalise_pixels(pixels: torch.Tensor) -> torch.Tensor:
+    """Normalise (B, 3, h, w) float32 RGB 0..255 with SAM's mean and deviation."""
+    mean = pixels.new_tensor(PIXEL_MEAN).view(1, 3, 1, 1)
+    std = pixels.new_tensor(PIXEL_STD).view(1, 3, 1, 1)
+    return (pixels - mean) / std
+
+
 class PromptableModel(nn.Module):
     """Image encoder, prompt encoder and mask decoder.
 
@@ -130,10 +137,7 @@ class PromptableModel(nn.Module):
         torch.Tensor
             (B, 256, 64, 64) float32 image embedding.
         """
-        pixels = pixels.to(self.device, torch.float32)
-        mean = pixels.new_tensor(PIXEL_MEAN).view(1, 3, 1, 1)
-        std = pixels.new_tensor(PIXEL_STD).view(1, 3, 1, 1)
-        pixels = (pixels - mean) / std
+        pixels = normalise_pixels(pixels.to(self.device, torch.float32))
         height, width = pixels.shape[-2:]
         padding = (0, self.input_size - width, 0, self.input_size - height)
         pixels = nn.functional.pad(pixels, padding)
@@ -207,8 +211,13 @@ def _fold_batch_norms(trunk: ResNet50Trunk) -> None:
                 fold(module.downsample, '0', '1')
 
 
-def build_sam_decoder() -> tuple[Any, Any]:
+def build_sam_decoder(frame: int = PROMPT_FRAME) -> tuple[Any, Any]:
     """Build SAM's prompt encoder and mask decoder with untrained weights.
+
+    Parameters
+    ----------
+    frame : int
+        Side of the square that prompts are given in, in pixels; 1024 for SAM.
 
     Returns
     -------
@@ -219,7 +228,7 @@ def build_sam_decoder() -> tuple[Any, Any]:
     prompt_encoder = modeling.PromptEncoder(
         embed_dim=EMBEDDING_CHANNELS,
         image_embedding_size=(EMBEDDING_SIZE, EMBEDDING_SIZE),
-        input_image_size=(PROMPT_FRAME, PROMPT_FRAME),
+        input_image_size=(frame, frame),
         mask_in_chans=16,
     )
     mask_decoder = modeling.MaskDecoder(

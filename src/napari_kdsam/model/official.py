@@ -24,7 +24,7 @@ from napari_kdsam.model.student import EMBEDDING_CHANNELS, EMBEDDING_SIZE
 from napari_kdsam.model.torchvision_guard import import_segment_anything
 
 DECODER_FILE = 'sam_prompt_mask_decoder.safetensors'
-_CPU, _CUDA = 'CPUExecutionProvider', 'CUDAExecutionProvider'
+_CPU, CUDA_PROVIDER = 'CPUExecutionProvider', 'CUDAExecutionProvider'
 _DECODER_PARTS = ('prompt_encoder.', 'mask_decoder.')
 _VARIANT_BY_WIDTH = {768: 'vit_b', 1024: 'vit_l', 1280: 'vit_h'}
 
@@ -139,7 +139,7 @@ class OnnxEncoder(nn.Module):
         """Use CUDA for a CUDA device where ONNX Runtime has it, else stay on the CPU."""
         if device.type == 'cuda':
             with contextlib.suppress(ImportError):
-                self._run = _open_with_onnxruntime(self.path, _CUDA)
+                self._run = _open_with_onnxruntime(self.path, CUDA_PROVIDER)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Embed (B, 3, 1024, 1024) normalised pixels as (B, 256, 64, 64) float32."""
@@ -148,15 +148,39 @@ class OnnxEncoder(nn.Module):
         return torch.cat(outputs).to(pixels.device)
 
 
-def _open_with_onnxruntime(path: Path, *preferred: str) -> Any:
+def open_onnx_session(path: Path, *preferred: str) -> Any:
+    """Open an ONNX file with ONNX Runtime.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    *preferred : str
+        Execution providers to use before the CPU's, where ONNX Runtime has them.
+
+    Returns
+    -------
+    onnxruntime.InferenceSession
+
+    Raises
+    ------
+    CheckpointError
+        If the file is not a readable ONNX model.
+    ImportError
+        If ONNX Runtime is not installed.
+    """
     import onnxruntime
 
     available = onnxruntime.get_available_providers()
     providers = [name for name in (*preferred, _CPU) if name in available]
     try:
-        session = onnxruntime.InferenceSession(str(path), providers=providers)
+        return onnxruntime.InferenceSession(str(path), providers=providers)
     except Exception as error:  # onnxruntime has no public base class for its errors
-        raise _not_an_encoder(path, str(error)) from error
+        raise _not_readable(path, str(error)) from error
+
+
+def _open_with_onnxruntime(path: Path, *preferred: str) -> Any:
+    session = open_onnx_session(path, *preferred)
     _check_encoder(
         path,
         [tuple(item.shape) for item in session.get_inputs()],
@@ -174,7 +198,7 @@ def _open_with_openvino(path: Path) -> Any:
     try:
         model = core.read_model(path)
     except RuntimeError as error:
-        raise _not_an_encoder(path, str(error)) from error
+        raise _not_readable(path, str(error)) from error
     _check_encoder(
         path,
         [_openvino_shape(item) for item in model.inputs],
@@ -193,7 +217,7 @@ def _openvino_shape(port: Any) -> tuple[int | None, ...]:
     )
 
 
-def _not_an_encoder(path: Path, reason: str) -> CheckpointError:
+def _not_readable(path: Path, reason: str) -> CheckpointError:
     first = re.sub(r'\s+', ' ', reason)[:160]
     return CheckpointError(f'{path.name} is not a readable ONNX model ({first}).')
 
