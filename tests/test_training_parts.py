@@ -20,6 +20,7 @@ from napari_kdsam.training.config import (
     with_overrides,
 )
 from napari_kdsam.training.data.dataset import (
+    Batch,
     SegmentationDataset,
     StepSampler,
     collate,
@@ -38,6 +39,7 @@ from napari_kdsam.training.student import (
     starting_model,
     warmup_cosine,
 )
+from napari_kdsam.training.targets import extents_of, mask_targets
 
 SQUARE = 256
 
@@ -139,21 +141,46 @@ def test_the_padding_is_zero_after_normalisation() -> None:
 
 
 @given(seed=st.integers(0, 99), jitter=st.sampled_from([0.0, 0.1, 0.4]))
-def test_simulated_boxes_stay_in_the_image_and_near_the_object(
+def test_simulated_boxes_stay_in_the_image_and_are_never_much_too_small(
     seed: int, jitter: float
 ) -> None:
-    masks = discs(seed)
+    extents = extents_of(discs(seed))
     sizes = np.full((3, 2), SQUARE)
-    boxes = simulated_boxes(masks, sizes, generators(3, seed), jitter).numpy()
-    for mask, box in zip(masks, boxes, strict=True):
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        exact = 4.0 * np.array(
-            [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], float
-        )
+    boxes = simulated_boxes(extents, sizes, generators(3, seed), jitter).numpy()
+    for exact, box in zip(4 * extents, boxes, strict=True):
+        inwards = (box - exact) * (1, 1, -1, -1)
         extent = np.tile(exact[2:] - exact[:2], 2)
-        assert (np.abs(box - exact) <= jitter * extent + 1e-3).all()
+        assert (inwards <= jitter * extent + 1e-3).all()
+        assert jitter or (np.abs(box - exact) <= 1e-3).all()
         assert (box[2:] > box[:2]).all()
         assert box.min() >= 0 and box.max() <= 1024
+
+
+def test_most_simulated_boxes_are_tight_and_a_few_loose() -> None:
+    count = 600
+    extents = np.tile([[100.0, 100.0, 140.0, 130.0]], (count, 1))
+    sizes = np.full((count, 2), SQUARE)
+    boxes = simulated_boxes(extents, sizes, generators(count), 0.1).numpy() / 4
+    off = np.abs(boxes - extents) / np.array([40, 30, 40, 30])
+    tight = (off <= 0.1 + 1e-6).all(1)
+    assert 0.85 < tight.mean() < 0.97
+    assert (off.max(0) > 0.15).all()
+
+
+def test_a_speck_too_small_for_the_grid_widens_the_box_as_it_does_for_users() -> None:
+    masks = torch.zeros(1, 1, 512, 512)
+    masks[0, 0, 200:300, 240:320] = 1
+    masks[0, 0, 0, 0] = 0.6
+    batch = Batch(
+        pixels=torch.zeros(1, 3, 512, 512),
+        masks=masks,
+        sizes=torch.tensor([[512, 512]]),
+        names=['speck'],
+    )
+    targets = mask_targets(batch, 0, 0)
+    assert targets is not None
+    assert not targets.truth[0, 0, 0]
+    assert targets.extents.tolist() == [[0, 0, 160, 150]]
 
 
 @given(seed=st.integers(0, 99))

@@ -77,6 +77,9 @@ class DataConfig(_Section):
         At most so many images of each data set, evenly spaced in name order.
     balance : float
         0 draws each image equally often, 1 each data set.
+    drawn : int
+        So many drawn pictures (phantoms and flat shapes) are added to the training
+        images as a data set of their own.
     drop_leaks : bool
         Leave out train images that are near-duplicates of val images.
     workers : int
@@ -89,6 +92,7 @@ class DataConfig(_Section):
     train_limit: PositiveInt | None = None
     val_limit: PositiveInt | None = None
     balance: float = Field(0.5, ge=0, le=1)
+    drawn: NonNegativeInt = 0
     drop_leaks: bool = True
     workers: NonNegativeInt = 0
 

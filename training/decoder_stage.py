@@ -74,7 +74,7 @@ class DecoderStage(Stage):
         with torch.set_grad_enabled(self.config.encoder_learns):
             embeddings = self.model.encoder(pixels).float()[targets.kept]
         boxes = simulated_boxes(
-            targets.truth, targets.sizes, targets.generators, self.config.box_jitter
+            targets.extents, targets.sizes, targets.generators, self.config.box_jitter
         )
         by_box = BatchPrompts(boxes=boxes.to(embeddings.device))
         box_logits, box_scores = decode_batch(self.model, embeddings, by_box)
@@ -143,7 +143,7 @@ class DecoderStage(Stage):
         model = self.result
         pixels = normalise(batch['pixels'], batch['sizes'])
         embeddings = model.encoder(pixels).float()[targets.kept]
-        boxes = simulated_boxes(targets.truth, targets.sizes, targets.generators, 0.0)
+        boxes = simulated_boxes(targets.extents, targets.sizes, targets.generators, 0.0)
         by_box = BatchPrompts(boxes=boxes.to(embeddings.device))
         clicks = central_clicks(targets.truth).to(embeddings.device)
         boxed = decode_batch(model, embeddings, by_box)[0][:, :1]

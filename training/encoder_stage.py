@@ -137,7 +137,7 @@ class EncoderStage(Stage):
         targets = mask_targets(batch, self.seed, step)
         if targets is None:
             return student.sum() * 0
-        boxes = simulated_boxes(targets.truth, targets.sizes, targets.generators, 0.1)
+        boxes = simulated_boxes(targets.extents, targets.sizes, targets.generators, 0.1)
         clicks = simulated_first_clicks(targets.truth, targets.generators)
         kept, inside = targets.kept, targets.inside
         total = student.new_zeros(())

@@ -133,6 +133,10 @@ def split_samples(config: TrainingConfig) -> tuple[list[Sample], list[Sample]]:
         train, dropped = drop_leaks(train, every_val)
         for leak in dropped:
             tqdm.write(f'Left out of training: {leak.describe()}')
+    if data.drawn:
+        from napari_kdsam.training.data.drawn import drawn_samples
+
+        train += drawn_samples(data.drawn)
     return train, val
 
 

@@ -14,6 +14,9 @@ from napari_kdsam.training.data.dataset import Batch
 from napari_kdsam.training.stage import generator_of
 from napari_kdsam.training.student import image_part
 
+# A mask pixel of a large image keeps about this much of itself when scaled down.
+_TRACE = 0.03
+
 
 @dataclass(frozen=True, eq=False)
 class MaskTargets:
@@ -31,6 +34,9 @@ class MaskTargets:
         (K, 1, 256, 256) float, 1 on the image part.
     truth : numpy.ndarray
         (K, 256, 256) bool, none empty.
+    extents : numpy.ndarray
+        (K, 4) float64 (x0, y0, x1, y1) on the 256 grid: what holds every trace of the
+        object, also specks too small for the grid, as the box of a whole mask does.
     sizes : numpy.ndarray
         (K, 2) int64 rows and columns of the image part, rounded up.
     generators : list of numpy.random.Generator
@@ -42,6 +48,7 @@ class MaskTargets:
     soft: torch.Tensor
     inside: torch.Tensor
     truth: NDArray[np.bool_]
+    extents: NDArray[np.float64]
     sizes: NDArray[np.int64]
     generators: list[np.random.Generator]
 
@@ -78,6 +85,16 @@ def mask_targets(batch: Batch, seed: int, step: int) -> MaskTargets | None:
         soft,
         image_part(sizes, LOGITS_SIZE, soft.device),
         (soft[:, 0] > 0.5).cpu().numpy(),
+        extents_of((batch['masks'][kept, 0] > _TRACE).cpu().numpy()) / cell,
         sizes.cpu().numpy(),
         [generator_of(seed, step, name) for name in names],
     )
+
+
+def extents_of(masks: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(B, 4) half-open (x0, y0, x1, y1) around (B, H, W) masks, none of them empty."""
+    boxes = np.empty((len(masks), 4))
+    for number, mask in enumerate(masks):
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        boxes[number] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    return boxes
