@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from training_data import shared_data, write_shards
 
@@ -86,6 +87,8 @@ def test_both_stages_run_on_twelve_images_and_their_losses_fall(
             predictor.embed(image), Prompt(box=(5, 5, 30, 40))
         ).mask
         assert mask.shape == (40, 60)
+    sheet = Image.open(run_folder / 'decoder/overlays/step-000012.png')
+    assert np.asarray(sheet).std() > 10
     again = run(tmp_path, data, 'all', '--config', 'smoke.yaml')
     assert again.returncode == 0, again.stderr
 

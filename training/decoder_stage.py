@@ -13,6 +13,7 @@ from napari_kdsam.model.network import PromptableModel
 from napari_kdsam.training.config import DecoderStageConfig
 from napari_kdsam.training.data.dataset import Batch
 from napari_kdsam.training.decoding import BatchPrompts, decode_batch
+from napari_kdsam.training.overlays import MOST_TILES, draw_answer
 from napari_kdsam.training.prompts import (
     central_clicks,
     number_of_clicks,
@@ -150,6 +151,8 @@ class DecoderStage(Stage):
         clicked = best_candidate(
             *decode_batch(model, embeddings, BatchPrompts.of_clicks(clicks))
         )
+        if len(self.tiles) < MOST_TILES:
+            self._keep_tile(batch, targets, boxed)
         for kind, found in (('box', boxed), ('click', clicked)):
             iou = iou_of_logits(found, targets)[:, 0]
             for name, dice in zip(targets.names, 2 * iou / (1 + iou), strict=True):
@@ -160,6 +163,18 @@ class DecoderStage(Stage):
                     batch_size=1,
                     sync_dist=True,
                 )
+
+    def _keep_tile(
+        self, batch: Batch, targets: MaskTargets, logits: torch.Tensor
+    ) -> None:
+        """Draw the first answer of a batch, for a look at the run."""
+        found = ((logits[0, 0] > 0) & (targets.inside[0, 0] > 0)).cpu().numpy()
+        iou = float(iou_of_logits(logits, targets)[0, 0])
+        caption = f'{targets.names[0].split("/")[0]} {2 * iou / (1 + iou):.3f}'
+        pixels = batch['pixels'][targets.kept[0]]
+        self.tiles.append(
+            draw_answer(pixels, targets.truth[0], found, targets.extents[0], caption)
+        )
 
     def _graded(
         self, logits: torch.Tensor, scores: torch.Tensor, targets: MaskTargets

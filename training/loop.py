@@ -21,6 +21,7 @@ from napari_kdsam.training.data.dataset import (
     collate,
 )
 from napari_kdsam.training.export import describe_run
+from napari_kdsam.training.overlays import SampleOverlays
 from napari_kdsam.training.stage import Stage, TrainingError
 
 LAST = 'last.ckpt'
@@ -166,7 +167,11 @@ def fit(
             CSVLogger(folder, 'logs', f'csv-from-{done}', flush_logs_every_n_steps=20),
             TensorBoardLogger(folder, 'logs', f'tensorboard-from-{done}'),
         ],
-        callbacks=[keeper, TQDMProgressBar(refresh_rate=loop.log_every)],
+        callbacks=[
+            keeper,
+            SampleOverlays(folder / 'overlays'),
+            TQDMProgressBar(refresh_rate=loop.log_every),
+        ],
         enable_model_summary=False,
     )
     sampler = StepSampler(

@@ -8,6 +8,7 @@ from typing import Any, cast
 import lightning.pytorch as lightning
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from napari_kdsam.errors import KDSAMError
@@ -57,6 +58,7 @@ class Stage(lightning.LightningModule):
                 strength=config.strength,
             )
         self.failures: dict[str, str] = {}
+        self.tiles: list[NDArray[np.uint8]] = []
         self._averaged = 0
         self.groups = self.parameter_groups()
         self.average: AveragedModel | None = None
