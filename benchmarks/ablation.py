@@ -14,7 +14,6 @@ import argparse
 import csv
 import json
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -133,14 +132,8 @@ def run_variant(name: str, out: Path, steps: int, limit: int) -> dict[str, Any]:
         return found
     config = configuration(name, out, steps)
     part = 'encoder' if name in ENCODER_VARIANTS else 'decoder'
-    started = time.perf_counter()
     (weights,) = run_parts(config, [part])
-    seconds = time.perf_counter() - started
-    found = {
-        'variant': name,
-        'images_per_second': round(4 * steps / seconds, 2),
-        **scores_of(weights, config, limit),
-    }
+    found = {'variant': name, **scores_of(weights, config, limit)}
     logs = out / name / part / 'logs' / 'csv-from-0' / 'metrics.csv'
     if logs.is_file():
         found |= last_values(logs, ('val/mse', 'val/cosine_distance'))
@@ -174,8 +167,8 @@ def main() -> None:
         list(run_parts(configuration('mse', out, arguments.steps), ['cache-teacher']))
     for name in arguments.only:
         run_variant(name, out, arguments.steps, arguments.limit)
-    print('| variant | val MSE | val cosine distance | box | 1 click | images/s |')
-    print('|---|--:|--:|--:|--:|--:|')
+    print('| variant | val MSE | val cosine distance | box | 1 click |')
+    print('|---|--:|--:|--:|--:|')
     for name in names:
         result = out / f'{name}.json'
         if not result.is_file():
@@ -184,7 +177,7 @@ def main() -> None:
         print(
             f'| {name} | {row.get("val/mse", float("nan")):.5f} '
             f'| {row.get("val/cosine_distance", float("nan")):.3f} '
-            f'| {row["box"]:.3f} | {row["click"]:.3f} | {row["images_per_second"]} |'
+            f'| {row["box"]:.3f} | {row["click"]:.3f} |'
         )
 
 

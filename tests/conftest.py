@@ -98,6 +98,14 @@ class FakeModel:
         return torch.where(inside, 10.0, -10.0)
 
 
+@pytest.fixture(autouse=True)
+def sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of session files of this test, never the user's."""
+    folder = tmp_path / 'sessions'
+    monkeypatch.setenv('NAPARI_KDSAM_SESSIONS', str(folder))
+    return folder
+
+
 @pytest.fixture
 def fake_model() -> FakeModel:
     return FakeModel()

@@ -27,7 +27,7 @@ LAYERS = {
     'phantoms': ('errors',),
     'model': ('errors',),
     'inference': ('errors', 'model'),
-    'annotation': ('errors', 'inference', 'model'),
+    'annotation': ('errors', 'inference', 'io', 'model'),
     'io': ('errors', 'inference', 'model.registry'),
     'training': ('errors', 'inference', 'io', 'model'),
     'sample_data': ('errors', 'io', 'phantoms'),

@@ -75,6 +75,7 @@ def test_both_stages_run_on_twelve_images_and_their_losses_fall(
         losses = logged(run_folder / stage, 'train/loss')
         assert len(losses) == 12
         assert np.mean(losses[-4:]) < np.mean(losses[:4])
+        assert min(logged(run_folder / stage, 'train/images_per_second')) > 0
         path = run_folder / f'{stage}.safetensors'
         entry = read_metadata(path).model_dump()['history'][-1]
         assert (entry['stage'], entry['run'], entry['steps']) == (stage, 'smoke', 12)

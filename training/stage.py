@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from typing import Any, cast
 
 import lightning.pytorch as lightning
@@ -60,6 +61,7 @@ class Stage(lightning.LightningModule):
         self.failures: dict[str, str] = {}
         self.tiles: list[NDArray[np.uint8]] = []
         self._averaged = 0
+        self._ended: float | None = None
         self.groups = self.parameter_groups()
         self.average: AveragedModel | None = None
         if config.ema_decay > 0:
@@ -111,6 +113,17 @@ class Stage(lightning.LightningModule):
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.eval()
         return self
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        # From end to end, so that waiting for data counts.
+        now = time.perf_counter()
+        if self._ended is not None:
+            images = len(batch['names']) * self.trainer.world_size
+            self.log('train/images_per_second', images / (now - self._ended))
+        self._ended = now
+
+    def on_validation_end(self) -> None:
+        self._ended = None
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor | None:
         for name, reason in batch['failures']:

@@ -137,6 +137,16 @@ class ClearDraft(_DraftCommand):
 
 
 @dataclass(frozen=True)
+class ReplaceDraft(_DraftCommand):
+    """Put another draft in the place of the one on a frame."""
+
+    draft: Draft
+
+    def _change(self, draft: Draft) -> Draft:
+        return self.draft
+
+
+@dataclass(frozen=True)
 class ChooseCandidate(_DraftCommand):
     """Choose one of the candidate masks."""
 
@@ -160,18 +170,24 @@ class CommitObject(Command):
         Where to write.
     score : float
         Predicted IoU of the mask.
+    draft : Draft or None
+        The prompts of an object that comes from elsewhere; None takes those on the
+        frame, which are then cleared.
     """
 
     label: int
     region: PixelRegion
     target: LabelTarget
     score: float = 0.0
+    draft: Draft | None = None
 
     def apply(self, state: AnnotationState) -> AnnotationState:
-        frame = self.region.frame
-        done = CommittedObject(self.label, frame, state.draft(frame), self.score)
-        cleared = state.with_draft(frame, Draft())
-        return replace(cleared, objects=(*state.objects, done))
+        frame, draft = self.region.frame, self.draft
+        if draft is None:
+            draft = state.draft(frame)
+            state = state.with_draft(frame, Draft())
+        done = CommittedObject(self.label, frame, draft, self.score, self.region)
+        return replace(state, objects=(*state.objects, done))
 
     def enact(self) -> None:
         self._replace(0, self.label)

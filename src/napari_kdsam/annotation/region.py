@@ -13,7 +13,7 @@ from napari_kdsam.inference.geometry import box_of_mask
 PixelIndices = tuple[NDArray[np.intp], ...]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class PixelRegion:
     """Pixels of one frame, one bit each within their bounding box.
 
@@ -23,13 +23,13 @@ class PixelRegion:
         Index along the leading axes.
     box : tuple of int
         Half-open (row0, col0, row1, col1).
-    packed : numpy.ndarray
-        uint8, from `numpy.packbits` of the mask within the box.
+    packed : bytes
+        From `numpy.packbits` of the mask within the box.
     """
 
     frame: FrameIndex
     box: tuple[int, int, int, int]
-    packed: NDArray[np.uint8]
+    packed: bytes
 
     @classmethod
     def of_mask(cls, frame: FrameIndex, mask: NDArray[np.bool_]) -> PixelRegion | None:
@@ -38,13 +38,14 @@ class PixelRegion:
         if box is None:
             return None
         row0, col0, row1, col1 = box
-        return cls(frame, box, np.packbits(mask[row0:row1, col0:col1]))
+        return cls(frame, box, np.packbits(mask[row0:row1, col0:col1]).tobytes())
 
     def mask(self) -> NDArray[np.bool_]:
         """The mask within the box, (row1 - row0, col1 - col0) bool."""
         row0, col0, row1, col1 = self.box
         shape = (row1 - row0, col1 - col0)
-        bits = np.unpackbits(self.packed, count=shape[0] * shape[1])
+        packed = np.frombuffer(self.packed, np.uint8)
+        bits = np.unpackbits(packed, count=shape[0] * shape[1])
         return bits.reshape(shape).astype(np.bool_)
 
     def indices(self, within: NDArray[np.bool_] | None = None) -> PixelIndices:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from napari_kdsam.inference.geometry import Box
 from napari_kdsam.inference.prompts import Prompt
+
+if TYPE_CHECKING:
+    from napari_kdsam.annotation.region import PixelRegion
 
 FrameIndex = tuple[int, ...]
 
@@ -90,12 +94,15 @@ class CommittedObject:
         The prompts it was made with.
     score : float
         Predicted IoU of the committed mask.
+    region : PixelRegion
+        Its pixels as committed.
     """
 
     label: int
     frame: FrameIndex
     draft: Draft
     score: float
+    region: PixelRegion
 
 
 @dataclass(frozen=True)

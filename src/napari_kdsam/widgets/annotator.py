@@ -146,6 +146,7 @@ class AnnotatorWidget(QWidget):
         content = QWidget()
         column = QVBoxLayout(content)
         column.setContentsMargins(4, 4, 4, 4)
+        column.addWidget(self._build_offer())
         column.addLayout(choices)
         column.addLayout(self._build_tools())
         column.addLayout(self._build_candidates())
@@ -169,6 +170,24 @@ class AnnotatorWidget(QWidget):
         outer.addWidget(scroll, stretch=1)
         outer.addWidget(self.status)
         self.setMinimumWidth(280)
+
+    def _build_offer(self) -> QWidget:
+        self.offer_text = QLabel()
+        self.offer_text.setWordWrap(True)
+        self.restore_button = _plain_button(
+            'Restore', 'Bring the objects and prompts back, as one step you can undo'
+        )
+        self.discard_button = _plain_button('Delete', 'Delete this earlier work')
+        self.restore_button.clicked.connect(lambda _: self.controller.restore_session())
+        self.discard_button.clicked.connect(lambda _: self.controller.discard_session())
+        self.offer = QWidget()
+        grid = QGridLayout(self.offer)
+        grid.setContentsMargins(0, 0, 0, 6)
+        grid.addWidget(self.offer_text, 0, 0, 1, 2)
+        grid.addWidget(self.restore_button, 1, 0)
+        grid.addWidget(self.discard_button, 1, 1)
+        self.offer.hide()
+        return self.offer
 
     def _build_tools(self) -> QHBoxLayout:
         self.inside_button = _button('+ Inside', 'toggle_polarity', checkable=True)
@@ -301,6 +320,9 @@ class AnnotatorWidget(QWidget):
         self.status.setText(
             f'<span style="color: {color}">{mark}</span> {controller.status.text}'
         )
+        offer = controller.offer
+        self.offer.setVisible(offer is not None)
+        self.offer_text.setText('' if offer is None else offer.describe())
         layers = controller.layers
         self._tools.setExclusive(False)
         drawing_box = layers is not None and layers.drawing_boxes
@@ -347,9 +369,14 @@ def _release(
 
 
 def _button(text: str, action: str, *, checkable: bool = False) -> QPushButton:
-    button = QPushButton(text)
+    button = _plain_button(text, tooltip(action))
     button.setCheckable(checkable)
-    button.setToolTip(tooltip(action))
+    return button
+
+
+def _plain_button(text: str, help_text: str) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(help_text)
     # The canvas keeps the keyboard, so that the keys go on working after a click.
     button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
     return button

@@ -29,6 +29,7 @@ from napari_kdsam.widgets.inference_thread import (
 from napari_kdsam.widgets.label_target import labels_fitting
 from napari_kdsam.widgets.prediction_flow import PredictionFlow
 from napari_kdsam.widgets.prompt_layers import PromptLayers
+from napari_kdsam.widgets.session_keeper import SessionKeeper
 from napari_kdsam.widgets.shortcuts import LAYER_SHORTCUTS, SHORTCUTS, key_actions
 from napari_kdsam.widgets.status import (
     EMPTY_MASK,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_kdsam.inference.predictor import Candidate
+    from napari_kdsam.widgets.autosave import Offer
 
 _LAYER_ERRORS = (KDSAMError, OSError, ValueError, TypeError)
 
@@ -84,6 +86,10 @@ class AnnotationController:
         self._layer_keys = key_actions(self, (*SHORTCUTS, *LAYER_SHORTCUTS))
         self.flow = PredictionFlow(
             predictor_factory, self._on_progress, self._on_answer
+        )
+        self._keeper = SessionKeeper(
+            self.updated.emit,
+            lambda text: self._set_status(Status(Stage.ERROR, text)),
         )
         viewer.layers.events.removed.connect(self._on_layer_removed)
         self._views = [
@@ -143,6 +149,27 @@ class AnnotationController:
         target = self._record.target if self._record else None
         return target.layer if target else None
 
+    @property
+    def offer(self) -> Offer | None:
+        """Earlier work on the image that can be restored."""
+        return self._keeper.offer(self._record)
+
+    def restore_session(self) -> None:
+        """Bring earlier work on the image back."""
+        if self._record is None or self.layers is None or self.offer is None:
+            return
+        try:
+            self._keeper.restore(self._record, self.viewer, self.layers.preview)
+        except _LAYER_ERRORS as error:
+            self._set_status(Status(Stage.ERROR, f'Not restored: {error}'))
+        self.updated.emit()
+
+    def discard_session(self) -> None:
+        """Delete earlier work on the image."""
+        if self._record is not None and self.offer is not None:
+            self._keeper.discard(self._record)
+            self.updated.emit()
+
     def possible_targets(self) -> list[Labels]:
         """Labels layers in the viewer that fit the image, without previews."""
         if self._record is None:
@@ -175,6 +202,7 @@ class AnnotationController:
         self.use_points()
         self._refresh_preview()
         self.flow.preload()
+        self._keeper.watch(record)
 
     def set_model(self, model: str, device: str) -> None:
         """Use another model or device; labels and prompts stay."""
@@ -286,6 +314,7 @@ class AnnotationController:
         for event in self._views:
             event.disconnect(self._on_view_changed)
         self._leave_image()
+        self._keeper.close()
         for record in self._records.values():
             record.set_target(None)
         self._records.clear()
@@ -332,6 +361,7 @@ class AnnotationController:
         if self.layers is None or self._record is None:
             return
         self._record.forget_cleared()
+        self._keeper.changed(self._record, before, after)
         if not self.layers.show_same(after.drafts):
             if self._reading_edit:
                 # napari is still in the middle of its own edit of the layer.
@@ -413,6 +443,7 @@ class AnnotationController:
         if self._record is not None:
             self._record.data_version += 1
             self._record.shown.clear()
+            self._keeper.watch(self._record)
             self._refresh_preview()
 
     def _on_layer_removed(self, event: Any) -> None:
@@ -435,7 +466,9 @@ class AnnotationController:
         if removed in self._records and removed not in self.viewer.layers:
             if removed == self.image:
                 self.set_image(None)
-            self._records.pop(removed).set_target(None)
+            record = self._records.pop(removed)
+            self._keeper.forget(record)
+            record.set_target(None)
             self.updated.emit()
 
     def _set_status(self, status: Status) -> None:

@@ -72,9 +72,13 @@ class ImageRecord:
         last_two = {dims.ndim - 2, dims.ndim - 1}
         return dims.ndisplay == 2 and set(dims.displayed) == last_two
 
+    def frame_reader(self) -> Callable[[FrameIndex], Any]:
+        """Make a function that reads any frame of what is there now, for a thread."""
+        return partial(_read, data_of(self.image))
+
     def reader(self, frame: FrameIndex) -> Callable[[], Any]:
         """Make a function that reads one frame, for a thread to call."""
-        return partial(_read, data_of(self.image), frame)
+        return partial(self.frame_reader(), frame)
 
     def token(self, frame: FrameIndex) -> tuple[Any, ...]:
         """Equal only for the same pixels."""
@@ -98,6 +102,25 @@ class ImageRecord:
             self.target.close()
         self.target = None if layer is None else LabelsLayerTarget(layer, empty=empty)
 
+    def ensure_target(
+        self, viewer: Viewer, below: Layer, highest: int = 0
+    ) -> LabelsLayerTarget:
+        """Where commits go; a new Labels layer under `below` if there is none.
+
+        Raises
+        ------
+        ImageError
+            If there is no memory for a new layer.
+        """
+        if self.target is None or self.target.layer not in viewer.layers:
+            layer = new_labels_layer(self.image, highest)
+            active = viewer.layers.selection.active
+            viewer.layers.insert(viewer.layers.index(below), layer)
+            viewer.layers.selection.active = active
+            self.set_target(layer, empty=True)
+        assert self.target is not None
+        return self.target
+
     def commit_command(
         self, viewer: Viewer, below: Layer, frame: FrameIndex, candidate: Candidate
     ) -> CommitObject | None:
@@ -117,14 +140,7 @@ class ImageRecord:
         """
         if not candidate.mask.any():
             return None
-        if self.target is None or self.target.layer not in viewer.layers:
-            layer = new_labels_layer(self.image)
-            active = viewer.layers.selection.active
-            viewer.layers.insert(viewer.layers.index(below), layer)
-            viewer.layers.selection.active = active
-            self.set_target(layer, empty=True)
-        target = self.target
-        assert target is not None
+        target = self.ensure_target(viewer, below)
         free = candidate.mask & (target.frame(frame) == 0)
         region = PixelRegion.of_mask(frame, free)
         if region is None:

@@ -37,6 +37,11 @@ class LabelsLayerTarget:
         layer.events.data.connect(self._rescan)
         layer.events.paint.connect(self._on_paint)
 
+    @property
+    def highest(self) -> int:
+        """The largest label so far; 0 if there is none."""
+        return self._highest
+
     def next_label(self) -> int:
         """One more than any label so far.
 
@@ -46,12 +51,16 @@ class LabelsLayerTarget:
             If the layer's type of number cannot hold it.
         """
         label = self._highest + 1
+        self.check_label(label)
+        return label
+
+    def check_label(self, label: int) -> None:
+        """Raise an ImageError if the layer's type of number cannot hold a label."""
         if label > np.iinfo(self.layer.data.dtype).max:
             raise ImageError(
                 f'The labels layer is full: {self.layer.data.dtype} holds no label '
                 f'{label}; commit to a new labels layer.'
             )
-        return label
 
     def write(self, indices: PixelIndices, value: int) -> None:
         """Set values as one step of the layer's own history."""
@@ -87,8 +96,8 @@ def _highest_label(data: Any) -> int:
     return max((int(np.asarray(data[i]).max(initial=0)) for i in frames), default=0)
 
 
-def new_labels_layer(image: Image) -> Labels:
-    """Make an empty Labels layer lying exactly on an image.
+def new_labels_layer(image: Image, highest: int = 0) -> Labels:
+    """Make an empty Labels layer lying exactly on an image, for labels to `highest`.
 
     Raises
     ------
@@ -99,7 +108,8 @@ def new_labels_layer(image: Image) -> Labels:
 
     shape = spatial_shape(image)
     try:
-        data = np.zeros(shape, np.uint16)
+        dtype = np.uint16 if highest < np.iinfo(np.uint16).max else np.uint32
+        data = np.zeros(shape, dtype)
     except MemoryError as error:
         raise ImageError(
             f'There is no memory for labels of shape {shape}; make a labels layer of '

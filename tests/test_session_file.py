@@ -1,0 +1,137 @@
+"""Sessions in files: nothing lost, nothing foreign let in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_annotation import SHAPE, ArrayTarget, command_for, steps
+
+from napari_kdsam.annotation.commands import Several
+from napari_kdsam.annotation.session import AnnotationSession
+from napari_kdsam.annotation.session_file import (
+    SavedSession,
+    SessionFileError,
+    digest_of_image,
+    read_session,
+    write_session,
+)
+
+
+def worked(script) -> tuple[AnnotationSession, ArrayTarget]:
+    """A session after some random steps, each commit with a label of its own."""
+    session, target, label = AnnotationSession(), ArrayTarget(), 0
+    for step in script:
+        if step[0] == 'undo':
+            session.undo()
+        elif step[0] == 'redo':
+            session.redo()
+        else:
+            label += 1
+            command = command_for(step, target, label)
+            if command is not None:
+                session.execute(command)
+    return session, target
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(steps, max_size=25))
+def test_a_saved_session_restores_labels_and_prompts_and_undoes_as_one(
+    tmp_path_factory: pytest.TempPathFactory, script
+) -> None:
+    session, target = worked(script)
+    path = tmp_path_factory.mktemp('session') / 'one.json'
+    write_session(path, SavedSession('digest', SHAPE, session.state))
+    saved = read_session(path, 'digest')
+    assert np.array_equal(saved.labels(), target.data)
+
+    again, fresh = AnnotationSession(), ArrayTarget()
+    again.execute(Several(saved.restoring(fresh)))
+    assert np.array_equal(fresh.data, target.data)
+    assert dict(again.state.drafts) == dict(session.state.drafts)
+    kept = [(o.label, o.frame, o.draft, o.score) for o in again.state.objects]
+    assert kept == [(o.label, o.frame, o.draft, o.score) for o in session.state.objects]
+    again.undo()
+    assert not fresh.data.any()
+    assert not again.state.objects and not again.state.drafts
+
+
+def committed(tmp_path: Path) -> Path:
+    session, _ = worked([('box', (0,), (1.0, 2.0, 9.0, 9.0)), ('commit', (0,), 8)])
+    path = tmp_path / 'session.json'
+    write_session(path, SavedSession('digest', SHAPE, session.state))
+    return path
+
+
+def test_a_session_of_another_image_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SessionFileError, match='another image'):
+        read_session(committed(tmp_path), 'other')
+
+
+def test_a_session_of_a_later_version_says_to_update(tmp_path: Path) -> None:
+    path = committed(tmp_path)
+    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(SessionFileError, match='update'):
+        read_session(path)
+
+
+@pytest.mark.parametrize('share', [0.0, 0.3, 0.9])
+def test_a_file_cut_off_is_refused(tmp_path: Path, share: float) -> None:
+    path = committed(tmp_path)
+    text = path.read_text()
+    path.write_text(text[: int(share * len(text))])
+    with pytest.raises(SessionFileError, match=r'session\.json'):
+        read_session(path)
+
+
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [
+        ('frame', [7]),
+        ('frame', []),
+        ('frame', 'x'),
+        ('box', [0, 0, 999, 999]),
+        ('box', [5, 5, 5, 9]),
+        ('box', [0.5, 0, 3, 3]),
+        ('mask', 'AAAA'),
+        ('mask', None),
+        ('label', 0),
+        ('label', True),
+        ('score', None),
+        ('draft', {'points': [[1, 2]]}),
+    ],
+)
+def test_a_damaged_object_is_refused(tmp_path: Path, name: str, value) -> None:
+    path = committed(tmp_path)
+    content = json.loads(path.read_text())
+    content['objects'][0][name] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(SessionFileError, match='damaged'):
+        read_session(path)
+
+
+def test_the_digest_tells_images_apart_and_reads_three_frames_at_most() -> None:
+    stack = np.random.default_rng(0).integers(0, 255, (40, 8, 9), np.uint8)
+    read: list[int] = []
+
+    def frame(index):
+        read.append(index[0])
+        return stack[index]
+
+    first = digest_of_image(frame, (40,))
+    assert len(read) == 3
+    assert digest_of_image(lambda i: stack[i], (40,)) == first
+    changed = stack.copy()
+    changed[-1, 0, 0] ^= 1
+    assert digest_of_image(lambda i: changed[i], (40,)) != first
+    wider = stack.astype(np.uint16)
+    assert digest_of_image(lambda i: wider[i], (40,)) != first
+
+
+def test_the_file_says_nothing_of_where_the_image_came_from(tmp_path: Path) -> None:
+    content = json.loads(committed(tmp_path).read_text())
+    assert set(content) == {'format', 'image', 'shape', 'drafts', 'objects'}
