@@ -184,22 +184,52 @@ class CommitObject(Command):
     def apply(self, state: AnnotationState) -> AnnotationState:
         frame, draft = self.region.frame, self.draft
         if draft is None:
-            draft = state.draft(frame)
+            draft = replace(state.draft(frame), label=None)
             state = state.with_draft(frame, Draft())
         done = CommittedObject(self.label, frame, draft, self.score, self.region)
         return replace(state, objects=(*state.objects, done))
 
     def enact(self) -> None:
-        self._replace(0, self.label)
+        _replace_label(self.target, self.region, 0, self.label)
 
     def revoke(self) -> None:
-        self._replace(self.label, 0)
+        _replace_label(self.target, self.region, self.label, 0)
 
-    def _replace(self, old: int, new: int) -> None:
-        # Pixels painted over by hand in the meantime are the user's and stay.
-        row0, col0, row1, col1 = self.region.box
-        now = self.target.frame(self.region.frame)[row0:row1, col0:col1]
-        self.target.write(self.region.indices(within=now == old), new)
+
+@dataclass(frozen=True, eq=False)
+class ReopenObject(Command):
+    """Take an object out of the labels and its prompts back, to change it.
+
+    Parameters
+    ----------
+    item : CommittedObject
+        One of the state's.
+    target : LabelTarget
+        Where its pixels are.
+    """
+
+    item: CommittedObject
+    target: LabelTarget
+
+    def apply(self, state: AnnotationState) -> AnnotationState:
+        left = tuple(item for item in state.objects if item != self.item)
+        draft = replace(self.item.draft, label=self.item.label)
+        return replace(state.with_draft(self.item.frame, draft), objects=left)
+
+    def enact(self) -> None:
+        _replace_label(self.target, self.item.region, self.item.label, 0)
+
+    def revoke(self) -> None:
+        _replace_label(self.target, self.item.region, 0, self.item.label)
+
+
+def _replace_label(
+    target: LabelTarget, region: PixelRegion, old: int, new: int
+) -> None:
+    # Pixels painted over by hand in the meantime are the user's and stay.
+    row0, col0, row1, col1 = region.box
+    now = target.frame(region.frame)[row0:row1, col0:col1]
+    target.write(region.indices(within=now == old), new)
 
 
 @dataclass(frozen=True, eq=False)

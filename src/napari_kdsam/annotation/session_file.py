@@ -4,11 +4,11 @@ Version 1 is JSON::
 
     {"format": 1, "image": "<content digest>", "shape": [300, 480, 640],
      "drafts": [{"frame": [12], "points": [[row, col, true], ...],
-                 "box": [row0, col0, row1, col1], "candidate": 1}],
+                 "box": [row0, col0, row1, col1], "candidate": 1, "label": 4}],
      "objects": [{"label": 1, "frame": [12], "score": 0.93, "draft": {...},
                   "box": [row0, col0, row1, col1], "mask": "<base64>"}]}
 
-A mask has one bit for each pixel of its box, row by row, the first pixel in the highest
+The label of a draft is that of the object it was reopened from. A mask has one bit for each pixel of its box, row by row, the first pixel in the highest
 bit, compressed with zlib. Nothing in the file names the image or where it came from.
 """
 
@@ -19,7 +19,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -72,8 +72,10 @@ class SavedSession:
 
     @property
     def highest_label(self) -> int:
-        """The largest label of any object; 0 if there is none."""
-        return max((item.label for item in self.state.objects), default=0)
+        """The largest label of any object, also a reopened one; 0 if there is none."""
+        drafts = self.state.drafts.values()
+        labels = [item.label for item in self.state.objects]
+        return max([*labels, *(draft.label or 0 for draft in drafts)], default=0)
 
     def restoring(
         self, target: LabelTarget | None, above: int = 0
@@ -92,8 +94,13 @@ class SavedSession:
             for o in self.state.objects
             if target is not None
         ]
-        drafts = self.state.drafts.items()
-        return (*objects, *(ReplaceDraft(frame, draft) for frame, draft in drafts))
+        drafts = [
+            ReplaceDraft(
+                frame, replace(draft, label=draft.label and draft.label + above)
+            )
+            for frame, draft in self.state.drafts.items()
+        ]
+        return (*objects, *drafts)
 
     def labels(self) -> NDArray[np.uint32]:
         """The committed objects as a label array of the image's shape."""
@@ -164,6 +171,8 @@ def _draft_values(draft: Draft) -> dict[str, Any]:
         values['box'] = list(draft.box)
     if draft.candidate is not None:
         values['candidate'] = draft.candidate
+    if draft.label is not None:
+        values['label'] = draft.label
     return values
 
 
@@ -255,15 +264,15 @@ def _frame_of(values: Any, shape: tuple[int, ...]) -> FrameIndex:
 
 def _draft_of(values: Any) -> Draft:
     box = values.get('box')
-    candidate = values.get('candidate')
+    candidate, label = values.get('candidate'), values.get('label')
     points = tuple(
         PointPrompt(float(row), float(column), bool(positive))
         for row, column, positive in values['points']
     )
     if box is None:
-        return Draft(points, None, candidate)
+        return Draft(points, None, candidate, label)
     row0, col0, row1, col1 = (float(side) for side in box)
-    return Draft(points, (row0, col0, row1, col1), candidate)
+    return Draft(points, (row0, col0, row1, col1), candidate, label)
 
 
 def _objects_of(listed: Any, shape: tuple[int, ...]) -> Iterator[CommittedObject]:

@@ -45,11 +45,14 @@ class Draft:
         Half-open (row0, col0, row1, col1).
     candidate : int or None
         The candidate mask the user chose; None for the best scored.
+    label : int or None
+        Of the object that was reopened; None for a new object.
     """
 
     points: tuple[PointPrompt, ...] = ()
     box: Box | None = None
     candidate: int | None = None
+    label: int | None = None
 
     @property
     def empty(self) -> bool:
@@ -125,6 +128,26 @@ class AnnotationState:
     def draft(self, frame: FrameIndex) -> Draft:
         """Return the draft of a frame, empty if there is none."""
         return self.drafts.get(frame, Draft())
+
+    def object_at(
+        self, frame: FrameIndex, row: int, column: int
+    ) -> CommittedObject | None:
+        """Return the last object committed over a pixel, or None."""
+        for item in reversed(self.objects):
+            row0, col0, row1, col1 = item.region.box
+            near = row0 <= row < row1 and col0 <= column < col1
+            if (
+                near
+                and item.frame == frame
+                and item.region.mask()[row - row0, column - col0]
+            ):
+                return item
+        return None
+
+    @property
+    def reserved_label(self) -> int:
+        """The largest label that a reopened object will get back; 0 if there is none."""
+        return max((draft.label or 0 for draft in self.drafts.values()), default=0)
 
     def with_draft(self, frame: FrameIndex, draft: Draft) -> AnnotationState:
         """Return this state with another draft on one frame."""

@@ -193,12 +193,22 @@ class AnnotatorWidget(QWidget):
         self.inside_button = _button('+ Inside', 'toggle_polarity', checkable=True)
         self.outside_button = _button('× Outside', 'toggle_polarity', checkable=True)
         self.box_button = _button('▭ Box', 'use_box', checkable=True)
+        self.pick_button = _plain_button(
+            '✎ Edit', 'Click a committed object to reopen it with its prompts (Shift-W)'
+        )
+        self.pick_button.setCheckable(True)
+        self.pick_button.clicked.connect(lambda _: self.controller.use_pick())
         self.inside_button.clicked.connect(partial(self._choose_polarity, True))
         self.outside_button.clicked.connect(partial(self._choose_polarity, False))
         self.box_button.clicked.connect(self._choose_box)
         self._tools = QButtonGroup(self)
         row = QHBoxLayout()
-        for button in (self.inside_button, self.outside_button, self.box_button):
+        for button in (
+            self.inside_button,
+            self.outside_button,
+            self.box_button,
+            self.pick_button,
+        ):
             self._tools.addButton(button)
             row.addWidget(button)
         return row
@@ -326,10 +336,13 @@ class AnnotatorWidget(QWidget):
         layers = controller.layers
         self._tools.setExclusive(False)
         drawing_box = layers is not None and layers.drawing_boxes
+        picking = controller.pick.active
+        clicking = not drawing_box and not picking
         positive = layers is None or layers.positive
         self.box_button.setChecked(drawing_box)
-        self.inside_button.setChecked(positive and not drawing_box)
-        self.outside_button.setChecked(not positive and not drawing_box)
+        self.pick_button.setChecked(picking)
+        self.inside_button.setChecked(positive and clicking)
+        self.outside_button.setChecked(not positive and clicking)
         self._tools.setExclusive(True)
         candidates = controller.candidates
         for index, button in enumerate(self.candidate_buttons):

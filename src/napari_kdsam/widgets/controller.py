@@ -16,17 +16,17 @@ from napari_kdsam.annotation.commands import (
     TogglePoint,
 )
 from napari_kdsam.annotation.edits import edit_between
-from napari_kdsam.annotation.session import AnnotationSession
-from napari_kdsam.annotation.state import AnnotationState, Draft, FrameIndex
+from napari_kdsam.annotation.state import AnnotationState
 from napari_kdsam.errors import KDSAMError
 from napari_kdsam.inference.intensity import IntensityMapping
+from napari_kdsam.widgets.annotation_view import AnnotationView
 from napari_kdsam.widgets.image_record import ImageRecord, Shown
 from napari_kdsam.widgets.inference_thread import (
     Answer,
     PredictorFactory,
     make_predictor,
 )
-from napari_kdsam.widgets.label_target import labels_fitting
+from napari_kdsam.widgets.pick_tool import PickTool
 from napari_kdsam.widgets.prediction_flow import PredictionFlow
 from napari_kdsam.widgets.prompt_layers import PromptLayers
 from napari_kdsam.widgets.session_keeper import SessionKeeper
@@ -46,12 +46,11 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_kdsam.inference.predictor import Candidate
-    from napari_kdsam.widgets.autosave import Offer
 
 _LAYER_ERRORS = (KDSAMError, OSError, ValueError, TypeError)
 
 
-class AnnotationController:
+class AnnotationController(AnnotationView):
     """Everything the annotator does, without its buttons.
 
     Parameters
@@ -91,6 +90,7 @@ class AnnotationController:
             self.updated.emit,
             lambda text: self._set_status(Status(Stage.ERROR, text)),
         )
+        self.pick = PickTool(self)
         viewer.layers.events.removed.connect(self._on_layer_removed)
         self._views = [
             getattr(viewer.dims.events, name)
@@ -98,61 +98,6 @@ class AnnotationController:
         ]
         for event in self._views:
             event.connect(self._on_view_changed)
-
-    @property
-    def image(self) -> Image | None:
-        """The image layer being annotated."""
-        return self._record.image if self._record else None
-
-    @property
-    def session(self) -> AnnotationSession:
-        """The session of the image; an empty one without an image."""
-        return self._record.session if self._record else AnnotationSession()
-
-    @property
-    def frame(self) -> FrameIndex:
-        """Index of the frame in view along the image's leading axes."""
-        return self._record.frame_at(self.viewer.dims.point) if self._record else ()
-
-    @property
-    def draft(self) -> Draft:
-        """The prompts on the frame in view."""
-        return self.session.state.draft(self.frame)
-
-    @property
-    def shown(self) -> Shown | None:
-        """The prediction for the draft in view, if it is there and up to date."""
-        shown = self._record.shown.get(self.frame) if self._record else None
-        return shown if shown and shown.draft.same_prompts(self.draft) else None
-
-    @property
-    def candidates(self) -> tuple[Candidate, ...]:
-        """The candidate masks offered now."""
-        return self.shown.prediction.candidates if self.shown else ()
-
-    @property
-    def chosen_candidate(self) -> int:
-        """Index of the candidate in the preview."""
-        if self.shown is None:
-            return 0
-        chosen = self.draft.candidate
-        return self.shown.prediction.best_index if chosen is None else chosen
-
-    @property
-    def can_commit(self) -> bool:
-        """Whether there is a mask, or one is on its way."""
-        return self.draft.predictable
-
-    @property
-    def target_layer(self) -> Labels | None:
-        """The layer commits go to; None if the next commit makes a new one."""
-        target = self._record.target if self._record else None
-        return target.layer if target else None
-
-    @property
-    def offer(self) -> Offer | None:
-        """Earlier work on the image that can be restored."""
-        return self._keeper.offer(self._record)
 
     def restore_session(self) -> None:
         """Bring earlier work on the image back."""
@@ -169,12 +114,6 @@ class AnnotationController:
         if self._record is not None and self.offer is not None:
             self._keeper.discard(self._record)
             self.updated.emit()
-
-    def possible_targets(self) -> list[Labels]:
-        """Labels layers in the viewer that fit the image, without previews."""
-        if self._record is None:
-            return []
-        return labels_fitting(self._record.image, self.viewer)
 
     def set_image(self, image: Image | None) -> None:
         """Annotate another image layer; drafts and commits of the earlier one stay."""
@@ -242,14 +181,25 @@ class AnnotationController:
             self.layers.positive = positive
             self.use_points()
 
+    def use_pick(self) -> None:
+        """Make a click reopen a committed object, to change it."""
+        self.pick.use()
+        self.updated.emit()
+
+    def reopen(self) -> None:
+        """Reopen the object under the cursor."""
+        self.pick.reopen_at(self.viewer.cursor.position)
+
     def use_points(self) -> None:
         """Make left clicks add points."""
+        self.pick.leave()
         if self.layers is not None:
             self.layers.use_points()
             self.updated.emit()
 
     def use_box(self) -> None:
         """Make dragging draw a box."""
+        self.pick.leave()
         if self.layers is not None:
             self.layers.use_box()
             self.updated.emit()
@@ -310,6 +260,7 @@ class AnnotationController:
             return
         self._closed = True
         self.flow.close()
+        self.pick.close()
         self.viewer.layers.events.removed.disconnect(self._on_layer_removed)
         for event in self._views:
             event.disconnect(self._on_view_changed)
@@ -348,8 +299,7 @@ class AnnotationController:
             self._reading_edit = False
         if edit.outside:
             QTimer.singleShot(0, self._show_drafts)
-            text = 'A prompt outside the image was ignored.'
-            self._set_status(Status(self.status.stage, text))
+            self.say('A prompt outside the image was ignored.')
 
     def _show_drafts(self) -> None:
         if self.layers is not None:
@@ -470,6 +420,10 @@ class AnnotationController:
             self._keeper.forget(record)
             record.set_target(None)
             self.updated.emit()
+
+    def say(self, text: str) -> None:
+        """Show a sentence; the stage stays."""
+        self._set_status(Status(self.status.stage, text))
 
     def _set_status(self, status: Status) -> None:
         self.status = status

@@ -67,6 +67,19 @@ class ImageRecord:
         leading = zip(position[:-2], shape[:-2], strict=True)
         return tuple(int(np.clip(round(i), 0, size - 1)) for i, size in leading)
 
+    def pixel_at(
+        self, point: tuple[float, ...]
+    ) -> tuple[FrameIndex, tuple[int, int]] | None:
+        """Frame and (row, column) at a world point; None beside the image."""
+        shape = self.shape
+        position = self.image.world_to_data(point[-len(shape) :])
+        *frame, row, column = (int(round(value)) for value in position[: len(shape)])
+        if any(
+            not 0 <= i < n for i, n in zip((*frame, row, column), shape, strict=True)
+        ):
+            return None
+        return tuple(frame), (row, column)
+
     def in_plane(self, dims: Dims) -> bool:
         """Whether the view shows the image's rows and columns, in 2D."""
         last_two = {dims.ndim - 2, dims.ndim - 1}
@@ -145,7 +158,13 @@ class ImageRecord:
         region = PixelRegion.of_mask(frame, free)
         if region is None:
             return None
-        return CommitObject(target.next_label(), region, target, candidate.score)
+        state = self.session.state
+        # A reopened object gets its own label back, so no other may take it.
+        label = state.draft(frame).label
+        if label is None:
+            label = max(target.next_label(), state.reserved_label + 1)
+            target.check_label(label)
+        return CommitObject(label, region, target, candidate.score)
 
 
 def _read(data: Any, frame: FrameIndex) -> Any:

@@ -37,7 +37,8 @@ SHORTCUTS = (
     Shortcut('next_candidate', 'N', 'Next candidate mask'),
     Shortcut('undo', 'U', 'Undo prompt or commit'),
     Shortcut('redo', 'J', 'Redo'),
-    Shortcut('clear', 'K', 'Clear the prompts'),
+    Shortcut('clear', 'K', 'Clear the prompts; a reopened object is deleted'),
+    Shortcut('reopen', 'Shift-W', 'Reopen the object under the cursor'),
     Shortcut('use_points', 'G', 'Points'),
     Shortcut('use_box', 'H', 'Box'),
 )

@@ -1,0 +1,92 @@
+"""What the annotator shows of its state; everything here only reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_kdsam.annotation.session import AnnotationSession
+from napari_kdsam.annotation.state import Draft, FrameIndex
+from napari_kdsam.widgets.image_record import ImageRecord, Shown
+from napari_kdsam.widgets.label_target import labels_fitting
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Labels
+    from napari.viewer import Viewer
+
+    from napari_kdsam.inference.predictor import Candidate
+    from napari_kdsam.widgets.autosave import Offer
+    from napari_kdsam.widgets.session_keeper import SessionKeeper
+
+
+class AnnotationView:
+    """The part of the controller that answers questions."""
+
+    viewer: Viewer
+    _record: ImageRecord | None
+    _keeper: SessionKeeper
+
+    @property
+    def record(self) -> ImageRecord | None:
+        """What is kept of the image being annotated."""
+        return self._record
+
+    @property
+    def image(self) -> Image | None:
+        """The image layer being annotated."""
+        return self._record.image if self._record else None
+
+    @property
+    def session(self) -> AnnotationSession:
+        """The session of the image; an empty one without an image."""
+        return self._record.session if self._record else AnnotationSession()
+
+    @property
+    def frame(self) -> FrameIndex:
+        """Index of the frame in view along the image's leading axes."""
+        return self._record.frame_at(self.viewer.dims.point) if self._record else ()
+
+    @property
+    def draft(self) -> Draft:
+        """The prompts on the frame in view."""
+        return self.session.state.draft(self.frame)
+
+    @property
+    def shown(self) -> Shown | None:
+        """The prediction for the draft in view, if it is there and up to date."""
+        shown = self._record.shown.get(self.frame) if self._record else None
+        return shown if shown and shown.draft.same_prompts(self.draft) else None
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The candidate masks offered now."""
+        return self.shown.prediction.candidates if self.shown else ()
+
+    @property
+    def chosen_candidate(self) -> int:
+        """Index of the candidate in the preview."""
+        if self.shown is None:
+            return 0
+        chosen = self.draft.candidate
+        return self.shown.prediction.best_index if chosen is None else chosen
+
+    @property
+    def can_commit(self) -> bool:
+        """Whether there is a mask, or one is on its way."""
+        return self.draft.predictable
+
+    @property
+    def target_layer(self) -> Labels | None:
+        """The layer commits go to; None if the next commit makes a new one."""
+        target = self._record.target if self._record else None
+        return target.layer if target else None
+
+    @property
+    def offer(self) -> Offer | None:
+        """Earlier work on the image that can be restored."""
+        return self._keeper.offer(self._record)
+
+    def possible_targets(self) -> list[Labels]:
+        """Labels layers in the viewer that fit the image, without previews."""
+        if self._record is None:
+            return []
+        return labels_fitting(self._record.image, self.viewer)

@@ -1,0 +1,139 @@
+"""Opening a committed object again, in a real napari window."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.gui
+
+
+def two_objects(session) -> None:
+    for column in (60, 150):
+        session.click(60, column)
+        session.controller.commit()
+
+
+def test_a_reopened_object_has_its_prompts_and_gets_its_own_label_back(annotate):
+    session = annotate()
+    two_objects(session)
+    assert session.controller.pick.reopen_at((60, 60))
+    session.wait_for('ready')
+    assert session.points.data.tolist() == [[60, 60]]
+    assert session.labels[60, 60] == 0
+    assert session.labels[60, 150] == 2
+    session.click(60, 80)
+    session.controller.commit()
+    assert session.labels[60, 60] == session.labels[60, 80] == 1
+    session.click(100, 100)
+    session.controller.commit()
+    assert session.labels[100, 100] == 3
+
+
+def test_no_other_object_takes_the_label_of_one_that_is_open(annotate):
+    session = annotate(np.zeros((2, 120, 200), np.uint8))
+    session.viewer.dims.set_point(0, 0)
+    session.points.add(np.array((0.0, 60, 60)))
+    session.wait_for('ready')
+    session.controller.commit()
+    session.controller.pick.reopen_at((0, 60, 60))
+    session.wait_for('ready')
+    session.viewer.dims.set_point(0, 1)
+    session.points.add(np.array((1.0, 60, 60)))
+    session.wait_for('ready')
+    session.controller.commit()
+    session.viewer.dims.set_point(0, 0)
+    session.wait_for('ready')
+    session.controller.commit()
+    assert session.labels[1, 60, 60] == 2
+    assert session.labels[0, 60, 60] == 1
+
+
+def test_reopening_is_undone_and_redone(annotate):
+    session = annotate()
+    two_objects(session)
+    before = session.labels.copy()
+    session.controller.pick.reopen_at((60, 60))
+    after = session.labels.copy()
+    session.controller.undo()
+    assert np.array_equal(session.labels, before)
+    assert len(session.points.data) == 0
+    session.controller.redo()
+    assert np.array_equal(session.labels, after)
+    for _ in range(3):
+        session.controller.undo()
+    for _ in range(3):
+        session.controller.redo()
+    assert np.array_equal(session.labels, after)
+
+
+def test_clearing_a_reopened_object_deletes_it(annotate):
+    session = annotate()
+    two_objects(session)
+    session.controller.pick.reopen_at((60, 150))
+    session.controller.clear()
+    assert set(np.unique(session.labels)) == {0, 1}
+    session.click(20, 150)
+    session.controller.commit()
+    assert session.labels[20, 150] == 3
+
+
+@pytest.mark.parametrize('place', [(5, 5), (500, 500), (60, 60)])
+def test_where_there_is_no_object_of_ours_nothing_happens_and_it_is_said(
+    annotate, place
+):
+    session = annotate()
+    session.click(60, 150)
+    session.controller.commit()
+    before = session.labels.copy()
+    assert not session.controller.pick.reopen_at(place)
+    assert 'no object' in session.controller.status.text
+    assert np.array_equal(session.labels, before)
+
+
+def test_an_object_painted_over_by_hand_is_not_reopened_there(annotate):
+    session = annotate()
+    session.click(60, 60)
+    session.controller.commit()
+    session.controller.target_layer.fill((60, 60), 9)
+    assert not session.controller.pick.reopen_at((60, 60))
+    assert session.labels[60, 60] == 9
+
+
+def test_with_the_edit_tool_a_real_click_reopens_and_a_drag_moves_the_view(annotate):
+    from qtpy.QtCore import QPoint, Qt
+    from qtpy.QtTest import QTest
+    from qtpy.QtWidgets import QApplication, QWidget
+
+    session = annotate()
+    session.click(60, 100)
+    session.controller.commit()
+    session.viewer.window.resize(1000, 700)
+    session.viewer.window.show()
+    session.qtbot.wait(300)
+    canvas = next(
+        widget
+        for top in QApplication.topLevelWidgets()
+        for widget in top.findChildren(QWidget)
+        if 'CanvasBackend' in type(widget).__name__ and widget.isVisible()
+    )
+    middle = QPoint(canvas.width() // 2, canvas.height() // 2)
+    session.widget.pick_button.click()
+    assert session.widget.pick_button.isChecked()
+    assert not session.widget.inside_button.isChecked()
+    QTest.mousePress(canvas, Qt.MouseButton.LeftButton, pos=middle)
+    QTest.mouseMove(canvas, middle + QPoint(60, 0))
+    QTest.mouseRelease(canvas, Qt.MouseButton.LeftButton, pos=middle + QPoint(60, 0))
+    assert session.labels[60, 100] == 1
+    # The view has moved with the mouse, and the object with it.
+    middle += QPoint(60, 0)
+    QTest.mouseMove(canvas, middle)
+    QTest.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=middle)
+    assert session.labels[60, 100] == 0
+    session.wait_for('ready')
+    assert session.widget.inside_button.isChecked()
+    QTest.keyClick(canvas, Qt.Key.Key_W)
+    assert session.labels[60, 100] == 1
+    QTest.mouseMove(canvas, middle + QPoint(1, 1))
+    QTest.keyClick(canvas, Qt.Key.Key_W, Qt.KeyboardModifier.ShiftModifier)
+    assert session.labels[60, 100] == 0
