@@ -1,8 +1,10 @@
 """Measure what each choice in training is worth, at a size that two cores can run.
 
-Every variant starts from an ImageNet ResNet-50 and sees the same few images in the same
-order, far too few for good weights: the numbers say which way a choice pushes early in
-training, not where it ends. Variants that are done are not run again.
+Every variant of stage 1 starts from the bundled trunk with untrained laterals and SAM's
+own decoder, and trains the neck alone; stage 2 goes on from the plain MSE variant. All see
+the same few images in the same order, far too few for good weights: the numbers say which
+way a choice pushes early in training, not where it ends. Variants that are done are not run
+again.
 
 Usage: python benchmarks/ablation.py --out FOLDER [--only NAME ...] [--steps N]
 with KDSAM_SHARED (data) and KDSAM_WEIGHTS (pretrained files) set.
@@ -20,10 +22,12 @@ from typing import Any
 import numpy as np
 
 from napari_kdsam import Predictor, Prompt, box_of_mask, load_model
+from napari_kdsam.model.checkpoint import read_tensors, save_kdsam
 from napari_kdsam.training.config import TrainingConfig
 from napari_kdsam.training.evaluation.clicks import next_click
 from napari_kdsam.training.evaluation.metrics import dice_and_iou
 from napari_kdsam.training.run import limited, read_samples, run_parts
+from napari_kdsam.training.student import FRESH_LATERALS, starting_model
 
 DATA_SETS = ['kvasir_seg', 'isic', 'busi', 'busbra', 'hc18']
 # Weights bring each extra term to about the size of the MSE.
@@ -41,6 +45,24 @@ DECODER_VARIANTS: dict[str, dict[str, Any]] = {
     'decoder+neck+trunk': {'neck_rate': 2e-4, 'trunk_rate': 1e-4},
 }
 PARENT = 'mse'
+START = 'start.safetensors'
+
+
+def write_start(path: Path) -> None:
+    """Write the student that stage 1 starts from, unless it is there."""
+    if path.is_file():
+        return
+    model = starting_model(Path(FRESH_LATERALS), None, 512)
+    weights = Path(os.environ['KDSAM_WEIGHTS']) / 'sam_prompt_mask_decoder.safetensors'
+    for name, part in (
+        ('prompt_encoder', model.prompt_encoder),
+        ('mask_decoder', model.mask_decoder),
+    ):
+        tensors = read_tensors(weights)
+        own = {k.removeprefix(f'{name}.'): v for k, v in tensors.items() if name in k}
+        part.load_state_dict(own)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_kdsam(model, path, {'name': 'ablation-start'})
 
 
 def configuration(name: str, out: Path, steps: int) -> TrainingConfig:
@@ -52,7 +74,7 @@ def configuration(name: str, out: Path, steps: int) -> TrainingConfig:
         'warmup_steps': steps // 10,
         'appearance': False,
     }
-    frozen = ['stem', 'layer1', 'layer2']
+    trunk = ['stem', 'layer1', 'layer2', 'layer3', 'layer4']
     values: dict[str, Any] = {
         'name': name,
         'out': out,
@@ -72,8 +94,7 @@ def configuration(name: str, out: Path, steps: int) -> TrainingConfig:
     }
     if name in ENCODER_VARIANTS:
         values |= {
-            'initial': weights / 'resnet50_imagenet.safetensors',
-            'initial_decoder': weights / 'sam_prompt_mask_decoder.safetensors',
+            'initial': out / START,
             'teacher': {
                 'weights': weights / 'mobile_sam_encoder.onnx',
                 'cache': out / 'teacher',
@@ -81,7 +102,8 @@ def configuration(name: str, out: Path, steps: int) -> TrainingConfig:
             },
             'encoder': {
                 **common,
-                'frozen': frozen,
+                'neck_rate': 2e-3,
+                'frozen': trunk,
                 'perceptual_weight': 0.0,
                 **ENCODER_VARIANTS[name],
             },
@@ -91,7 +113,7 @@ def configuration(name: str, out: Path, steps: int) -> TrainingConfig:
             'initial': out / PARENT / 'encoder.safetensors',
             'decoder': {
                 **common,
-                'frozen': frozen,
+                'frozen': trunk[:3],
                 'geometry': False,
                 'cross_entropy_weight': 0.5,
                 **DECODER_VARIANTS[name],
@@ -163,6 +185,7 @@ def main() -> None:
     parser.add_argument('--limit', type=int, default=12, help='val images of a set')
     arguments = parser.parse_args()
     out = arguments.out.resolve()
+    write_start(out / START)
     if any(name in ENCODER_VARIANTS for name in arguments.only):
         list(run_parts(configuration('mse', out, arguments.steps), ['cache-teacher']))
     for name in arguments.only:

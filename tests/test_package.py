@@ -29,7 +29,7 @@ LAYERS = {
     'inference': ('errors', 'model'),
     'annotation': ('errors', 'inference', 'io', 'model'),
     'io': ('errors', 'inference', 'model.registry'),
-    'training': ('errors', 'inference', 'io', 'model'),
+    'training': ('errors', 'inference', 'io', 'model', 'phantoms'),
     'sample_data': ('errors', 'io', 'phantoms'),
     'segmenting': ('errors', 'inference', 'io', 'model'),
     'demo': (

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_annotation import SHAPE, ArrayTarget, command_for, steps
@@ -20,6 +21,7 @@ from napari_kdsam.annotation.session_file import (
     read_session,
     write_session,
 )
+from napari_kdsam.cli_tables import replay_session
 
 
 def worked(script) -> tuple[AnnotationSession, ArrayTarget]:
@@ -135,3 +137,37 @@ def test_the_digest_tells_images_apart_and_reads_three_frames_at_most() -> None:
 def test_the_file_says_nothing_of_where_the_image_came_from(tmp_path: Path) -> None:
     content = json.loads(committed(tmp_path).read_text())
     assert set(content) == {'format', 'image', 'shape', 'drafts', 'objects'}
+
+
+def test_replay_writes_the_labels_of_a_session(tmp_path: Path, capfd) -> None:
+    session, target = worked(
+        [
+            ('box', (0,), (1.0, 2.0, 9.0, 9.0)),
+            ('commit', (0,), 8),
+            ('commit', (2,), 9),
+            ('box', (1,), (1.0, 2.0, 9.0, 9.0)),
+        ]
+    )
+    path = tmp_path / 'session.json'
+    write_session(path, SavedSession('digest', SHAPE, session.state))
+    out = tmp_path / 'new' / 'labels.tif'
+    assert replay_session(path, out) == 0
+    assert np.array_equal(tifffile.imread(out), target.data)
+    assert '2 objects; open prompts on 1 frame are' in capfd.readouterr().out
+
+
+@pytest.mark.parametrize('name', ['labels.png', 'labels.bmp'])
+def test_replay_into_a_format_that_cannot_hold_the_labels_says_so(
+    tmp_path: Path, capfd, name: str
+) -> None:
+    out = tmp_path / name
+    assert replay_session(committed(tmp_path), out) == 2
+    assert name in capfd.readouterr().err
+    assert not out.exists()
+
+
+def test_replay_of_what_is_no_session_says_so(tmp_path: Path, capfd) -> None:
+    path = tmp_path / 'other.json'
+    path.write_text('[]')
+    assert replay_session(path, tmp_path / 'labels.tif') == 2
+    assert 'other.json' in capfd.readouterr().err

@@ -140,6 +140,37 @@ def segment(
 
 
 @app.command()
+def replay(
+    session: Annotated[
+        Path,
+        typer.Argument(
+            metavar='SESSION.json',
+            help='A session file of the annotator.',
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            '--out',
+            '-o',
+            metavar='FILE.tif',
+            help='The labels to write: .tif, or .png for a single image.',
+            show_default=False,
+        ),
+    ],
+) -> None:
+    """Write the labels of an annotator's session without opening napari.
+
+    The annotator keeps a session file for each image (see `napari-kdsam info` for the
+    folder). Objects get the labels they had; open prompts are only counted.
+    """
+    from napari_kdsam.cli_tables import replay_session
+
+    raise typer.Exit(replay_session(session, out))
+
+
+@app.command()
 def models(
     download: Annotated[
         str | None,

@@ -1,4 +1,4 @@
-"""The work of ``napari-kdsam models``, ``demo`` and ``info``: what they print."""
+"""The work of ``napari-kdsam models``, ``demo``, ``replay`` and ``info``."""
 
 from __future__ import annotations
 
@@ -102,6 +102,41 @@ def _status(entry: ModelEntry) -> str:
     return 'bundled' if entry.bundled else 'on this computer'
 
 
+def replay_session(path: Path, out: Path) -> int:
+    """Write the labels of a session file, and say what it held.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The session file.
+    out : pathlib.Path
+        The label image to write.
+
+    Returns
+    -------
+    int
+        Exit code: 0 written, 2 the session or the place cannot be used.
+    """
+    from napari_kdsam.annotation.session_file import read_session
+    from napari_kdsam.io.writers import write_labels
+
+    try:
+        saved = read_session(path)
+        make_folder(out.parent)
+        write_labels(out, saved.labels())
+    except KDSAMError as error:
+        complain(error)
+        return WRONG_USAGE
+    open_frames = len(saved.state.drafts)
+    left = (
+        f'; open prompts on {open_frames} frame{"s" if open_frames > 1 else ""} are not in it'
+        if open_frames
+        else ''
+    )
+    typer.echo(f'{out}: {len(saved.state.objects)} objects{left}')
+    return DONE
+
+
 def run_demo(out: Path, device: str, *, view: bool) -> int:
     """Run the demonstration and print its table.
 
@@ -189,6 +224,7 @@ def show_info() -> int:
         Exit code: 0, or 2 if the default model's file cannot be read.
     """
     from napari_kdsam import __version__
+    from napari_kdsam.annotation.session_file import sessions_folder
     from napari_kdsam.model.checkpoint import read_metadata
     from napari_kdsam.model.device import (
         available_devices,
@@ -204,6 +240,7 @@ def show_info() -> int:
         ['Device used', str(device)],
         ['Precision', str(preferred_dtype(device)).removeprefix('torch.')],
         ['Models folder', str(models_folder())],
+        ['Sessions folder', str(sessions_folder())],
     ]
     entry = find_model(DEFAULT_MODEL)
     rows.append(['Default model', f'{entry.name}: {entry.path.name}'])

@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from platformdirs import user_data_path
 
 from napari_kdsam.annotation.commands import (
     Command,
@@ -46,11 +48,24 @@ from napari_kdsam.errors import KDSAMError
 from napari_kdsam.io.writers import write_json
 
 FORMAT_VERSION = 1
+SESSIONS_VARIABLE = 'NAPARI_KDSAM_SESSIONS'
 _DIGEST_FRAMES = 3
 
 
 class SessionFileError(KDSAMError, ValueError):
     """A session file that cannot be used."""
+
+
+def sessions_folder() -> Path:
+    """Folder of the session files.
+
+    The environment variable ``NAPARI_KDSAM_SESSIONS`` overrides the default, the
+    user's data directory.
+    """
+    chosen = os.environ.get(SESSIONS_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser()
+    return user_data_path('napari-kdsam', appauthor=False) / 'sessions'
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +10,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from platformdirs import user_data_path
 from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 
 from napari_kdsam.annotation.session_file import (
@@ -19,6 +17,7 @@ from napari_kdsam.annotation.session_file import (
     SessionFileError,
     digest_of_image,
     read_session,
+    sessions_folder,
     write_session,
 )
 from napari_kdsam.errors import KDSAMError
@@ -27,20 +26,7 @@ if TYPE_CHECKING:
     from napari_kdsam.annotation.state import AnnotationState, FrameIndex
     from napari_kdsam.widgets.image_record import ImageRecord
 
-SESSIONS_VARIABLE = 'NAPARI_KDSAM_SESSIONS'
 _DELAY_MS = 1000
-
-
-def sessions_folder() -> Path:
-    """Folder of the session files.
-
-    The environment variable ``NAPARI_KDSAM_SESSIONS`` overrides the default, the
-    user's data directory.
-    """
-    chosen = os.environ.get(SESSIONS_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser()
-    return user_data_path('napari-kdsam', appauthor=False) / 'sessions'
 
 
 @dataclass(frozen=True, eq=False)
