@@ -28,8 +28,9 @@ from napari_kdsam.errors import ImageError
 from napari_kdsam.inference.geometry import Frame
 from napari_kdsam.inference.masks import mask_of_logits
 from napari_kdsam.inference.predictor import ImageEmbedding
-from napari_kdsam.model.network import PROMPT_FRAME, PromptableModel
+from napari_kdsam.model.network import PromptableModel
 from napari_kdsam.model.registry import MODELS_VARIABLE, find_model, models_folder
+from napari_kdsam.model.sizes import PROMPT_FRAME
 from napari_kdsam.training.data.samples import Sample
 from napari_kdsam.training.data.shards import read_shards
 from napari_kdsam.training.evaluation.clicks import next_click

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_kdsam.inference.prompts import LOGITS_SIZE
-from napari_kdsam.model.network import PROMPT_FRAME
+from napari_kdsam.model.sizes import PROMPT_FRAME
 
 STEP = PROMPT_FRAME // LOGITS_SIZE
 _MOST_CLICKS = 8

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from napari_kdsam.inference.geometry import box_of_mask
     from napari_kdsam.inference.intensity import IntensityMapping
-    from napari_kdsam.inference.masks import logits_of_mask
+    from napari_kdsam.inference.mask_prompts import logits_of_mask
     from napari_kdsam.inference.predictor import (
         Candidate,
         ImageEmbedding,
@@ -34,7 +34,7 @@ _HOMES = {
     'box_of_mask': 'inference.geometry',
     'list_models': 'model.registry',
     'load_model': 'model.loading',
-    'logits_of_mask': 'inference.masks',
+    'logits_of_mask': 'inference.mask_prompts',
     'save_kdsam': 'model.checkpoint',
 }
 

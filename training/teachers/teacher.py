@@ -23,12 +23,12 @@ from napari_kdsam.inference.intensity import (
 from napari_kdsam.model.device import resolve_device
 from napari_kdsam.model.loading import load_model
 from napari_kdsam.model.network import (
-    PROMPT_FRAME,
     ModelIdentity,
     PromptableModel,
 )
 from napari_kdsam.model.official import DECODER_FILE, OnnxEncoder
 from napari_kdsam.model.registry import list_models
+from napari_kdsam.model.sizes import PROMPT_FRAME
 from napari_kdsam.model.student import EMBEDDING_CHANNELS, EMBEDDING_SIZE
 
 _DIGITS = 16

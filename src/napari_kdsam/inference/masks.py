@@ -1,23 +1,17 @@
-"""Low-resolution logits to masks of the image's size, and masks to logits."""
+"""Low-resolution logits to masks of the image's size."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch.nn import functional
 
-from napari_kdsam.errors import PromptError
 from napari_kdsam.inference.geometry import Frame
-from napari_kdsam.inference.prompts import LOGITS_SIZE
-from napari_kdsam.model.network import PROMPT_FRAME
+from napari_kdsam.model.sizes import PROMPT_FRAME
 
 # Above this, full-size float logits would cost gigabytes; bands keep them small.
 _WHOLE_PIXELS = 4_000_000
-_MASK_LOGIT = 10.0
 
 
 def mask_of_logits(
@@ -80,36 +74,3 @@ def _neighbours(
     position = (position - 0.5).clamp(0, source - 1)
     low = position.floor().long()
     return low, (low + 1).clamp(max=source - 1), (position - low).float()
-
-
-def logits_of_mask(mask: NDArray[Any]) -> NDArray[np.float32]:
-    """Turn a mask into logits for `Prompt.logits`.
-
-    Parameters
-    ----------
-    mask : numpy.ndarray
-        (rows, columns); everything above 0 is the object.
-
-    Returns
-    -------
-    numpy.ndarray
-        (256, 256) float32, positive inside, negative outside and on the padding.
-
-    Raises
-    ------
-    PromptError
-        If the mask is not two-dimensional or is empty.
-    """
-    inside = np.asarray(mask) > 0
-    if inside.ndim != 2 or not inside.any():
-        raise PromptError('A mask prompt must be 2D and have at least one pixel set.')
-    # By way of the 1024 frame, so that `mask_of_logits` finds it in the same place.
-    frame = Frame((inside.shape[0], inside.shape[1]), PROMPT_FRAME)
-    rows, columns = frame.scaled_shape
-    opaque = Image.fromarray(inside.astype(np.uint8) * 255)
-    scaled = opaque.resize((columns, rows), Image.Resampling.BILINEAR)
-    square = np.zeros((PROMPT_FRAME, PROMPT_FRAME), np.float32)
-    square[:rows, :columns] = np.asarray(scaled, np.float32) / 255
-    step = PROMPT_FRAME // LOGITS_SIZE
-    share = square.reshape(LOGITS_SIZE, step, LOGITS_SIZE, step).mean(axis=(1, 3))
-    return (2 * share - 1) * _MASK_LOGIT

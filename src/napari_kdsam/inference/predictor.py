@@ -22,7 +22,8 @@ from napari_kdsam.inference.intensity import (
 )
 from napari_kdsam.inference.masks import mask_of_logits
 from napari_kdsam.inference.prompts import Prompt
-from napari_kdsam.model.network import PROMPT_FRAME, PromptableModel
+from napari_kdsam.model.network import PromptableModel
+from napari_kdsam.model.sizes import PROMPT_FRAME
 
 DEFAULT_CACHE_BYTES = 512 * 1024**2
 # Objects decoded together; more would only cost memory.

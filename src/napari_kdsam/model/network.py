@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from napari_kdsam.model.sizes import PROMPT_FRAME
 from napari_kdsam.model.student import (
     EMBEDDING_CHANNELS,
     EMBEDDING_SIZE,
@@ -18,7 +19,6 @@ from napari_kdsam.model.student import (
 )
 from napari_kdsam.model.torchvision_guard import import_segment_anything
 
-PROMPT_FRAME = 1024
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
 

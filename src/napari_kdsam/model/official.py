@@ -15,11 +15,11 @@ from torch import nn
 from napari_kdsam.errors import CheckpointError, MissingExtraError
 from napari_kdsam.model.checkpoint import file_key, load_tensors, read_tensors
 from napari_kdsam.model.network import (
-    PROMPT_FRAME,
     ModelIdentity,
     PromptableModel,
     build_sam_decoder,
 )
+from napari_kdsam.model.sizes import PROMPT_FRAME
 from napari_kdsam.model.student import EMBEDDING_CHANNELS, EMBEDDING_SIZE
 from napari_kdsam.model.torchvision_guard import import_segment_anything
 
