@@ -24,7 +24,7 @@ class FakeModel:
     """Answers every prompt with a shape one can compute by hand.
 
     Points give discs of `RADIUS` pixels in the 256 x 256 logits (outside points cut
-    discs away), a box gives its inside. Alternatives have other radii.
+    discs away), a box gives its inside, a mask itself. Alternatives have other radii.
     """
 
     key: str = 'fake'
@@ -67,11 +67,17 @@ class FakeModel:
 
         self.decoded += 1
         self.threads.add(threading.current_thread().name)
-        count = len(points[0] if points is not None else boxes)
+        given = [points[0] if points is not None else None, boxes, mask_logits]
+        count = next(len(part) for part in given if part is not None)
         radii = (RADIUS / 2, RADIUS, 2 * RADIUS) if several else (RADIUS,)
         logits = torch.stack(
             [
-                torch.stack([self._shape(points, boxes, n, radius) for radius in radii])
+                torch.stack(
+                    [
+                        self._shape(points, boxes, mask_logits, n, radius)
+                        for radius in radii
+                    ]
+                )
                 for n in range(count)
             ]
         )
@@ -79,14 +85,16 @@ class FakeModel:
         return logits, scores.expand(count, -1)
 
     @staticmethod
-    def _shape(points: Any, boxes: Any, n: int, radius: float) -> Any:
+    def _shape(points: Any, boxes: Any, masks: Any, n: int, radius: float) -> Any:
         import torch
 
         rows, columns = torch.meshgrid(
             torch.arange(256.0), torch.arange(256.0), indexing='ij'
         )
         inside = torch.zeros(256, 256, dtype=torch.bool)
-        if boxes is not None:
+        if masks is not None:
+            inside |= masks[n, 0] > 0
+        elif boxes is not None:
             x0, y0, x1, y1 = boxes[n] / 4
             inside |= (columns >= x0) & (columns < x1) & (rows >= y0) & (rows < y1)
         if points is not None:
@@ -141,8 +149,8 @@ class Annotating:
         return self.controller.layers.points
 
     @property
-    def boxes(self) -> Any:
-        return self.controller.layers.boxes
+    def shapes(self) -> Any:
+        return self.controller.layers.shapes
 
     @property
     def preview(self) -> np.ndarray:
@@ -167,7 +175,7 @@ class Annotating:
         """Draw a box from one corner to the opposite one, and wait for the mask."""
         (*lead, r0, c0), (*_, r1, c1) = corners
         outline = [(*lead, r0, c0), (*lead, r0, c1), (*lead, r1, c1), (*lead, r1, c0)]
-        self.boxes.add_rectangles(np.array([outline], float))
+        self.shapes.add_rectangles(np.array([outline], float))
         self.wait_for('ready')
 
     def settle(self) -> None:

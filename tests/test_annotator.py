@@ -20,9 +20,9 @@ def test_opening_the_widget_adds_three_empty_helper_layers_of_the_images_shape(
 ):
     session = annotate()
     names = [layer.name for layer in session.viewer.layers]
-    assert names == ['scan', 'KD SAM preview', 'KD SAM box', 'KD SAM points']
+    assert names == ['scan', 'KD SAM preview', 'KD SAM shapes', 'KD SAM points']
     assert len(session.points.data) == 0
-    assert len(session.boxes.data) == 0
+    assert len(session.shapes.data) == 0
     assert session.preview.shape == (120, 200)
     assert not session.preview.any()
     assert session.viewer.layers.selection.active == session.points
@@ -37,30 +37,30 @@ def test_opening_the_widget_encodes_nothing(annotate):
 
 def test_click_preview_commit_undo_and_a_second_object(annotate):
     session = annotate()
-    assert not session.widget.commit_button.isEnabled()
+    assert not session.widget.action_bar.commit.isEnabled()
 
     session.click(60, 60)
     assert session.preview[60, 60] == 1
     assert session.preview.sum() == pytest.approx(disc_area((120, 200)), rel=0.1)
     assert session.controller.target_layer is None, 'committed before it was asked to'
-    assert session.widget.commit_button.isEnabled()
+    assert session.widget.action_bar.commit.isEnabled()
 
-    session.widget.commit_button.click()
+    session.widget.action_bar.commit.click()
     assert set(np.unique(session.labels)) == {0, 1}
     assert session.labels[60, 60] == 1
     assert not session.preview.any()
     assert len(session.points.data) == 0
-    assert not session.widget.commit_button.isEnabled()
+    assert not session.widget.action_bar.commit.isEnabled()
 
-    session.widget.undo_button.click()
+    session.widget.action_bar.undo.click()
     session.wait_for('ready')
     assert not session.labels.any()
     assert len(session.points.data) == 1, 'the prompts of the object come back'
     assert session.preview[60, 60] == 1
 
-    session.widget.redo_button.click()
+    session.widget.action_bar.redo.click()
     session.click(60, 150)
-    session.widget.commit_button.click()
+    session.widget.action_bar.commit.click()
     assert set(np.unique(session.labels)) == {0, 1, 2}
     assert session.labels[60, 150] == 2
 
@@ -118,9 +118,9 @@ def test_polarity_can_be_switched_and_an_outside_point_trims_the_mask(annotate):
     session = annotate()
     session.click(60, 60)
     before = session.preview.sum()
-    assert session.widget.inside_button.isChecked()
+    assert session.widget.tools.buttons['Inside'].isChecked()
     session.controller.toggle_polarity()
-    assert session.widget.outside_button.isChecked()
+    assert session.widget.tools.buttons['Outside'].isChecked()
     session.click(60, 80)
     assert 0 < session.preview.sum() < before
     assert session.points.features['polarity'].tolist() == ['inside', 'outside']
@@ -147,7 +147,7 @@ def test_outside_points_alone_ask_for_an_inside_point_and_predict_nothing(annota
     session.settle()
     assert session.model.decoded == 0
     assert 'inside' in session.controller.status.text
-    assert not session.widget.commit_button.isEnabled()
+    assert not session.widget.action_bar.commit.isEnabled()
 
 
 def test_a_prompt_outside_the_image_is_ignored_and_said_so(annotate):
@@ -165,33 +165,39 @@ def test_a_prompt_outside_the_image_is_ignored_and_said_so(annotate):
 def test_a_box_drawn_in_any_direction_is_the_same_box(annotate, start, end):
     session = annotate()
     session.draw(start, end)
-    assert session.controller.draft.box == (20.5, 30.5, 70.5, 90.5)
+    assert session.controller.draft.boxes == ((20.5, 30.5, 70.5, 90.5),)
     assert session.preview[40, 60] == 1
     assert session.preview[90, 60] == 0
 
 
-def test_a_second_box_replaces_the_first(annotate):
+def test_several_boxes_are_several_objects(annotate):
     session = annotate()
     session.draw((10, 10), (30, 30))
     session.draw((60, 60), (100, 120))
     session.settle()
     session.wait_for('ready')
-    assert len(session.boxes.data) == 1
-    assert session.preview[80, 90] == 1
-    assert session.preview[20, 20] == 0
+    assert len(session.shapes.data) == 2
+    assert session.preview[80, 90] != session.preview[20, 20] != 0
+    session.controller.commit()
+    assert session.labels[20, 20] == 1
+    assert session.labels[80, 90] == 2
+    assert [item.draft.boxes for item in session.controller.session.state.objects] == [
+        ((10.5, 10.5, 30.5, 30.5),),
+        ((60.5, 60.5, 100.5, 120.5),),
+    ]
     session.controller.undo()
-    session.wait_for('ready')
-    assert session.preview[20, 20] == 1
+    assert not session.labels.any(), 'one step for all'
 
 
 def test_choosing_a_candidate_changes_the_mask_without_predicting_again(annotate):
     session = annotate()
     session.click(60, 100)
-    texts = [button.text() for button in session.widget.candidate_buttons]
-    assert texts == ['0.70', '0.90', '0.80']
-    assert session.widget.candidate_buttons[1].isChecked()
+    buttons = session.widget.candidates.buttons
+    texts = [button.text() for button in buttons]
+    assert texts == ['0.70', '★ 0.90', '0.80']
+    assert buttons[1].isChecked()
     middle = session.preview.sum()
-    session.widget.candidate_buttons[0].click()
+    buttons[0].click()
     small = session.preview.sum()
     session.controller.next_candidate()
     session.controller.next_candidate()
@@ -210,13 +216,13 @@ def test_several_prompts_offer_no_alternatives(annotate):
     session.click(60, 60)
     session.click(60, 80)
     assert len(session.controller.candidates) == 1
-    assert not session.widget.candidate_buttons[0].isEnabled()
+    assert not session.widget.candidates.buttons[0].isEnabled()
 
 
 def test_clear_then_click_follows_the_new_point_only(annotate):
     session = annotate()
     session.click(60, 40)
-    session.widget.clear_button.click()
+    session.widget.action_bar.clear.click()
     assert not session.preview.any()
     session.click(60, 160)
     assert session.preview[60, 160] == 1
@@ -233,15 +239,15 @@ def test_as_many_undos_as_steps_lead_back_and_redos_forth(annotate):
         session.controller.undo()
     session.settle()
     assert not session.preview.any()
-    assert len(session.points.data) == len(session.boxes.data) == 0
-    assert not session.widget.undo_button.isEnabled()
+    assert len(session.points.data) == len(session.shapes.data) == 0
+    assert not session.widget.action_bar.undo.isEnabled()
     for _ in range(3):
         session.controller.redo()
     session.wait_for('ready')
     np.testing.assert_array_equal(session.preview, final)
     session.controller.undo()
     session.click(60, 120)
-    assert not session.widget.redo_button.isEnabled()
+    assert not session.widget.action_bar.redo.isEnabled()
 
 
 def test_a_new_object_keeps_the_pixels_of_earlier_ones(annotate):
@@ -266,20 +272,59 @@ def test_a_mask_wholly_on_other_labels_is_not_committed_and_said_so(annotate):
     assert len(session.points.data) == 1, 'the prompts are still there to change'
 
 
-def test_napari_own_undo_takes_a_commit_back(annotate):
-    session = annotate()
-    session.click(60, 60)
-    session.controller.commit()
-    session.controller.target_layer.undo()
-    assert not session.labels.any()
-
-
-def test_undoing_a_commit_leaves_what_was_painted_over_it(annotate):
+def test_napari_own_undo_takes_a_commit_back_and_our_history_follows(annotate):
     session = annotate()
     session.click(60, 60)
     session.controller.commit()
     layer = session.controller.target_layer
-    layer.data_setitem((np.array([60]), np.array([60])), 9)
+    layer.undo()
+    session.wait_for('ready')
+    assert not session.labels.any()
+    assert len(session.points.data) == 1, 'the object is open again'
+    layer.redo()
+    session.settle()
+    assert session.labels[60, 60] == 1
+    assert len(session.points.data) == 0
+    assert not session.controller.session.can_redo
+
+
+def test_undo_takes_back_painting_by_hand_before_the_commit_under_it(annotate):
+    session = annotate()
+    session.click(60, 60)
+    session.controller.commit()
+    committed = session.labels.copy()
+    layer = session.controller.target_layer
+    layer.paint((60, 60), 9)
+    assert session.labels[60, 60] == 9
+    session.controller.undo()
+    np.testing.assert_array_equal(session.labels, committed)
+    session.controller.redo()
+    assert session.labels[60, 60] == 9
+    session.controller.undo()
+    session.controller.undo()
+    assert not session.labels.any()
+
+
+def test_painting_by_hand_belongs_to_the_object_with_that_label(annotate):
+    session = annotate()
+    session.click(60, 60)
+    session.controller.commit()
+    layer = session.controller.target_layer
+    layer.brush_size = 9
+    layer.paint((5, 5), 1)
+    layer.paint((60, 60), 0)
+    (item,) = session.controller.session.state.objects
+    mask = item.region.full_mask((120, 200))
+    np.testing.assert_array_equal(mask, session.labels == 1)
+    assert mask[5, 5]
+    assert not mask[60, 60]
+
+
+def test_undoing_a_commit_leaves_what_others_wrote_over_it(annotate):
+    session = annotate()
+    session.click(60, 60)
+    session.controller.commit()
+    session.controller.target_layer.data[60, 60] = 9
     session.controller.undo()
     assert session.labels[60, 60] == 9
     assert (session.labels > 0).sum() == 1
@@ -369,7 +414,7 @@ def test_a_deleted_labels_layer_is_replaced_by_a_new_one_at_the_next_commit(anno
     session.viewer.layers.remove(session.controller.target_layer)
     session.click(60, 150)
     session.controller.commit()
-    assert set(np.unique(session.labels)) == {0, 1}
+    assert set(np.unique(session.labels)) == {0, 2}, 'no number is given twice'
 
 
 def test_drafts_of_an_image_wait_while_another_is_annotated(annotate):
@@ -405,7 +450,7 @@ def test_the_status_tells_encoding_ready_and_error(annotate):
     session.click(60, 60)
     assert any('Encoding' in text for text in seen)
     assert any('Ready' in text for text in seen)
-    assert 'Ready' in session.widget.status.text()
+    assert 'Ready' in session.widget.status.sentence.toPlainText()
 
 
 def test_a_failing_model_shows_its_sentence_and_loses_nothing(annotate):
@@ -418,7 +463,7 @@ def test_a_failing_model_shows_its_sentence_and_loses_nothing(annotate):
     session.controller.set_model('broken', 'cpu')
     session.points.add(np.array((60, 150)))
     session.wait_for('error')
-    assert 'broken; fetch' in session.widget.status.text()
+    assert 'broken; fetch' in session.widget.status.sentence.toPlainText()
     assert session.labels[60, 60] == 1
     session.model.fail_with = None
     session.points.add(np.array((60, 160)))

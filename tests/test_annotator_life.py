@@ -161,7 +161,7 @@ def test_the_first_click_on_real_weights_labels_a_phantom_lesion(
     controller = widget.controller
     row0, col0, row1, col1 = phantom.box
     corners = [(row0, col0), (row0, col1), (row1, col1), (row1, col0)]
-    controller.layers.boxes.add_rectangles(np.array([corners], float) - 0.5)
+    controller.layers.shapes.add_rectangles(np.array([corners], float) - 0.5)
     qtbot.waitUntil(
         lambda: controller.status.stage.value in ('ready', 'error'), timeout=60_000
     )

@@ -1,38 +1,26 @@
 """Commands: the only way an annotation changes.
 
-Each turns one state into the next. A command that also changes label pixels does
-so through `enact` and takes it back through `revoke`.
+Each turns one state into the next. Those that also change label pixels are in
+`object_commands`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
 
-from numpy.typing import NDArray
-
-from napari_kdsam.annotation.region import PixelIndices, PixelRegion
+from napari_kdsam.annotation.cleanup import CleanUp
+from napari_kdsam.annotation.region import PixelRegion
 from napari_kdsam.annotation.state import (
     AnnotationState,
-    CommittedObject,
     Draft,
     FrameIndex,
+    ObjectClass,
+    Outline,
     PointPrompt,
+    Scribble,
 )
 from napari_kdsam.inference.geometry import Box
-
-
-class LabelTarget(Protocol):
-    """An array of labels that commits are written to."""
-
-    def frame(self, frame: FrameIndex) -> NDArray[Any]:
-        """(rows, columns) labels of one frame."""
-        ...
-
-    def write(self, indices: PixelIndices, value: int) -> None:
-        """Set the values at `indices`, one array for each axis, as one step."""
-        ...
 
 
 class Command:
@@ -40,6 +28,9 @@ class Command:
 
     Subclasses override `apply`, and `enact` and `revoke` where pixels change.
     """
+
+    # Whether undo takes it back; looking at another frame is not worth a step.
+    undoable = True
 
     def apply(self, state: AnnotationState) -> AnnotationState:
         """Return the state after this command."""
@@ -119,13 +110,43 @@ class RemovePoint(_DraftCommand):
 
 
 @dataclass(frozen=True)
-class SetBox(_DraftCommand):
-    """Give the draft a box in place of any earlier one, or remove it with None."""
+class SetBoxes(_DraftCommand):
+    """Give the draft these boxes in place of any earlier ones."""
 
-    box: Box | None
+    boxes: tuple[Box, ...]
 
     def _change(self, draft: Draft) -> Draft:
-        return replace(draft, box=self.box, candidate=None)
+        return replace(draft, boxes=self.boxes, candidate=None)
+
+
+@dataclass(frozen=True)
+class SetScribbles(_DraftCommand):
+    """Give the draft these scribbles in place of any earlier ones."""
+
+    scribbles: tuple[Scribble, ...]
+
+    def _change(self, draft: Draft) -> Draft:
+        return replace(draft, scribbles=self.scribbles, candidate=None)
+
+
+@dataclass(frozen=True)
+class SetOutlines(_DraftCommand):
+    """Give the draft these outlines in place of any earlier ones."""
+
+    outlines: tuple[Outline, ...]
+
+    def _change(self, draft: Draft) -> Draft:
+        return replace(draft, outlines=self.outlines, candidate=None)
+
+
+@dataclass(frozen=True)
+class LoadMask(_DraftCommand):
+    """Start the object from a mask, or no longer from one with None."""
+
+    mask: PixelRegion | None
+
+    def _change(self, draft: Draft) -> Draft:
+        return replace(draft, mask=self.mask, candidate=None)
 
 
 @dataclass(frozen=True)
@@ -156,80 +177,51 @@ class ChooseCandidate(_DraftCommand):
         return replace(draft, candidate=self.index)
 
 
-@dataclass(frozen=True, eq=False)
-class CommitObject(Command):
-    """Write the draft's mask into the labels and start the next object.
+@dataclass(frozen=True)
+class ChangeFrame(Command):
+    """Look at another frame."""
 
-    Parameters
-    ----------
-    label : int
-        Value to write.
-    region : PixelRegion
-        Pixels to write, background before.
-    target : LabelTarget
-        Where to write.
-    score : float
-        Predicted IoU of the mask.
-    draft : Draft or None
-        The prompts of an object that comes from elsewhere; None takes those on the
-        frame, which are then cleared.
-    """
-
-    label: int
-    region: PixelRegion
-    target: LabelTarget
-    score: float = 0.0
-    draft: Draft | None = None
+    frame: FrameIndex
+    undoable = False
 
     def apply(self, state: AnnotationState) -> AnnotationState:
-        frame, draft = self.region.frame, self.draft
-        if draft is None:
-            draft = replace(state.draft(frame), label=None)
-            state = state.with_draft(frame, Draft())
-        done = CommittedObject(self.label, frame, draft, self.score, self.region)
-        return replace(state, objects=(*state.objects, done))
-
-    def enact(self) -> None:
-        _replace_label(self.target, self.region, 0, self.label)
-
-    def revoke(self) -> None:
-        _replace_label(self.target, self.region, self.label, 0)
+        return replace(state, frame=self.frame)
 
 
-@dataclass(frozen=True, eq=False)
-class ReopenObject(Command):
-    """Take an object out of the labels and its prompts back, to change it.
+@dataclass(frozen=True)
+class ChangeClass(Command):
+    """Give the next objects another class."""
 
-    Parameters
-    ----------
-    item : CommittedObject
-        One of the state's.
-    target : LabelTarget
-        Where its pixels are.
-    """
-
-    item: CommittedObject
-    target: LabelTarget
+    class_id: int
 
     def apply(self, state: AnnotationState) -> AnnotationState:
-        left = tuple(item for item in state.objects if item != self.item)
-        draft = replace(self.item.draft, label=self.item.label)
-        return replace(state.with_draft(self.item.frame, draft), objects=left)
-
-    def enact(self) -> None:
-        _replace_label(self.target, self.item.region, self.item.label, 0)
-
-    def revoke(self) -> None:
-        _replace_label(self.target, self.item.region, 0, self.item.label)
+        return replace(state, current_class=self.class_id)
 
 
-def _replace_label(
-    target: LabelTarget, region: PixelRegion, old: int, new: int
-) -> None:
-    # Pixels painted over by hand in the meantime are the user's and stay.
-    row0, col0, row1, col1 = region.box
-    now = target.frame(region.frame)[row0:row1, col0:col1]
-    target.write(region.indices(within=now == old), new)
+@dataclass(frozen=True)
+class SetClasses(Command):
+    """Add, rename, recolour or remove classes; those of objects must stay."""
+
+    classes: tuple[ObjectClass, ...]
+
+    def apply(self, state: AnnotationState) -> AnnotationState:
+        known = [item.id for item in self.classes]
+        current = state.current_class
+        return replace(
+            state,
+            classes=self.classes,
+            current_class=current if current in known else known[0],
+        )
+
+
+@dataclass(frozen=True)
+class SetCleanUp(Command):
+    """Clean masks up in another way."""
+
+    cleanup: CleanUp
+
+    def apply(self, state: AnnotationState) -> AnnotationState:
+        return replace(state, cleanup=self.cleanup)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from napari_kdsam.annotation.commands import (
     AddPoint,
     Command,
     MovePoint,
     RemovePoint,
-    SetBox,
+    SetBoxes,
+    SetOutlines,
+    SetScribbles,
     TogglePoint,
 )
-from napari_kdsam.annotation.state import Draft, FrameIndex, PointPrompt
+from napari_kdsam.annotation.state import (
+    Draft,
+    FrameIndex,
+    Outline,
+    PointPrompt,
+    Scribble,
+)
 from napari_kdsam.inference.geometry import Frame
+
+_Line = TypeVar('_Line', Scribble, Outline)
 
 
 @dataclass(frozen=True)
@@ -55,22 +66,45 @@ def edit_between(
     outside = False
     for frame in sorted({*now, *before}):
         old, new = before.get(frame, Draft()), now.get(frame, Draft())
-        kept = _within(frame, new, shape)
-        outside |= len(kept.points) < len(new.points)
-        outside |= kept.box is None and new.box is not None
+        kept = within(frame, new, shape)
+        outside |= any(
+            len(getattr(kept, kind)) < len(getattr(new, kind))
+            for kind in ('points', 'boxes', 'scribbles', 'outlines')
+        )
         commands += point_commands(frame, old.points, kept.points)
-        if kept.box != old.box:
-            commands.append(SetBox(frame, kept.box))
+        if kept.boxes != old.boxes:
+            commands.append(SetBoxes(frame, kept.boxes))
+        if kept.scribbles != old.scribbles:
+            commands.append(SetScribbles(frame, kept.scribbles))
+        if kept.outlines != old.outlines:
+            commands.append(SetOutlines(frame, kept.outlines))
     return Edit(tuple(commands), outside)
 
 
-def _within(frame: FrameIndex, draft: Draft, shape: tuple[int, ...]) -> Draft:
+def within(frame: FrameIndex, draft: Draft, shape: tuple[int, ...]) -> Draft:
+    """The part of a draft's drawn prompts that lies on the image."""
     *stack, rows, columns = shape
     if any(not 0 <= index < size for index, size in zip(frame, stack, strict=True)):
         return Draft()
     place = Frame((rows, columns), 1)
-    points = tuple(p for p in draft.points if place.contains((p.row, p.column)))
-    return Draft(points, place.clip_box(draft.box) if draft.box else None)
+    boxes = [place.clip_box(box) for box in draft.boxes]
+    return Draft(
+        tuple(p for p in draft.points if place.contains((p.row, p.column))),
+        tuple(box for box in boxes if box is not None),
+        _lines_within(draft.scribbles, place, 1),
+        _lines_within(draft.outlines, place, 3),
+    )
+
+
+def _lines_within(
+    lines: tuple[_Line, ...], place: Frame, least: int
+) -> tuple[_Line, ...]:
+    kept = []
+    for line in lines:
+        places = tuple(p for p in line.places if place.contains(p))
+        if len(places) >= least:
+            kept.append(replace(line, places=places))
+    return tuple(kept)
 
 
 def point_commands(

@@ -1,8 +1,9 @@
-"""The pixels of one object, packed small so that undo can keep thousands."""
+"""Pixels of one object, packed small so that undo can keep thousands, and their changes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from napari_kdsam.annotation.state import FrameIndex
 from napari_kdsam.inference.geometry import box_of_mask
 
 PixelIndices = tuple[NDArray[np.intp], ...]
+PixelBox = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -28,17 +30,31 @@ class PixelRegion:
     """
 
     frame: FrameIndex
-    box: tuple[int, int, int, int]
+    box: PixelBox
     packed: bytes
 
     @classmethod
-    def of_mask(cls, frame: FrameIndex, mask: NDArray[np.bool_]) -> PixelRegion | None:
-        """Pack a (rows, columns) mask; None if it is empty."""
+    def of_mask(
+        cls,
+        frame: FrameIndex,
+        mask: NDArray[np.bool_],
+        corner: tuple[int, int] = (0, 0),
+    ) -> PixelRegion | None:
+        """Pack a (rows, columns) mask whose first pixel is at `corner`; None if empty."""
         box = box_of_mask(mask)
         if box is None:
             return None
         row0, col0, row1, col1 = box
-        return cls(frame, box, np.packbits(mask[row0:row1, col0:col1]).tobytes())
+        packed = np.packbits(mask[row0:row1, col0:col1]).tobytes()
+        row, column = corner
+        placed = (row0 + row, col0 + column, row1 + row, col1 + column)
+        return cls(frame, placed, packed)
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Rows and columns of the box."""
+        row0, col0, row1, col1 = self.box
+        return slice(row0, row1), slice(col0, col1)
 
     def mask(self) -> NDArray[np.bool_]:
         """The mask within the box, (row1 - row0, col1 - col0) bool."""
@@ -47,6 +63,39 @@ class PixelRegion:
         packed = np.frombuffer(self.packed, np.uint8)
         bits = np.unpackbits(packed, count=shape[0] * shape[1])
         return bits.reshape(shape).astype(np.bool_)
+
+    def full_mask(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
+        """The mask within an image of (rows, columns) `shape`."""
+        full = np.zeros(shape, np.bool_)
+        full[self.slices] = self.mask()
+        return full
+
+    def contains(self, row: int, column: int) -> bool:
+        """Whether a pixel of the frame belongs to the region."""
+        row0, col0, row1, col1 = self.box
+        near = row0 <= row < row1 and col0 <= column < col1
+        return near and bool(self.mask()[row - row0, column - col0])
+
+    def overlaps(self, other: PixelRegion) -> bool:
+        """Whether the boxes of two regions on one frame overlap."""
+        if self.frame != other.frame:
+            return False
+        a, b = self.box, other.box
+        return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+    def minus(self, other: PixelRegion) -> PixelRegion | None:
+        """The pixels that are not in another region of the frame; None if none is left."""
+        if not self.overlaps(other):
+            return self
+        box, (mine, theirs) = _together(self, other)
+        return PixelRegion.of_mask(self.frame, mine & ~theirs, box[:2])
+
+    def plus(self, other: PixelRegion) -> PixelRegion:
+        """The pixels of both regions of the frame."""
+        box, (mine, theirs) = _together(self, other)
+        both = PixelRegion.of_mask(self.frame, mine | theirs, box[:2])
+        assert both is not None
+        return both
 
     def indices(self, within: NDArray[np.bool_] | None = None) -> PixelIndices:
         """Index arrays of the pixels, one for each axis of the label array.
@@ -60,3 +109,47 @@ class PixelRegion:
         rows, columns = np.nonzero(mask if within is None else mask & within)
         leading = (np.full(rows.shape, index, np.intp) for index in self.frame)
         return (*leading, rows + self.box[0], columns + self.box[1])
+
+
+def _together(
+    first: PixelRegion, second: PixelRegion
+) -> tuple[PixelBox, list[NDArray[np.bool_]]]:
+    """The box around two regions, and the mask of each in it."""
+    a, b = first.box, second.box
+    box = (min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3]))
+    masks = []
+    for region in (first, second):
+        mask = np.zeros((box[2] - box[0], box[3] - box[1]), np.bool_)
+        row0, col0, row1, col1 = region.box
+        mask[row0 - box[0] : row1 - box[0], col0 - box[1] : col1 - box[1]] = (
+            region.mask()
+        )
+        masks.append(mask)
+    return box, masks
+
+
+Values = int | NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class PixelChange:
+    """Label values of a region before and after a command.
+
+    Attributes
+    ----------
+    region : PixelRegion
+    before, after : int or numpy.ndarray
+        One value for all pixels, or one each in the order of `region.indices`.
+    """
+
+    region: PixelRegion
+    before: Values
+    after: Values
+
+    def values(self, value: Values) -> NDArray[Any]:
+        """(rows, columns) of the box: `before` or `after` at each pixel, 0 elsewhere."""
+        mask = self.region.mask()
+        dtype = np.asarray(value).dtype
+        grid = np.zeros(mask.shape, dtype if dtype.kind in 'iu' else np.int64)
+        grid[mask] = value
+        return grid

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from psygnal import Signal
 
 from napari_kdsam.annotation.commands import Command
-from napari_kdsam.annotation.state import AnnotationState
+from napari_kdsam.annotation.state import AnnotationState, FrameIndex
 
 
 class AnnotationSession:
@@ -22,7 +24,7 @@ class AnnotationSession:
     def __init__(self) -> None:
         self._state = AnnotationState()
         self._done: list[tuple[Command, AnnotationState]] = []
-        self._undone: list[Command] = []
+        self._undone: list[tuple[Command, FrameIndex]] = []
 
     @property
     def state(self) -> AnnotationState:
@@ -39,40 +41,68 @@ class AnnotationSession:
         """Whether there is a command to redo."""
         return bool(self._undone)
 
+    @property
+    def last_done(self) -> Command | None:
+        """The command that undo would take back."""
+        return self._done[-1][0] if self._done else None
+
+    @property
+    def last_undone(self) -> Command | None:
+        """The command that redo would do again."""
+        return self._undone[-1][0] if self._undone else None
+
     def execute(self, command: Command) -> None:
         """Do a command; what was undone before can no longer be redone.
 
         If the command fails, the state and the history stay as they were.
         """
         before = self._do(command)
-        self._undone.clear()
+        if command.undoable:
+            self._undone.clear()
         self.changed.emit(before, self._state)
 
-    def undo(self) -> bool:
-        """Undo the last command; False if there is none."""
+    def undo(self, *, revoke: bool = True) -> bool:
+        """Undo the last command; False if there is none.
+
+        The state that comes back has in view the frame on which the command was
+        given. Without `revoke`, its pixels have been changed back already.
+        """
         if not self._done:
             return False
         command, earlier = self._done[-1]
-        command.revoke()
+        if revoke:
+            command.revoke()
         self._done.pop()
-        self._undone.append(command)
+        self._undone.append((command, earlier.frame))
         before, self._state = self._state, earlier
         self.changed.emit(before, self._state)
         return True
 
-    def redo(self) -> bool:
-        """Do the last undone command again; False if there is none."""
+    def redo(self, *, enact: bool = True) -> bool:
+        """Do the last undone command again; False if there is none.
+
+        Without `enact`, its pixels have been changed already.
+        """
         if not self._undone:
             return False
-        before = self._do(self._undone[-1])
+        command, frame = self._undone[-1]
+        seen = self._state
+        self._state = replace(seen, frame=frame)
+        try:
+            self._do(command, enact=enact)
+        except BaseException:
+            self._state = seen
+            raise
         self._undone.pop()
-        self.changed.emit(before, self._state)
+        self.changed.emit(seen, self._state)
         return True
 
-    def _do(self, command: Command) -> AnnotationState:
+    def _do(self, command: Command, *, enact: bool = True) -> AnnotationState:
         after = command.apply(self._state)
-        command.enact()
+        if enact:
+            command.enact()
         before = self._state
-        self._done.append((command, before))
+        if command.undoable:
+            self._done.append((command, before))
         self._state = after
         return before

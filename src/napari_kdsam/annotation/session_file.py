@@ -3,23 +3,31 @@
 Version 1 is JSON::
 
     {"format": 1, "image": "<content digest>", "shape": [300, 480, 640],
+     "frame": [12], "classes": [{"id": 1, "name": "object", "color": "#00e5ff"}],
+     "current_class": 1, "cleanup": {...},
      "drafts": [{"frame": [12], "points": [[row, col, true], ...],
-                 "box": [row0, col0, row1, col1], "candidate": 1, "label": 4}],
-     "objects": [{"label": 1, "frame": [12], "score": 0.93, "draft": {...},
-                  "box": [row0, col0, row1, col1], "mask": "<base64>"}]}
+                 "boxes": [[row0, col0, row1, col1]],
+                 "scribbles": [[[[row, col], ...], true]],
+                 "outlines": [[[[row, col], ...], true]],
+                 "mask": {"box": [...], "mask": "<base64>"},
+                 "candidate": 1, "number": 4}],
+     "objects": [{"number": 1, "label": 1, "class": 1, "frame": [12], "score": 0.93,
+                  "draft": {...}, "box": [row0, col0, row1, col1],
+                  "mask": "<base64>"}]}
 
-The label of a draft is that of the object it was reopened from. A mask has one bit for each pixel of its box, row by row, the first pixel in the highest
-bit, compressed with zlib. Nothing in the file names the image or where it came from.
+What is empty in a draft is left out; its number is that of the object it was reopened
+from. A mask has one bit for each pixel of its box, row by row, the first pixel in the
+highest bit, compressed with zlib. Nothing in the file names the image or where it came
+from.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -30,26 +38,32 @@ import numpy as np
 from numpy.typing import NDArray
 from platformdirs import user_data_path
 
+from napari_kdsam.annotation.cleanup import CleanUp
 from napari_kdsam.annotation.commands import (
+    ChangeClass,
     Command,
-    CommitObject,
-    LabelTarget,
     ReplaceDraft,
+    SetClasses,
+    SetCleanUp,
 )
+from napari_kdsam.annotation.object_commands import CommitObject, LabelTarget
 from napari_kdsam.annotation.region import PixelRegion
 from napari_kdsam.annotation.state import (
     AnnotationState,
     CommittedObject,
     Draft,
     FrameIndex,
+    ObjectClass,
+    Outline,
+    Place,
     PointPrompt,
+    Scribble,
 )
 from napari_kdsam.errors import KDSAMError
 from napari_kdsam.io.writers import write_json
 
 FORMAT_VERSION = 1
 SESSIONS_VARIABLE = 'NAPARI_KDSAM_SESSIONS'
-_DIGEST_FRAMES = 3
 
 
 class SessionFileError(KDSAMError, ValueError):
@@ -85,37 +99,43 @@ class SavedSession:
     shape: tuple[int, ...]
     state: AnnotationState
 
-    @property
-    def highest_label(self) -> int:
-        """The largest label of any object, also a reopened one; 0 if there is none."""
-        drafts = self.state.drafts.values()
-        labels = [item.label for item in self.state.objects]
-        return max([*labels, *(draft.label or 0 for draft in drafts)], default=0)
-
     def restoring(
         self, target: LabelTarget | None, above: int = 0
     ) -> tuple[Command, ...]:
-        """The commands that bring objects and prompts back, the objects first.
+        """The commands that bring everything back, the objects first.
 
         Parameters
         ----------
         target : LabelTarget or None
             Where the objects' pixels go; needed if there are objects.
         above : int
-            Added to every label, so that they stay apart from those already there.
+            Added to every number and instance label, so that they stay apart from
+            those already there.
         """
+        state = self.state
+
+        def renumbered(item: CommittedObject) -> CommittedObject:
+            label = item.label + above if item.label == item.number else item.label
+            return replace(item, number=item.number + above, label=label)
+
         objects = [
-            CommitObject(o.label + above, o.region, target, o.score, o.draft)
-            for o in self.state.objects
+            CommitObject(target, renumbered(item), clears=False)
+            for item in state.objects
             if target is not None
         ]
         drafts = [
             ReplaceDraft(
-                frame, replace(draft, label=draft.label and draft.label + above)
+                frame, replace(draft, number=draft.number and draft.number + above)
             )
-            for frame, draft in self.state.drafts.items()
+            for frame, draft in state.drafts.items()
         ]
-        return (*objects, *drafts)
+        return (
+            SetClasses(state.classes),
+            ChangeClass(state.current_class),
+            SetCleanUp(state.cleanup),
+            *objects,
+            *drafts,
+        )
 
     def labels(self) -> NDArray[np.uint32]:
         """The committed objects as a label array of the image's shape."""
@@ -125,35 +145,6 @@ class SavedSession:
             part = array[item.frame][row0:row1, col0:col1]
             part[item.region.mask() & (part == 0)] = item.label
         return array
-
-
-def digest_of_image(
-    read_frame: Callable[[FrameIndex], NDArray[Any]], leading: Sequence[int]
-) -> str:
-    """Digest of an image's content: its extent and its first, middle and last frame.
-
-    Parameters
-    ----------
-    read_frame : callable
-        Returns the pixels of a frame.
-    leading : sequence of int
-        Lengths of the axes before rows and columns.
-
-    Returns
-    -------
-    str
-        32 hexadecimal digits.
-    """
-    total = hashlib.blake2b(digest_size=16)
-    total.update(repr(tuple(leading)).encode())
-    count = int(np.prod(leading, dtype=np.int64)) if leading else 1
-    numbers = np.linspace(0, count - 1, min(count, _DIGEST_FRAMES)).round()
-    for number in dict.fromkeys(int(n) for n in numbers):
-        frame = np.unravel_index(number, tuple(leading)) if leading else ()
-        pixels = np.ascontiguousarray(read_frame(tuple(int(i) for i in frame)))
-        total.update(f'{pixels.dtype.str}{pixels.shape}'.encode())
-        total.update(pixels.tobytes())
-    return total.hexdigest()
 
 
 def write_session(path: Path, session: SavedSession) -> None:
@@ -169,6 +160,13 @@ def write_session(path: Path, session: SavedSession) -> None:
         'format': FORMAT_VERSION,
         'image': session.image,
         'shape': list(session.shape),
+        'frame': list(state.frame),
+        'classes': [
+            {'id': item.id, 'name': item.name, 'color': item.color}
+            for item in state.classes
+        ],
+        'current_class': state.current_class,
+        'cleanup': state.cleanup.to_dict(),
         'drafts': [
             {'frame': list(frame), **_draft_values(draft)}
             for frame, draft in state.drafts.items()
@@ -179,29 +177,41 @@ def write_session(path: Path, session: SavedSession) -> None:
 
 
 def _draft_values(draft: Draft) -> dict[str, Any]:
-    values: dict[str, Any] = {
-        'points': [[p.row, p.column, p.positive] for p in draft.points]
+    values = {
+        'points': [[p.row, p.column, p.positive] for p in draft.points],
+        'boxes': [list(box) for box in draft.boxes],
+        'scribbles': _line_values(draft.scribbles),
+        'outlines': _line_values(draft.outlines),
+        'mask': draft.mask and _region_values(draft.mask),
+        'candidate': draft.candidate,
+        'number': draft.number,
     }
-    if draft.box is not None:
-        values['box'] = list(draft.box)
-    if draft.candidate is not None:
-        values['candidate'] = draft.candidate
-    if draft.label is not None:
-        values['label'] = draft.label
-    return values
+    return {key: value for key, value in values.items() if value not in (None, [])}
+
+
+def _line_values(lines: Sequence[Scribble | Outline]) -> list[Any]:
+    return [[[list(place) for place in line.places], line.positive] for line in lines]
+
+
+def _region_values(region: PixelRegion) -> dict[str, Any]:
+    packed = zlib.compress(region.packed, 1)
+    return {
+        'box': list(region.box),
+        'mask': base64.b64encode(packed).decode('ascii'),
+    }
 
 
 # Objects do not change, and a session of a thousand is written after each commit.
 @lru_cache(maxsize=8192)
 def _object_values(item: CommittedObject) -> dict[str, Any]:
-    packed = zlib.compress(item.region.packed, 1)
     return {
+        'number': item.number,
         'label': item.label,
+        'class': item.class_id,
         'frame': list(item.frame),
         'score': item.score,
         'draft': _draft_values(item.draft),
-        'box': list(item.region.box),
-        'mask': base64.b64encode(packed).decode('ascii'),
+        **_region_values(item.region),
     }
 
 
@@ -235,7 +245,9 @@ def read_session(path: Path, image: str | None = None) -> SavedSession:
         if len(shape) < 2 or min(shape) < 1:
             raise ValueError('the shape is not that of an image')
         drafts = {
-            _frame_of(values, shape): _draft_of(values) for values in content['drafts']
+            frame: _draft_of(values, frame, shape)
+            for values in content['drafts']
+            for frame in [_frame_of(values['frame'], shape)]
         }
         found = SavedSession(
             str(content['image']),
@@ -243,14 +255,26 @@ def read_session(path: Path, image: str | None = None) -> SavedSession:
             AnnotationState(
                 MappingProxyType(drafts),
                 tuple(_objects_of(content['objects'], shape)),
+                _classes_of(content['classes']),
+                _whole(content['current_class']),
+                CleanUp.from_dict(content['cleanup']),
+                # Nothing may have been looked at yet.
+                _frame_of(content['frame'], shape) if content['frame'] else (),
             ),
         )
     except OSError as error:
         reason = error.strerror or 'the system gave no reason'
         raise SessionFileError(f'{path.name} cannot be read ({reason}).') from error
-    except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
-        if isinstance(error, SessionFileError):
-            raise
+    except SessionFileError:
+        raise
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        zlib.error,
+        KDSAMError,
+    ) as error:
         raise SessionFileError(
             f'{path.name} is damaged or no session file ({error!r}); nothing of it '
             'was used.'
@@ -269,7 +293,7 @@ def _whole(value: Any) -> int:
 
 
 def _frame_of(values: Any, shape: tuple[int, ...]) -> FrameIndex:
-    frame = tuple(_whole(value) for value in values['frame'])
+    frame = tuple(_whole(value) for value in values)
     if len(frame) != len(shape) - 2:
         raise ValueError(f'frame {frame} does not fit the shape')
     if any(not 0 <= i < size for i, size in zip(frame, shape, strict=False)):
@@ -277,35 +301,73 @@ def _frame_of(values: Any, shape: tuple[int, ...]) -> FrameIndex:
     return frame
 
 
-def _draft_of(values: Any) -> Draft:
-    box = values.get('box')
-    candidate, label = values.get('candidate'), values.get('label')
-    points = tuple(
-        PointPrompt(float(row), float(column), bool(positive))
-        for row, column, positive in values['points']
+def _classes_of(listed: Any) -> tuple[ObjectClass, ...]:
+    found = tuple(
+        ObjectClass(_positive(item['id'], 'class'), str(item['name']), item['color'])
+        for item in listed
     )
-    if box is None:
-        return Draft(points, None, candidate, label)
-    row0, col0, row1, col1 = (float(side) for side in box)
-    return Draft(points, (row0, col0, row1, col1), candidate, label)
+    if not found or len({item.id for item in found}) < len(found):
+        raise ValueError('the classes are none, or not all different')
+    return found
+
+
+def _draft_of(values: Mapping[str, Any], frame: FrameIndex, shape: Any) -> Draft:
+    mask = values.get('mask')
+    candidate, number = values.get('candidate'), values.get('number')
+    boxes = []
+    for sides in values.get('boxes', ()):
+        row0, col0, row1, col1 = (float(side) for side in sides)
+        boxes.append((row0, col0, row1, col1))
+    return Draft(
+        tuple(
+            PointPrompt(float(row), float(column), bool(positive))
+            for row, column, positive in values.get('points', ())
+        ),
+        tuple(boxes),
+        tuple(Scribble(*line) for line in _lines_of(values.get('scribbles', ()))),
+        tuple(Outline(*line) for line in _lines_of(values.get('outlines', ()))),
+        None if mask is None else _region_of(mask, frame, shape),
+        None if candidate is None else _whole(candidate),
+        None if number is None else _positive(number, 'number'),
+    )
+
+
+def _lines_of(listed: Any) -> Iterator[tuple[tuple[Place, ...], bool]]:
+    for places, positive in listed:
+        placed = tuple((float(row), float(column)) for row, column in places)
+        if not placed:
+            raise ValueError('a line has no places')
+        yield placed, bool(positive)
+
+
+def _region_of(values: Any, frame: FrameIndex, shape: tuple[int, ...]) -> PixelRegion:
+    row0, col0, row1, col1 = (_whole(side) for side in values['box'])
+    if not (0 <= row0 < row1 <= shape[-2] and 0 <= col0 < col1 <= shape[-1]):
+        raise ValueError('a mask is outside the image')
+    wanted = -(-(row1 - row0) * (col1 - col0) // 8)
+    raw = base64.b64decode(values['mask'], validate=True)
+    # Never unpacks more than the mask can be, whatever the file says.
+    bits = zlib.decompressobj().decompress(raw, wanted + 1)
+    if len(bits) != wanted:
+        raise ValueError('a mask does not fit its box')
+    return PixelRegion(frame, (row0, col0, row1, col1), bits)
 
 
 def _objects_of(listed: Any, shape: tuple[int, ...]) -> Iterator[CommittedObject]:
     for values in listed:
-        frame = _frame_of(values, shape)
-        row0, col0, row1, col1 = (_whole(side) for side in values['box'])
-        if not (0 <= row0 < row1 <= shape[-2] and 0 <= col0 < col1 <= shape[-1]):
-            raise ValueError('an object is outside the image')
-        wanted = -(-(row1 - row0) * (col1 - col0) // 8)
-        raw = base64.b64decode(values['mask'], validate=True)
-        # Never unpacks more than the mask can be, whatever the file says.
-        bits = zlib.decompressobj().decompress(raw, wanted + 1)
-        if len(bits) != wanted:
-            raise ValueError('a mask does not fit its box')
-        label = _whole(values['label'])
-        if label < 1:
-            raise ValueError(f'{label} is no label')
-        box = (row0, col0, row1, col1)
-        region = PixelRegion(frame, box, bits)
-        draft = _draft_of(values['draft'])
-        yield CommittedObject(label, frame, draft, float(values['score']), region)
+        frame = _frame_of(values['frame'], shape)
+        yield CommittedObject(
+            _positive(values['number'], 'number'),
+            _positive(values['label'], 'label'),
+            frame,
+            _draft_of(values['draft'], frame, shape),
+            float(values['score']),
+            _region_of(values, frame, shape),
+            _positive(values['class'], 'class'),
+        )
+
+
+def _positive(value: Any, what: str) -> int:
+    if _whole(value) < 1:
+        raise ValueError(f'{value} is no {what}')
+    return int(value)

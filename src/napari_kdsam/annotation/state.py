@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from napari_kdsam.annotation.cleanup import CleanUp
 from napari_kdsam.inference.geometry import Box
-from napari_kdsam.inference.prompts import Prompt
 
 if TYPE_CHECKING:
     from napari_kdsam.annotation.region import PixelRegion
 
 FrameIndex = tuple[int, ...]
+Place = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -34,53 +35,115 @@ class PointPrompt:
 
 
 @dataclass(frozen=True)
+class Scribble:
+    """A drawn line.
+
+    Attributes
+    ----------
+    places : tuple of (row, column)
+        Its vertices, in image pixel coordinates.
+    positive : bool
+        Whether it is inside the object.
+    """
+
+    places: tuple[Place, ...]
+    positive: bool = True
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A drawn closed line, such as a lasso: a rough mask to start from.
+
+    Attributes
+    ----------
+    places : tuple of (row, column)
+        Its vertices, in image pixel coordinates.
+    positive : bool
+        Whether its inside belongs to the object, or is cut out of it.
+    """
+
+    places: tuple[Place, ...]
+    positive: bool = True
+
+
+@dataclass(frozen=True)
 class Draft:
-    """The prompts of the object being drawn on one frame.
+    """The prompts on one frame of what is not committed yet.
+
+    Several boxes are several objects; each other prompt belongs to the box it lies
+    in. With one box or none, everything together describes one object.
 
     Attributes
     ----------
     points : tuple of PointPrompt
         In the order they were given.
-    box : tuple of float or None
+    boxes : tuple of tuple of float
         Half-open (row0, col0, row1, col1).
+    scribbles : tuple of Scribble
+    outlines : tuple of Outline
+    mask : PixelRegion or None
+        A mask to start from, such as an existing label.
     candidate : int or None
         The candidate mask the user chose; None for the best scored.
-    label : int or None
+    number : int or None
         Of the object that was reopened; None for a new object.
     """
 
     points: tuple[PointPrompt, ...] = ()
-    box: Box | None = None
+    boxes: tuple[Box, ...] = ()
+    scribbles: tuple[Scribble, ...] = ()
+    outlines: tuple[Outline, ...] = ()
+    mask: PixelRegion | None = None
     candidate: int | None = None
-    label: int | None = None
+    number: int | None = None
 
     @property
     def empty(self) -> bool:
         """Whether there is no prompt at all."""
-        return not self.points and self.box is None
+        return self.drawn.same_prompts(Draft()) and self.mask is None
 
     @property
     def predictable(self) -> bool:
         """Whether the prompts say where the object is."""
-        return self.box is not None or any(point.positive for point in self.points)
-
-    def to_prompt(self) -> Prompt:
-        """Make the prompt for the predictor.
-
-        Raises
-        ------
-        PromptError
-            If nothing says where the object is.
-        """
-        return Prompt(
-            points=[(point.row, point.column) for point in self.points],
-            labels=[int(point.positive) for point in self.points],
-            box=self.box,
+        marks: tuple[PointPrompt | Scribble | Outline, ...] = (
+            *self.points,
+            *self.scribbles,
+            *self.outlines,
         )
+        placed = bool(self.boxes) or self.mask is not None
+        return placed or any(mark.positive for mark in marks)
+
+    @property
+    def drawn(self) -> Draft:
+        """What the prompt layers show of it: points, boxes, scribbles and outlines."""
+        return Draft(self.points, self.boxes, self.scribbles, self.outlines)
 
     def same_prompts(self, other: Draft) -> bool:
         """Whether both would give the same prediction, whatever candidate is chosen."""
-        return self.points == other.points and self.box == other.box
+        return replace(self, candidate=None, number=None) == replace(
+            other, candidate=None, number=None
+        )
+
+
+@dataclass(frozen=True)
+class ObjectClass:
+    """A kind of object, such as "polyp".
+
+    Attributes
+    ----------
+    id : int
+        At least 1; the label value of its objects in semantic output.
+    name : str
+    color : str
+        ``#rrggbb``.
+    """
+
+    id: int
+    name: str
+    color: str
+
+
+FIRST_CLASS = ObjectClass(1, 'object', '#00e5ff')
 
 
 @dataclass(frozen=True)
@@ -89,23 +152,29 @@ class CommittedObject:
 
     Attributes
     ----------
+    number : int
+        Its own, whatever the output.
     label : int
-        Its value in the label array.
+        Its value in the label array: `number` in instance output, `class_id` in
+        semantic output.
     frame : tuple of int
         Index along the leading axes; empty for a single image.
     draft : Draft
-        The prompts it was made with.
+        The prompts it was made with; empty for one painted by hand.
     score : float
         Predicted IoU of the committed mask.
     region : PixelRegion
-        Its pixels as committed.
+        Its pixels now; no pixel belongs to two objects.
+    class_id : int
     """
 
+    number: int
     label: int
     frame: FrameIndex
     draft: Draft
     score: float
     region: PixelRegion
+    class_id: int = FIRST_CLASS.id
 
 
 @dataclass(frozen=True)
@@ -118,12 +187,24 @@ class AnnotationState:
         Only frames with prompts.
     objects : tuple of CommittedObject
         In the order of commits.
+    classes : tuple of ObjectClass
+        Never empty.
+    current_class : int
+        Class of the next object.
+    cleanup : CleanUp
+        What is done to each mask before it is shown and committed.
+    frame : tuple of int
+        The frame that was in view.
     """
 
     drafts: Mapping[FrameIndex, Draft] = field(
         default_factory=lambda: MappingProxyType({})
     )
     objects: tuple[CommittedObject, ...] = ()
+    classes: tuple[ObjectClass, ...] = (FIRST_CLASS,)
+    current_class: int = FIRST_CLASS.id
+    cleanup: CleanUp = CleanUp()
+    frame: FrameIndex = ()
 
     def draft(self, frame: FrameIndex) -> Draft:
         """Return the draft of a frame, empty if there is none."""
@@ -132,22 +213,29 @@ class AnnotationState:
     def object_at(
         self, frame: FrameIndex, row: int, column: int
     ) -> CommittedObject | None:
-        """Return the last object committed over a pixel, or None."""
+        """Return the object that a pixel belongs to, or None."""
         for item in reversed(self.objects):
-            row0, col0, row1, col1 = item.region.box
-            near = row0 <= row < row1 and col0 <= column < col1
-            if (
-                near
-                and item.frame == frame
-                and item.region.mask()[row - row0, column - col0]
-            ):
+            if item.frame == frame and item.region.contains(row, column):
                 return item
         return None
 
+    def class_named(self, class_id: int) -> str:
+        """The name of a class; its number if it is not known."""
+        for known in self.classes:
+            if known.id == class_id:
+                return known.name
+        return str(class_id)
+
     @property
-    def reserved_label(self) -> int:
-        """The largest label that a reopened object will get back; 0 if there is none."""
-        return max((draft.label or 0 for draft in self.drafts.values()), default=0)
+    def done_frames(self) -> frozenset[FrameIndex]:
+        """Frames with at least one object."""
+        return frozenset(item.frame for item in self.objects)
+
+    @property
+    def highest_number(self) -> int:
+        """The largest number of any object, also a reopened one; 0 if there is none."""
+        open_ones = (draft.number or 0 for draft in self.drafts.values())
+        return max([*(item.number for item in self.objects), *open_ones], default=0)
 
     def with_draft(self, frame: FrameIndex, draft: Draft) -> AnnotationState:
         """Return this state with another draft on one frame."""
@@ -155,3 +243,15 @@ class AnnotationState:
         if not draft.empty:
             drafts[frame] = draft
         return replace(self, drafts=MappingProxyType(drafts))
+
+    def without_pixels(self, region: PixelRegion) -> AnnotationState:
+        """Return this state with pixels taken from whichever objects have them."""
+        kept = []
+        for item in self.objects:
+            if not item.region.overlaps(region):
+                kept.append(item)
+                continue
+            left = item.region.minus(region)
+            if left is not None:
+                kept.append(replace(item, region=left))
+        return replace(self, objects=tuple(kept))

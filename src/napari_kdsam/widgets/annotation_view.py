@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from napari_kdsam.annotation.session import AnnotationSession
-from napari_kdsam.annotation.state import Draft, FrameIndex
+from napari_kdsam.annotation.state import FIRST_CLASS, Draft, FrameIndex
 from napari_kdsam.widgets.image_record import ImageRecord, Shown
 from napari_kdsam.widgets.label_target import labels_fitting
 
@@ -23,12 +24,18 @@ class AnnotationView:
 
     viewer: Viewer
     _record: ImageRecord | None
+    _records: dict[Any, ImageRecord]
     _keeper: SessionKeeper
 
     @property
     def record(self) -> ImageRecord | None:
         """What is kept of the image being annotated."""
         return self._record
+
+    @property
+    def records(self) -> Iterable[ImageRecord]:
+        """What is kept of every image annotated so far."""
+        return self._records.values()
 
     @property
     def image(self) -> Image | None:
@@ -58,16 +65,29 @@ class AnnotationView:
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
-        """The candidate masks offered now."""
-        return self.shown.prediction.candidates if self.shown else ()
+        """The candidate masks offered now; none for several objects at once."""
+        shown = self.shown
+        if shown is None or len(shown.predictions) > 1:
+            return ()
+        return shown.predictions[0].candidates
 
     @property
     def chosen_candidate(self) -> int:
         """Index of the candidate in the preview."""
-        if self.shown is None:
+        if self.shown is None or not self.candidates:
             return 0
         chosen = self.draft.candidate
-        return self.shown.prediction.best_index if chosen is None else chosen
+        best = self.shown.predictions[0].best_index
+        return best if chosen is None else chosen
+
+    @property
+    def class_color(self) -> str:
+        """Colour of the class of the next object."""
+        state = self.session.state
+        for item in state.classes:
+            if item.id == state.current_class:
+                return item.color
+        return FIRST_CLASS.color
 
     @property
     def can_commit(self) -> bool:

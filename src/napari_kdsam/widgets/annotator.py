@@ -2,37 +2,48 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import ComboBox
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
-    QButtonGroup,
+    QCheckBox,
     QFileDialog,
-    QFormLayout,
-    QGridLayout,
-    QHBoxLayout,
-    QLabel,
-    QPushButton,
+    QFrame,
     QScrollArea,
-    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
+from superqt import QCollapsible
 
+from napari_kdsam.annotation.cleanup import fit_ellipse
 from napari_kdsam.model.registry import WEIGHTS_SUFFIXES, list_models
+from napari_kdsam.widgets.annotator_panels import (
+    ActionBar,
+    QuestionBar,
+    ToolBar,
+    form_of,
+    plain_button,
+)
+from napari_kdsam.widgets.candidate_bar import CandidateBar
+from napari_kdsam.widgets.class_list import ClassList
+from napari_kdsam.widgets.cleanup_panel import CleanUpPanel, describe_ellipse
 from napari_kdsam.widgets.controller import AnnotationController
+from napari_kdsam.widgets.frame_marks import FrameStrip
+from napari_kdsam.widgets.help_panel import HelpPanel
 from napari_kdsam.widgets.inference_thread import PredictorFactory, make_predictor
+from napari_kdsam.widgets.preferences import load_preferences
 from napari_kdsam.widgets.shortcuts import (
-    SHORTCUTS,
     KeyAction,
+    bound_shortcuts,
     key_actions,
     tooltip,
 )
-from napari_kdsam.widgets.status import Stage
+from napari_kdsam.widgets.state_panel import StatePanel
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -40,22 +51,8 @@ if TYPE_CHECKING:
 
 _NEW_LABELS = 'New labels layer'
 _OPEN_FILE = 'Weights file…'
-_CANDIDATES = 3
-_STAGE_MARKS = {
-    Stage.NO_IMAGE: ('○', '#9e9e9e'),
-    Stage.WAITING: ('○', '#9e9e9e'),
-    Stage.WORKING: ('◐', '#ffb300'),
-    Stage.READY: ('●', '#43a047'),
-    Stage.ERROR: ('▲', '#ff5252'),
-}
-_HINT = (
-    'Left click adds a point; dragging with the box tool draws a box.'
-    '<table cellspacing="0" cellpadding="1">'
-    + ''.join(
-        f'<tr><td><b>{s.key}</b>&nbsp;</td><td>{s.title}</td></tr>' for s in SHORTCUTS
-    )
-    + '</table>'
-)
+_OVERLAPS = {'Keep other labels': 'keep', 'Overwrite': 'overwrite', 'Ask': 'ask'}
+_OUTPUTS = {'A label for each object': 'instance', 'A label for each class': 'semantic'}
 
 
 class AnnotatorWidget(QWidget):
@@ -76,13 +73,19 @@ class AnnotatorWidget(QWidget):
     ) -> None:
         super().__init__()
         self.viewer = napari_viewer
-        self.controller = AnnotationController(napari_viewer, predictor_factory)
+        preferences, warnings = load_preferences()
+        self.shortcuts, refused = bound_shortcuts(preferences.keys)
+        self.controller = AnnotationController(
+            napari_viewer, predictor_factory, self.shortcuts
+        )
         self._files: list[str] = []
-        self._key_actions = key_actions(self.controller, SHORTCUTS)
+        self._help: HelpPanel | None = None
+        self._key_actions = key_actions(self.controller, self.shortcuts)
         self._build()
         for key, action in self._key_actions.items():
             napari_viewer.bind_key(key, action, overwrite=True)
         self.controller.updated.connect(self._refresh)
+        self.controller.help_wanted.connect(self._show_help)
         self._watched = [
             getattr(napari_viewer.layers.events, name)
             for name in ('inserted', 'removed', 'reordered', 'renamed')
@@ -96,149 +99,154 @@ class AnnotatorWidget(QWidget):
                 _release,
                 napari_viewer,
                 self.controller,
-                self._refresh,
+                (self._refresh, self._show_help),
                 self._watched,
                 self._refresh_choices,
                 self._key_actions,
             )
         )
+        self._apply(preferences)
         active = napari_viewer.layers.selection.active
         images = self._images()
         self._on_image_chosen(active if active in images else (images or [None])[-1])
+        if warnings or refused:
+            self.controller.say(' '.join([*warnings, *refused]))
         self._refresh()
 
     def _build(self) -> None:
+        controller = self.controller
         self.image_choice = ComboBox(choices=lambda _: self._images(), nullable=True)
         self.labels_choice = ComboBox(choices=lambda _: self._label_choices())
         self.model_choice = ComboBox(choices=lambda _: self._model_choices())
         self.device_choice = ComboBox(choices=['auto', 'cpu', 'cuda', 'mps'])
         self.intensity_choice = ComboBox(choices=['automatic', 'as displayed'])
+        self.overlap_choice = ComboBox(choices=list(_OVERLAPS.items()))
+        self.output_choice = ComboBox(choices=list(_OUTPUTS.items()))
         self.image_choice.changed.connect(self._on_image_chosen)
         self.labels_choice.changed.connect(self._on_labels_chosen)
         self.model_choice.changed.connect(self._on_model_chosen)
         self.device_choice.changed.connect(self._on_model_chosen)
         self.intensity_choice.changed.connect(
-            lambda value: self.controller.set_intensity(value == 'as displayed')
+            lambda value: controller.set_intensity(value == 'as displayed')
         )
-
-        choices = QFormLayout()
-        choices.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
-        for title, choice, help_text in (
-            ('Image', self.image_choice, 'The image layer to label'),
-            ('Labels', self.labels_choice, 'Where commits go'),
-            ('Model', self.model_choice, 'Labels stay when the model changes'),
-            ('Device', self.device_choice, 'Where the model computes'),
+        self.overlap_choice.changed.connect(controller.objects.set_overlap)
+        self.output_choice.changed.connect(controller.objects.set_output)
+        self.offer = QuestionBar(
             (
-                'Intensity',
-                self.intensity_choice,
-                (
-                    'How pixel values reach the model: chosen from the image, or by the '
-                    "layer's contrast limits"
-                ),
+                'Restore',
+                'Bring the objects and prompts back, as one step you can undo',
+                controller.restore_session,
             ),
-        ):
-            choice.tooltip = help_text
-            choice.native.setSizePolicy(
-                QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed
-            )
-            choices.addRow(title, choice.native)
+            ('Delete', 'Delete this earlier work', controller.discard_session),
+        )
+        self.question = QuestionBar(
+            (
+                'Keep',
+                tooltip('commit', self.shortcuts),
+                partial(controller.objects.commit, overwrite=False),
+            ),
+            (
+                'Overwrite',
+                tooltip('commit_overwriting', self.shortcuts),
+                controller.commit_overwriting,
+            ),
+        )
+        self.tools = ToolBar(controller, self.shortcuts)
+        self.candidates = CandidateBar(tooltip('next_candidate', self.shortcuts))
+        self.candidates.chosen.connect(controller.choose_candidate)
+        self.action_bar = ActionBar(controller, self.shortcuts)
+        class_keys = [s.key for s in self.shortcuts if s.action.startswith('class_')]
+        self.classes = ClassList(class_keys)
+        self.classes.chosen.connect(controller.objects.choose_class)
+        self.classes.classes_changed.connect(controller.objects.set_classes)
+        self.cleanup = CleanUpPanel()
+        self.cleanup.changed.connect(controller.objects.set_cleanup)
+        self.strip = FrameStrip()
+        self.strip.frame_chosen.connect(controller.frames.go_to_place)
+        self.contrast = QCheckBox('High contrast preview')
+        self.contrast.setToolTip('Show masks as bright outlines')
+        self.contrast.toggled.connect(controller.set_high_contrast)
+        self.help_button = plain_button(
+            'Shortcuts', tooltip('show_help', self.shortcuts)
+        )
+        self.help_button.clicked.connect(lambda _: controller.show_help())
+        self.status = StatePanel()
+        self._lay_out()
 
+    def _lay_out(self) -> None:
+        layers = form_of(
+            (
+                ('Image', self.image_choice, 'The image layer to label'),
+                ('Labels', self.labels_choice, 'Where commits go'),
+            )
+        )
+        output = form_of(
+            (
+                (
+                    'Overlap',
+                    self.overlap_choice,
+                    'What happens to labels under a new mask',
+                ),
+                ('Output', self.output_choice, 'What a committed object is called'),
+            )
+        )
+        engine = form_of(
+            (
+                ('Model', self.model_choice, 'Labels stay when the model changes'),
+                ('Device', self.device_choice, 'Where the model computes'),
+                (
+                    'Intensity',
+                    self.intensity_choice,
+                    (
+                        'How pixel values reach the model: chosen from the image, or by '
+                        "the layer's contrast limits"
+                    ),
+                ),
+            )
+        )
+        engine.addRow(self.contrast)
         content = QWidget()
         column = QVBoxLayout(content)
         column.setContentsMargins(4, 4, 4, 4)
-        column.addWidget(self._build_offer())
-        column.addLayout(choices)
-        column.addLayout(self._build_tools())
-        column.addLayout(self._build_candidates())
-        column.addLayout(self._build_actions())
-        hint = QLabel(_HINT)
-        hint.setWordWrap(True)
-        hint.setTextFormat(Qt.TextFormat.RichText)
-        column.addWidget(hint)
+        column.setSpacing(6)
+        column.addWidget(self.offer)
+        column.addLayout(layers)
+        column.addWidget(self.tools)
+        column.addWidget(self.candidates)
+        column.addWidget(self.question)
+        column.addWidget(self.action_bar)
+        column.addWidget(self.strip)
+        column.addWidget(self.classes)
+        column.addLayout(output)
+        column.addWidget(self.cleanup)
+        column.addWidget(_folded('Model and view', engine))
+        column.addWidget(self.help_button)
         column.addStretch()
-
         scroll = QScrollArea()
         scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QScrollArea.Shape.NoFrame)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
         scroll.setWidget(content)
-        self.status = QLabel()
-        self.status.setWordWrap(True)
-        self.status.setTextFormat(Qt.TextFormat.RichText)
-        self.status.setMinimumHeight(2 * self.status.fontMetrics().lineSpacing() + 6)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(scroll, stretch=1)
         outer.addWidget(self.status)
-        self.setMinimumWidth(280)
+        self.setMinimumWidth(300)
 
-    def _build_offer(self) -> QWidget:
-        self.offer_text = QLabel()
-        self.offer_text.setWordWrap(True)
-        self.restore_button = _plain_button(
-            'Restore', 'Bring the objects and prompts back, as one step you can undo'
-        )
-        self.discard_button = _plain_button('Delete', 'Delete this earlier work')
-        self.restore_button.clicked.connect(lambda _: self.controller.restore_session())
-        self.discard_button.clicked.connect(lambda _: self.controller.discard_session())
-        self.offer = QWidget()
-        grid = QGridLayout(self.offer)
-        grid.setContentsMargins(0, 0, 0, 6)
-        grid.addWidget(self.offer_text, 0, 0, 1, 2)
-        grid.addWidget(self.restore_button, 1, 0)
-        grid.addWidget(self.discard_button, 1, 1)
-        self.offer.hide()
-        return self.offer
-
-    def _build_tools(self) -> QHBoxLayout:
-        self.inside_button = _button('+ Inside', 'toggle_polarity', checkable=True)
-        self.outside_button = _button('× Outside', 'toggle_polarity', checkable=True)
-        self.box_button = _button('▭ Box', 'use_box', checkable=True)
-        self.pick_button = _plain_button(
-            '✎ Edit', 'Click a committed object to reopen it with its prompts (Shift-W)'
-        )
-        self.pick_button.setCheckable(True)
-        self.pick_button.clicked.connect(lambda _: self.controller.use_pick())
-        self.inside_button.clicked.connect(partial(self._choose_polarity, True))
-        self.outside_button.clicked.connect(partial(self._choose_polarity, False))
-        self.box_button.clicked.connect(self._choose_box)
-        self._tools = QButtonGroup(self)
-        row = QHBoxLayout()
-        for button in (
-            self.inside_button,
-            self.outside_button,
-            self.box_button,
-            self.pick_button,
+    def _apply(self, preferences: Any) -> None:
+        """Start with what the user prefers; a choice that is not there is left out."""
+        for choice, value in (
+            (self.model_choice, preferences.model),
+            (self.device_choice, preferences.device),
+            (self.overlap_choice, preferences.overlap),
+            (self.output_choice, preferences.output),
         ):
-            self._tools.addButton(button)
-            row.addWidget(button)
-        return row
-
-    def _build_candidates(self) -> QHBoxLayout:
-        row = QHBoxLayout()
-        row.addWidget(QLabel('Candidate'))
-        self.candidate_buttons = []
-        for index in range(_CANDIDATES):
-            button = _button('–', 'next_candidate', checkable=True)
-            button.clicked.connect(partial(self._choose_candidate, index))
-            self.candidate_buttons.append(button)
-            row.addWidget(button)
-        return row
-
-    def _build_actions(self) -> QGridLayout:
-        self.commit_button = _button('Commit', 'commit')
-        self.clear_button = _button('Clear', 'clear')
-        self.undo_button = _button('Undo', 'undo')
-        self.redo_button = _button('Redo', 'redo')
-        self.commit_button.clicked.connect(lambda _: self.controller.commit())
-        self.clear_button.clicked.connect(lambda _: self.controller.clear())
-        self.undo_button.clicked.connect(lambda _: self.controller.undo())
-        self.redo_button.clicked.connect(lambda _: self.controller.redo())
-        grid = QGridLayout()
-        grid.addWidget(self.commit_button, 0, 0)
-        grid.addWidget(self.clear_button, 0, 1)
-        grid.addWidget(self.undo_button, 1, 0)
-        grid.addWidget(self.redo_button, 1, 1)
-        return grid
+            if value in choice.choices:
+                choice.value = value
+        self.contrast.setChecked(preferences.high_contrast)
+        self.controller.frames.prefetching = preferences.prefetch
+        self.controller.set_autosave(
+            preferences.autosave, preferences.sessions == 'beside the image'
+        )
 
     def _images(self) -> list[Image]:
         from napari.layers import Image
@@ -288,15 +296,11 @@ class AnnotatorWidget(QWidget):
             self.model_choice.value = str(path)
         self._use_chosen_model()
 
-    def _choose_polarity(self, positive: bool, _: bool = True) -> None:
-        self.controller.set_polarity(positive)
-
-    def _choose_box(self, _: bool = True) -> None:
-        self.controller.use_box()
-
-    def _choose_candidate(self, index: int, _: bool = True) -> None:
-        self.controller.choose_candidate(index)
-        self._refresh()
+    def _show_help(self) -> None:
+        if self._help is None:
+            self._help = HelpPanel(self.shortcuts, self)
+        self._help.show()
+        self._help.raise_()
 
     def _refresh_choices(self, event: Any = None) -> None:
         images = self._images()
@@ -326,52 +330,82 @@ class AnnotatorWidget(QWidget):
 
     def _refresh(self) -> None:
         controller = self.controller
-        mark, color = _STAGE_MARKS[controller.status.stage]
-        self.status.setText(
-            f'<span style="color: {color}">{mark}</span> {controller.status.text}'
-        )
-        offer = controller.offer
-        self.offer.setVisible(offer is not None)
-        self.offer_text.setText('' if offer is None else offer.describe())
-        layers = controller.layers
-        self._tools.setExclusive(False)
-        drawing_box = layers is not None and layers.drawing_boxes
-        picking = controller.pick.active
-        clicking = not drawing_box and not picking
-        positive = layers is None or layers.positive
-        self.box_button.setChecked(drawing_box)
-        self.pick_button.setChecked(picking)
-        self.inside_button.setChecked(positive and clicking)
-        self.outside_button.setChecked(not positive and clicking)
-        self._tools.setExclusive(True)
-        candidates = controller.candidates
-        for index, button in enumerate(self.candidate_buttons):
-            offered = index < len(candidates)
-            button.setEnabled(offered and len(candidates) > 1)
-            button.setText(f'{candidates[index].score:.2f}' if offered else '–')
-            button.setChecked(offered and index == controller.chosen_candidate)
-        self.commit_button.setEnabled(controller.can_commit)
-        self.clear_button.setEnabled(not controller.draft.empty)
-        self.undo_button.setEnabled(controller.session.can_undo)
-        self.redo_button.setEnabled(controller.session.can_redo)
+        self.status.show_status(controller.status)
+        offer, question = controller.offer, controller.objects.question
+        self.offer.ask('' if offer is None else offer.describe())
+        self.question.ask('' if question is None else question.describe())
+        self.tools.refresh()
+        self.action_bar.refresh()
+        self._refresh_candidates()
+        self._refresh_classes()
+        self._refresh_frames()
+        self._refresh_engine()
+        if self._target_choice() != self.labels_choice.value:
+            self._refresh_labels()
+
+    def _refresh_candidates(self) -> None:
+        controller = self.controller
+        shown = controller.shown
+        if shown is None or len(controller.candidates) < 2 or not shown.thumbnails:
+            self.candidates.clear()
+        else:
+            scores = [candidate.score for candidate in controller.candidates]
+            self.candidates.show_candidates(
+                shown.thumbnails, scores, controller.chosen_candidate
+            )
+
+    def _refresh_classes(self) -> None:
+        state = self.controller.session.state
+        counts = Counter(item.class_id for item in state.objects)
+        self.classes.show_classes(state.classes, state.current_class, counts)
+        if self.cleanup.value != state.cleanup:
+            self.cleanup.value = state.cleanup
+        text, record, shown = '', self.controller.record, self.controller.shown
+        if state.cleanup.snap == 'ellipse' and record is not None and shown is not None:
+            masks = shown.masks(self.controller.chosen_candidate, state.cleanup)
+            ellipse = fit_ellipse(masks[0])
+            if ellipse is not None:
+                text = describe_ellipse(ellipse, *record.pixel_size())
+        self.cleanup.show_ellipse(text)
+
+    def _refresh_frames(self) -> None:
+        frames = self.controller.frames
+        self.strip.show_frames(frames.count, frames.done, frames.open, frames.current)
+
+    def _refresh_engine(self) -> None:
+        controller = self.controller
         if controller.mapping is not None:
             described = controller.mapping.describe()
             self.intensity_choice.tooltip = f'The model sees {described}'
-        if self._target_choice() != self.labels_choice.value:
-            self._refresh_labels()
+        engine = controller.engine
+        if engine is not None:
+            self.status.show_engine(engine.model, engine.device)
+            self.status.show_times(engine.encode_ms, controller.decode_ms)
+            self.status.show_memory(engine.frames, engine.nbytes)
+
+
+def _folded(title: str, layout: Any) -> QCollapsible:
+    inner = QWidget()
+    inner.setLayout(layout)
+    folded = QCollapsible(title)
+    folded.addWidget(inner)
+    folded.collapse(animate=False)
+    return folded
 
 
 def _release(
     viewer: Viewer,
     controller: AnnotationController,
-    refresh: Callable[[], None],
+    slots: tuple[Callable[[], None], Callable[[], None]],
     watched: list[Any],
     refresh_choices: Callable[..., None],
     actions: dict[str, KeyAction],
     _: Any = None,
 ) -> None:
     """Let go of the viewer; the widget's buttons are already gone."""
+    refresh, show_help = slots
     controller.updated.disconnect(refresh)
+    controller.help_wanted.disconnect(show_help)
     for event in watched:
         event.disconnect(refresh_choices)
     for key, action in list(viewer.keymap.items()):
@@ -379,17 +413,3 @@ def _release(
         if action in actions.values():
             viewer.bind_key(key, None)
     controller.close()
-
-
-def _button(text: str, action: str, *, checkable: bool = False) -> QPushButton:
-    button = _plain_button(text, tooltip(action))
-    button.setCheckable(checkable)
-    return button
-
-
-def _plain_button(text: str, help_text: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(help_text)
-    # The canvas keeps the keyboard, so that the keys go on working after a click.
-    button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-    return button

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 
+from napari_kdsam.annotation.content_digest import digest_of_image
 from napari_kdsam.annotation.session_file import (
     SavedSession,
     SessionFileError,
-    digest_of_image,
     read_session,
     sessions_folder,
     write_session,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from napari_kdsam.widgets.image_record import ImageRecord
 
 _DELAY_MS = 1000
+_BESIDE = '.kdsam-sessions'
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +67,7 @@ class _Kept:
     data_version: int
     shape: tuple[int, ...]
     read_frame: Callable[[FrameIndex], Any]
+    beside: Path | None = None
     digest: str = ''
     path: Path | None = None
     state: AnnotationState | None = None
@@ -92,11 +94,17 @@ class Autosave(QObject):
         super().__init__()
         self._kept: dict[ImageRecord, _Kept] = {}
         self._failure = ''
+        self._on = True
+        self._beside = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix='kdsam-autosave')
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_DELAY_MS)
         self._timer.timeout.connect(self.save)
+
+    def configure(self, on: bool, beside: bool) -> None:
+        """Write files or not, and beside the images where that is possible."""
+        self._on, self._beside = on, beside
 
     def watch(self, record: ImageRecord) -> None:
         """Keep the session of an image from now on, and look for an earlier one."""
@@ -104,7 +112,11 @@ class Autosave(QObject):
         if kept is None or kept.data_version != record.data_version:
             self.forget(record)
             kept = _Kept(
-                record, record.data_version, record.shape, record.frame_reader()
+                record,
+                record.data_version,
+                record.shape,
+                record.frame_reader(),
+                _folder_beside(record.image) if self._beside else None,
             )
             self._kept[record] = kept
             self._thread.submit(self._identify, kept)
@@ -112,7 +124,7 @@ class Autosave(QObject):
     def changed(self, record: ImageRecord, *, at_once: bool) -> None:
         """Say that a session has changed; write it now, or soon."""
         kept = self._kept.get(record)
-        if kept is None:
+        if kept is None or not self._on:
             return
         kept.state, kept.waiting = record.session.state, True
         if at_once:
@@ -160,7 +172,7 @@ class Autosave(QObject):
                 f'This image cannot be read whole, so autosave is off: {error}'
             )
             return
-        folder = sessions_folder()
+        folder = kept.beside or sessions_folder()
         files = [
             p for p in folder.glob(f'{kept.digest}-*.json') if p not in self._in_use
         ]
@@ -208,6 +220,15 @@ class Autosave(QObject):
         if text != self._failure:
             self._failure = text
             self.failed.emit(text)
+
+
+def _folder_beside(image: Any) -> Path | None:
+    """A folder beside the file that an image layer was opened from; None without one."""
+    source = getattr(image.source, 'path', None)
+    if not source or '://' in str(source):
+        return None
+    folder = Path(source).parent
+    return folder / _BESIDE if folder.is_dir() else None
 
 
 def _time_of(path: Path) -> float:

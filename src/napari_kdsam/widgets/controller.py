@@ -8,24 +8,20 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 from qtpy.QtCore import QTimer
 
-from napari_kdsam.annotation.commands import (
-    ChooseCandidate,
-    ClearDraft,
-    Command,
-    Several,
-    TogglePoint,
-)
-from napari_kdsam.annotation.edits import edit_between
+from napari_kdsam.annotation.commands import ChangeFrame, Command, Several
+from napari_kdsam.annotation.edits import edit_between, within
 from napari_kdsam.annotation.state import AnnotationState
 from napari_kdsam.errors import KDSAMError
 from napari_kdsam.inference.intensity import IntensityMapping
 from napari_kdsam.widgets.annotation_view import AnnotationView
+from napari_kdsam.widgets.frame_actions import FrameActions
+from napari_kdsam.widgets.history_sync import HistorySync
 from napari_kdsam.widgets.image_record import ImageRecord, Shown
-from napari_kdsam.widgets.inference_thread import (
-    Answer,
-    PredictorFactory,
-    make_predictor,
-)
+from napari_kdsam.widgets.inference_requests import Answer, EngineState
+from napari_kdsam.widgets.inference_thread import PredictorFactory, make_predictor
+from napari_kdsam.widgets.key_methods import KeyMethods
+from napari_kdsam.widgets.keyboard_cursor import KeyboardCursor
+from napari_kdsam.widgets.object_actions import LAYER_ERRORS, ObjectActions
 from napari_kdsam.widgets.pick_tool import PickTool
 from napari_kdsam.widgets.prediction_flow import PredictionFlow
 from napari_kdsam.widgets.prompt_layers import PromptLayers
@@ -42,15 +38,17 @@ from napari_kdsam.widgets.status import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from napari.layers import Image, Labels
     from napari.viewer import Viewer
 
-    from napari_kdsam.inference.predictor import Candidate
+    from napari_kdsam.widgets.shortcuts import Shortcut
 
-_LAYER_ERRORS = (KDSAMError, OSError, ValueError, TypeError)
+_DRAG_MS = 60
 
 
-class AnnotationController(AnnotationView):
+class AnnotationController(KeyMethods, AnnotationView):
     """Everything the annotator does, without its buttons.
 
     Parameters
@@ -58,39 +56,65 @@ class AnnotationController(AnnotationView):
     viewer : napari.viewer.Viewer
     predictor_factory : callable, optional
         Makes a predictor from a model's and a device's name.
+    shortcuts : sequence of Shortcut, optional
+        The keys in force.
 
     Attributes
     ----------
     updated : psygnal.Signal
         Emitted whenever anything shown may have changed.
+    help_wanted : psygnal.Signal
+        Emitted when the user asks for the shortcuts.
     status : Status
     mapping : IntensityMapping or None
         How the last answered image's values became 8 bits.
+    engine : EngineState or None
+        Model, device, encoding time and memory, once a model is loaded.
+    decode_ms : float or None
+        How long the last click took to decode.
+    objects : ObjectActions
+    frames : FrameActions
     """
 
     updated = Signal()
+    help_wanted = Signal()
 
     def __init__(
-        self, viewer: Viewer, predictor_factory: PredictorFactory = make_predictor
+        self,
+        viewer: Viewer,
+        predictor_factory: PredictorFactory = make_predictor,
+        shortcuts: Iterable[Shortcut] = SHORTCUTS,
     ) -> None:
         self.viewer = viewer
         self.layers: PromptLayers | None = None
         self.mapping: IntensityMapping | None = None
         self.status = NO_IMAGE
+        self.engine: EngineState | None = None
+        self.decode_ms: float | None = None
         self._record: ImageRecord | None = None
         self._records: dict[Any, ImageRecord] = {}
         self._commit_when_answered = False
         self._reading_edit = False
         self._closed = False
-        self._layer_keys = key_actions(self, (*SHORTCUTS, *LAYER_SHORTCUTS))
+        self._high_contrast = False
+        self._layer_keys = key_actions(self, (*shortcuts, *LAYER_SHORTCUTS))
         self.flow = PredictionFlow(
-            predictor_factory, self._on_progress, self._on_answer
+            predictor_factory, self._on_progress, self._on_answer, self._on_engine
         )
         self._keeper = SessionKeeper(
             self.updated.emit,
-            lambda text: self._set_status(Status(Stage.ERROR, text)),
+            lambda text: self.set_status(Status(Stage.ERROR, text)),
         )
+        self.objects = ObjectActions(self)
+        self.frames = FrameActions(self)
+        self.cursor = KeyboardCursor(self)
+        self.history = HistorySync(self)
         self.pick = PickTool(self)
+        # A drag reports many places a second; the mask follows as fast as it can.
+        self._drag_timer = QTimer()
+        self._drag_timer.setSingleShot(True)
+        self._drag_timer.setInterval(_DRAG_MS)
+        self._drag_timer.timeout.connect(self._predict_dragged)
         viewer.layers.events.removed.connect(self._on_layer_removed)
         self._views = [
             getattr(viewer.dims.events, name)
@@ -105,8 +129,9 @@ class AnnotationController(AnnotationView):
             return
         try:
             self._keeper.restore(self._record, self.viewer, self.layers.preview)
-        except _LAYER_ERRORS as error:
-            self._set_status(Status(Stage.ERROR, f'Not restored: {error}'))
+        except LAYER_ERRORS as error:
+            self.set_status(Status(Stage.ERROR, f'Not restored: {error}'))
+        self.history.follow(self._record)
         self.updated.emit()
 
     def discard_session(self) -> None:
@@ -122,19 +147,26 @@ class AnnotationController(AnnotationView):
         self._forget_requests()
         self._leave_image()
         if image is None:
-            self._set_status(NO_IMAGE)
+            self.set_status(NO_IMAGE)
             return
-        record = self._records.setdefault(image, ImageRecord(image))
+        record = self._records.setdefault(
+            image, ImageRecord(image, self.objects.on_painted)
+        )
         self._record = record
         try:
             self.layers = PromptLayers(
-                self.viewer, image, self._on_edit, self._layer_keys
+                self.viewer,
+                image,
+                self._on_edit,
+                self._drag_timer.start,
+                self._layer_keys,
             )
-        except (KDSAMError, MemoryError, ValueError) as error:
+        except (KDSAMError, MemoryError, ValueError, TypeError, IndexError) as error:
             self._record = None
             text = f'This layer cannot be annotated: {error}'
-            self._set_status(Status(Stage.ERROR, text))
+            self.set_status(Status(Stage.ERROR, text))
             return
+        self.layers.mask.use_high_contrast(self._high_contrast)
         image.events.data.connect(self._on_image_data)
         record.session.changed.connect(self._on_session_changed)
         self.layers.show_drafts(record.session.state.drafts)
@@ -156,111 +188,46 @@ class AnnotationController(AnnotationView):
             self.flow.use_contrast_limits = use_contrast_limits
             self._predict_again()
 
+    def set_high_contrast(self, high: bool) -> None:
+        """Preview masks as bright outlines, or as tinted areas."""
+        self._high_contrast = high
+        if self.layers is not None:
+            self.layers.mask.use_high_contrast(high)
+
+    def set_autosave(self, on: bool, beside: bool) -> None:
+        """Keep sessions in files or not, and beside the images where that is possible."""
+        self._keeper.configure(on, beside)
+
     def set_target(self, labels: Labels | None) -> None:
         """Commit to this layer; None for a new one at the next commit."""
         if self._record is not None and labels != self.target_layer:
             self._record.set_target(labels)
+            self.history.follow(self._record)
             self.updated.emit()
-
-    def toggle_polarity(self) -> None:
-        """Switch the next click; in the points layer's select mode, the selected ones."""
-        if self.layers is None:
-            return
-        points = self.layers.points
-        if points.mode == 'select' and points.selected_data:
-            drafts = self.session.state.drafts
-            places = [(f, i) for f, d in drafts.items() for i in range(len(d.points))]
-            selected = sorted(points.selected_data)
-            self._execute(tuple(TogglePoint(*places[number]) for number in selected))
-        else:
-            self.set_polarity(not self.layers.positive)
-
-    def set_polarity(self, positive: bool) -> None:
-        """Make the next click one inside or one outside the object."""
-        if self.layers is not None:
-            self.layers.positive = positive
-            self.use_points()
-
-    def use_pick(self) -> None:
-        """Make a click reopen a committed object, to change it."""
-        self.pick.use()
-        self.updated.emit()
-
-    def reopen(self) -> None:
-        """Reopen the object under the cursor."""
-        self.pick.reopen_at(self.viewer.cursor.position)
-
-    def use_points(self) -> None:
-        """Make left clicks add points."""
-        self.pick.leave()
-        if self.layers is not None:
-            self.layers.use_points()
-            self.updated.emit()
-
-    def use_box(self) -> None:
-        """Make dragging draw a box."""
-        self.pick.leave()
-        if self.layers is not None:
-            self.layers.use_box()
-            self.updated.emit()
-
-    def choose_candidate(self, index: int) -> None:
-        """Show another candidate mask."""
-        if 0 <= index < len(self.candidates) and index != self.chosen_candidate:
-            self.session.execute(ChooseCandidate(self.frame, index))
-
-    def next_candidate(self) -> None:
-        """Show the next candidate mask, after the last the first."""
-        if self.candidates:
-            self.choose_candidate((self.chosen_candidate + 1) % len(self.candidates))
-
-    def clear(self) -> None:
-        """Remove the prompts on the frame in view."""
-        if not self.draft.empty:
-            self.session.execute(ClearDraft(self.frame))
-
-    def undo(self) -> None:
-        """Undo the last prompt, choice, clearing or commit."""
-        self.session.undo()
-
-    def redo(self) -> None:
-        """Redo what was undone last."""
-        self.session.redo()
 
     def commit(self) -> None:
-        """Write the mask into the labels; waits for one that is on its way."""
-        record, layers, shown = self._record, self.layers, self.shown
-        if record is None or layers is None:
+        """Write the masks into the labels; waits for those that are on their way."""
+        if self._record is None or self.layers is None:
             return
-        if shown is None:
+        if self.shown is None:
             self._commit_when_answered = self.draft.predictable
             if self._commit_when_answered:
                 text = 'Commits as soon as the mask is there…'
-                self._set_status(Status(Stage.WORKING, text))
+                self.set_status(Status(Stage.WORKING, text))
             return
-        candidate = shown.prediction.candidate(self.chosen_candidate)
-        try:
-            command = record.commit_command(
-                self.viewer, layers.preview, self.frame, candidate
-            )
-            if command is None:
-                text = 'Not committed: the mask is empty or lies on other labels only.'
-                self._set_status(Status(Stage.ERROR, text))
-                return
-            record.session.execute(command)
-        except _LAYER_ERRORS as error:
-            self._set_status(Status(Stage.ERROR, f'Not committed: {error}'))
-            return
-        text = f'Committed as label {command.label}. Click inside the next structure.'
-        self._set_status(Status(Stage.WAITING, text))
+        self.objects.commit()
+        self.history.follow(self._record)
 
     def close(self) -> None:
         """Let go of the viewer and the thread; layers with labels stay."""
         if self._closed:
             return
         self._closed = True
+        self._drag_timer.stop()
         self.flow.close()
         self.pick.close()
+        self.cursor.close()
+        self.history.close()
         self.viewer.layers.events.removed.disconnect(self._on_layer_removed)
         for event in self._views:
             event.disconnect(self._on_view_changed)
@@ -269,6 +236,22 @@ class AnnotationController(AnnotationView):
         for record in self._records.values():
             record.set_target(None)
         self._records.clear()
+
+    def execute(self, commands: tuple[Command, ...]) -> None:
+        """Do commands as one step."""
+        if commands:
+            self.session.execute(
+                commands[0] if len(commands) == 1 else Several(commands)
+            )
+
+    def say(self, text: str) -> None:
+        """Show a sentence; the stage stays."""
+        self.set_status(Status(self.status.stage, text))
+
+    def set_status(self, status: Status) -> None:
+        """Show a stage and a sentence."""
+        self.status = status
+        self.updated.emit()
 
     def _leave_image(self) -> None:
         if self.layers is not None:
@@ -279,27 +262,36 @@ class AnnotationController(AnnotationView):
             self._record.image.events.data.disconnect(self._on_image_data)
             self._record.session.changed.disconnect(self._on_session_changed)
             self._record = None
-
-    def _execute(self, commands: tuple[Command, ...]) -> None:
-        if commands:
-            self.session.execute(
-                commands[0] if len(commands) == 1 else Several(commands)
-            )
+        self.objects.question = None
 
     def _on_edit(self) -> None:
         """Turn what the user did in the prompt layers into commands."""
         if self.layers is None or self._record is None:
             return
+        self._drag_timer.stop()
         before = self.session.state.drafts
         edit = edit_between(before, self.layers.read(), self._record.shape)
         self._reading_edit = True
         try:
-            self._execute(edit.commands)
+            self.execute(edit.commands)
         finally:
             self._reading_edit = False
         if edit.outside:
             QTimer.singleShot(0, self._show_drafts)
             self.say('A prompt outside the image was ignored.')
+
+    def _predict_dragged(self) -> None:
+        """Ask for the mask of prompts that are still being dragged."""
+        if self.layers is None or self._record is None:
+            return
+        held = self.layers.read()
+        moved = within(self.frame, held.get(self.frame, self.draft), self._record.shape)
+        if not moved.same_prompts(self.draft.drawn) and self.draft.mask is None:
+            try:
+                self.flow.request(self._record, self.frame, moved)
+            except KDSAMError:
+                # Half-way through a drag prompts may make no sense; the end decides.
+                return
 
     def _show_drafts(self) -> None:
         if self.layers is not None:
@@ -310,55 +302,77 @@ class AnnotationController(AnnotationView):
     ) -> None:
         if self.layers is None or self._record is None:
             return
+        self.objects.question = None
         self._record.forget_cleared()
         self._keeper.changed(self._record, before, after)
-        if not self.layers.show_same(after.drafts):
+        if before.drafts is not after.drafts and not self.layers.show_same(
+            after.drafts
+        ):
             if self._reading_edit:
                 # napari is still in the middle of its own edit of the layer.
                 QTimer.singleShot(0, self._show_drafts)
             else:
                 self._show_drafts()
+        if after.frame != self.frame and len(after.frame) == len(self.frame):
+            # Undo and redo show what they change; the view's change comes back here.
+            self.frames.go_to(after.frame)
+            return
         self._refresh_preview()
 
     def _refresh_preview(self) -> None:
-        """Show the mask of the frame in view, asking for it if it is not there."""
+        """Show the masks of the frame in view, asking for them if they are not there."""
         if self.layers is None or self._record is None:
             return
         if not self._record.in_plane(self.viewer.dims):
             self._forget_requests()
-            self._set_status(OTHER_VIEW)
+            self.set_status(OTHER_VIEW)
             return
-        if self.shown is not None:
-            candidate = self.shown.prediction.candidate(self.chosen_candidate)
-            if candidate.has_mask:
-                self._forget_requests()
-                self._show(candidate)
-                return
+        if self.shown is not None and all(
+            candidate.has_mask
+            for candidate in self.shown.candidates(self.chosen_candidate)
+        ):
+            self._forget_requests()
+            self._show(self.shown)
+            return
         if self.draft.predictable:
             self._request()
             return
         self._forget_requests()
-        self.layers.show_mask(self.frame, None)
-        self._set_status(FIRST_CLICK if self.draft.empty else ONLY_OUTSIDE)
+        self.layers.mask.show(self.frame, (), '')
+        self.set_status(FIRST_CLICK if self.draft.empty else ONLY_OUTSIDE)
 
-    def _show(self, candidate: Candidate, milliseconds: float | None = None) -> None:
+    def _show(self, shown: Shown, milliseconds: float | None = None) -> None:
         if self.layers is None:
             return
-        self.layers.show_mask(self.frame, candidate.mask)
-        parts = [f'Ready: predicted overlap {candidate.score:.2f}']
-        if len(self.candidates) > 1:
+        state = self.session.state
+        chosen = shown.draft.candidate
+        if shown is self.shown:
+            chosen = self.chosen_candidate
+        masks = shown.masks(chosen, state.cleanup)
+        self.layers.mask.show(self.frame, masks, self.class_color)
+        scores = [candidate.score for candidate in shown.candidates(chosen)]
+        parts = [f'Ready: predicted overlap {min(scores):.2f}']
+        if len(masks) > 1:
+            parts = [f'Ready: {len(masks)} objects, overlaps from {min(scores):.2f}']
+        elif len(self.candidates) > 1:
             number = self.chosen_candidate + 1
             parts.append(f'candidate {number} of {len(self.candidates)}')
         if milliseconds is not None:
             parts.append(f'{milliseconds:.0f} ms')
         ready = Status(Stage.READY, ', '.join(parts))
-        self._set_status(ready if candidate.mask.any() else EMPTY_MASK)
+        self.set_status(ready if any(mask.any() for mask in masks) else EMPTY_MASK)
 
     def _request(self) -> None:
-        if self._record is not None:
-            self._commit_when_answered = False
+        if self._record is None:
+            return
+        self._commit_when_answered = False
+        try:
             self.flow.request(self._record, self.frame, self.draft)
-            self._set_status(Status(Stage.WORKING, 'Predicting…'))
+        except KDSAMError as error:
+            self._forget_requests()
+            self.set_status(Status(Stage.WAITING, str(error)))
+            return
+        self.set_status(Status(Stage.WORKING, 'Predicting…'))
 
     def _forget_requests(self) -> None:
         self._commit_when_answered = False
@@ -370,24 +384,36 @@ class AnnotationController(AnnotationView):
         self._refresh_preview()
 
     def _on_progress(self, text: str) -> None:
-        self._set_status(Status(Stage.WORKING, text))
+        self.set_status(Status(Stage.WORKING, text))
+
+    def _on_engine(self, engine: EngineState) -> None:
+        self.engine = engine
+        self.updated.emit()
 
     def _on_answer(self, answer: Answer) -> None:
-        if answer.prediction is None:
+        if not answer.predictions:
             self._commit_when_answered = False
-            self._set_status(Status(Stage.ERROR, answer.error))
+            self.set_status(Status(Stage.ERROR, answer.error))
             return
         record, frame, draft = answer.request.context
-        record.shown[frame] = Shown(draft, answer.prediction)
+        shown = Shown(draft, answer.predictions, tuple(answer.finished or ()))
+        if draft.same_prompts(record.session.state.draft(frame)):
+            record.shown[frame] = shown
         self.mapping = answer.mapping
-        self._show(
-            answer.prediction.candidate(self.chosen_candidate), answer.milliseconds
-        )
+        self.decode_ms = answer.milliseconds
+        self._show(shown, answer.milliseconds)
         if self._commit_when_answered:
             self.commit()
+        self.frames.prefetch()
 
     def _on_view_changed(self, event: Any = None) -> None:
-        self._refresh_preview()
+        if self._record is not None and self.frame != self.session.state.frame:
+            self.objects.question = None
+            self.frames.note_direction(self.session.state.frame, self.frame)
+            self.session.execute(ChangeFrame(self.frame))
+            self.cursor.follow_frame()
+        else:
+            self._refresh_preview()
 
     def _on_image_data(self, event: Any = None) -> None:
         if self._record is not None:
@@ -408,6 +434,7 @@ class AnnotationController(AnnotationView):
     def _restore(self, removed: Any) -> None:
         if self.layers is not None:
             self.layers.restore(removed)
+            self.layers.mask.use_high_contrast(self._high_contrast)
             self._show_drafts()
             self._refresh_preview()
             self.use_points()
@@ -420,11 +447,3 @@ class AnnotationController(AnnotationView):
             self._keeper.forget(record)
             record.set_target(None)
             self.updated.emit()
-
-    def say(self, text: str) -> None:
-        """Show a sentence; the stage stays."""
-        self._set_status(Status(self.status.stage, text))
-
-    def _set_status(self, status: Status) -> None:
-        self.status = status
-        self.updated.emit()

@@ -8,13 +8,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from napari_kdsam.annotation.commands import CommitObject
-from napari_kdsam.annotation.region import PixelRegion
+from napari_kdsam.annotation.cleanup import CleanUp
 from napari_kdsam.annotation.session import AnnotationSession
 from napari_kdsam.annotation.state import Draft, FrameIndex
 from napari_kdsam.inference.intensity import IntensityMapping
-from napari_kdsam.widgets.label_target import LabelsLayerTarget, new_labels_layer
+from napari_kdsam.widgets.label_target import (
+    LabelsLayerTarget,
+    OnPainted,
+    new_labels_layer,
+)
 from napari_kdsam.widgets.transforms import data_of, spatial_shape
 
 if TYPE_CHECKING:
@@ -25,12 +29,47 @@ if TYPE_CHECKING:
     from napari_kdsam.inference.predictor import Candidate, Prediction
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Shown:
-    """A prediction and the draft it answers."""
+    """Predictions, one for each object of the draft they answer.
+
+    Attributes
+    ----------
+    draft : Draft
+    predictions : tuple of Prediction
+    thumbnails : tuple of numpy.ndarray
+        (side, side, 3) uint8 pictures of the candidates of a single object.
+    """
 
     draft: Draft
-    prediction: Prediction
+    predictions: tuple[Prediction, ...]
+    thumbnails: tuple[NDArray[np.uint8], ...] = ()
+    _cleaned: dict[Any, NDArray[np.bool_]] = field(default_factory=dict)
+
+    def candidates(self, chosen: int | None) -> tuple[Candidate, ...]:
+        """The chosen candidate of each object; the best one unless it is a single one."""
+        if len(self.predictions) == 1:
+            return (self.predictions[0].candidate(chosen),)
+        return tuple(prediction.best for prediction in self.predictions)
+
+    def masks(
+        self, chosen: int | None, cleanup: CleanUp
+    ) -> tuple[NDArray[np.bool_], ...]:
+        """(rows, columns) mask of each object after clean-up, kept for the next time."""
+        if not cleanup.active:
+            return tuple(candidate.mask for candidate in self.candidates(chosen))
+        found = []
+        for candidate in self.candidates(chosen):
+            key = (id(candidate), cleanup)
+            if key not in self._cleaned:
+                if len(self._cleaned) >= _CLEANED_KEPT * len(self.predictions):
+                    self._cleaned.clear()
+                self._cleaned[key] = cleanup.apply(candidate.mask)
+            found.append(self._cleaned[key])
+        return tuple(found)
+
+
+_CLEANED_KEPT = 4
 
 
 @dataclass(eq=False)
@@ -40,6 +79,8 @@ class ImageRecord:
     Attributes
     ----------
     image : napari.layers.Image
+    on_painted : callable
+        Told when labels were painted by hand into the target.
     session : AnnotationSession
     shown : dict of frame index to Shown
         Only for frames with a draft.
@@ -50,6 +91,7 @@ class ImageRecord:
     """
 
     image: Image
+    on_painted: OnPainted
     session: AnnotationSession = field(default_factory=AnnotationSession)
     shown: dict[FrameIndex, Shown] = field(default_factory=dict)
     data_version: int = 0
@@ -59,6 +101,11 @@ class ImageRecord:
     def shape(self) -> tuple[int, ...]:
         """(..., rows, columns) of the image."""
         return spatial_shape(self.image)
+
+    @property
+    def plane_shape(self) -> tuple[int, int]:
+        """(rows, columns) of a frame."""
+        return self.shape[-2], self.shape[-1]
 
     def frame_at(self, point: tuple[float, ...]) -> FrameIndex:
         """Index of the frame at a world point, the nearest if it is beyond the stack."""
@@ -104,6 +151,36 @@ class ImageRecord:
         low, high = self.image.contrast_limits
         return IntensityMapping(float(low), float(high))
 
+    def point_of(self, frame: FrameIndex) -> tuple[float, ...]:
+        """World point of the first pixel of a frame."""
+        return tuple(self.image.data_to_world((*frame, 0, 0)))
+
+    @property
+    def frame_count(self) -> int:
+        """Frames of the stack; 1 for a single image."""
+        return int(np.prod(self.shape[:-2], dtype=np.int64))
+
+    def flat_index(self, frame: FrameIndex) -> int:
+        """A frame's place in the stack, counting along the last leading axis first."""
+        leading = self.shape[:-2]
+        return int(np.ravel_multi_index(frame, leading)) if leading else 0
+
+    def frame_of(self, flat: int) -> FrameIndex:
+        """The frame at a place in the stack."""
+        leading = self.shape[:-2]
+        if not leading:
+            return ()
+        return tuple(int(index) for index in np.unravel_index(flat, leading))
+
+    def pixel_size(self) -> tuple[tuple[float, float], str]:
+        """Extent of a pixel along rows and columns, and its unit (``px`` if unknown)."""
+        rows, columns = (float(abs(size)) for size in self.image.scale[-2:])
+        units = getattr(self.image, 'units', None)
+        unit = str(units[-1]) if units else 'pixel'
+        if unit == 'pixel':
+            return (1.0, 1.0), 'px'
+        return (rows, columns), unit
+
     def forget_cleared(self) -> None:
         """Drop the predictions of frames without a draft, to save memory."""
         drafts = self.session.state.drafts
@@ -113,7 +190,11 @@ class ImageRecord:
         """Commit to `layer` (known to be `empty`?), or to a new one if None."""
         if self.target is not None:
             self.target.close()
-        self.target = None if layer is None else LabelsLayerTarget(layer, empty=empty)
+        self.target = (
+            None
+            if layer is None
+            else LabelsLayerTarget(layer, self.on_painted, empty=empty)
+        )
 
     def ensure_target(
         self, viewer: Viewer, below: Layer, highest: int = 0
@@ -133,38 +214,6 @@ class ImageRecord:
             self.set_target(layer, empty=True)
         assert self.target is not None
         return self.target
-
-    def commit_command(
-        self, viewer: Viewer, below: Layer, frame: FrameIndex, candidate: Candidate
-    ) -> CommitObject | None:
-        """Make the command that commits a mask to the labels' background.
-
-        A new Labels layer is added to the viewer under `below` if there is none.
-
-        Returns
-        -------
-        CommitObject or None
-            None if the mask is empty or lies on other labels only.
-
-        Raises
-        ------
-        ImageError
-            If the labels cannot hold another object.
-        """
-        if not candidate.mask.any():
-            return None
-        target = self.ensure_target(viewer, below)
-        free = candidate.mask & (target.frame(frame) == 0)
-        region = PixelRegion.of_mask(frame, free)
-        if region is None:
-            return None
-        state = self.session.state
-        # A reopened object gets its own label back, so no other may take it.
-        label = state.draft(frame).label
-        if label is None:
-            label = max(target.next_label(), state.reserved_label + 1)
-            target.check_label(label)
-        return CommitObject(label, region, target, candidate.score)
 
 
 def _read(data: Any, frame: FrameIndex) -> Any:

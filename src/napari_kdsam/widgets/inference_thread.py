@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +15,15 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
 from napari_kdsam.errors import KDSAMError
+from napari_kdsam.widgets.inference_requests import (
+    Answer,
+    EngineState,
+    Prefetch,
+    Request,
+)
 
 if TYPE_CHECKING:
-    from napari_kdsam.inference.intensity import IntensityMapping
     from napari_kdsam.inference.predictor import ImageEmbedding, Prediction, Predictor
-    from napari_kdsam.inference.prompts import Prompt
 
 _logger = logging.getLogger(__name__)
 # Masks of images up to this many pixels are made for every candidate in advance.
@@ -37,67 +41,12 @@ def make_predictor(model: str, device: str) -> Predictor:
     return Predictor(load_model(model, device))
 
 
-@dataclass(frozen=True)
-class Request:
-    """A mask to predict.
-
-    Attributes
-    ----------
-    number : int
-        Grows with each request; only the answer to the newest is used.
-    image_token : hashable
-        Equal only for the same pixels: image, version of its data, and frame.
-    read_frame : callable
-        Returns the frame's array; called in the thread, so that a slow disk never
-        blocks the window.
-    prompt : Prompt
-    mapping : IntensityMapping
-    model, device : str
-        As for `load_model`.
-    candidate : int or None
-        The candidate whose mask will be shown; None for the best.
-    context : object
-        Handed back with the answer.
-    """
-
-    number: int
-    image_token: Hashable
-    read_frame: Callable[[], NDArray[Any]]
-    prompt: Prompt
-    mapping: IntensityMapping
-    model: str
-    device: str
-    candidate: int | None = None
-    context: Any = None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What became of a request: a prediction, or one sentence saying why not.
-
-    Attributes
-    ----------
-    request : Request
-    prediction : Prediction or None
-    error : str
-    milliseconds : float
-        From the start of decoding to the finished mask.
-    mapping : IntensityMapping or None
-        With its limits resolved.
-    """
-
-    request: Request
-    prediction: Prediction | None = None
-    error: str = ''
-    milliseconds: float = 0.0
-    mapping: IntensityMapping | None = None
-
-
 @dataclass
 class _Slot:
     """A place for one request; a newer one takes it over."""
 
     request: Request | None = None
+    to_prefetch: list[Prefetch] = field(default_factory=list)
     to_load: tuple[str, str] | None = None
     stopped: bool = False
     condition: threading.Condition = field(default_factory=threading.Condition)
@@ -119,10 +68,13 @@ class InferenceThread(QObject):
         (request number, sentence) when a slow step begins.
     answered : Signal
         An `Answer`.
+    engine_changed : Signal
+        An `EngineState`, after a model was loaded or a frame embedded.
     """
 
     progressed = Signal(int, str)
     answered = Signal(object)
+    engine_changed = Signal(object)
 
     def __init__(self, predictor_factory: PredictorFactory = make_predictor) -> None:
         super().__init__()
@@ -130,6 +82,7 @@ class InferenceThread(QObject):
         self._predictor: Predictor | None = None
         self._predictor_name: tuple[str, str] | None = None
         self._known: OrderedDict[Hashable, str] = OrderedDict()
+        self._encode_ms: float | None = None
         self._slot = _Slot()
         self._thread = threading.Thread(
             target=self._work, name='kdsam-inference', daemon=True
@@ -153,6 +106,12 @@ class InferenceThread(QObject):
             self._slot.to_load = (model, device)
             self._slot.condition.notify()
 
+    def prefetch(self, frames: Sequence[Prefetch]) -> None:
+        """Embed these frames, and no earlier ones, when there is nothing else to do."""
+        with self._slot.condition:
+            self._slot.to_prefetch = list(frames)
+            self._slot.condition.notify()
+
     def cancel_waiting(self) -> None:
         """Forget a request that has not begun."""
         with self._slot.condition:
@@ -170,6 +129,7 @@ class InferenceThread(QObject):
             self._slot.stopped = True
             self._slot.request = None
             self._slot.to_load = None
+            self._slot.to_prefetch = []
             self._slot.condition.notify()
         if timeout > 0:
             self._thread.join(timeout)
@@ -179,17 +139,39 @@ class InferenceThread(QObject):
         while True:
             with slot.condition:
                 slot.condition.wait_for(
-                    lambda: slot.request or slot.to_load or slot.stopped
+                    lambda: (
+                        slot.request or slot.to_load or slot.to_prefetch or slot.stopped
+                    )
                 )
                 if slot.stopped:
                     return
                 request, slot.request = slot.request, None
                 to_load = None if request else slot.to_load
                 slot.to_load = None
+                waiting = None
+                if not request and not to_load and slot.to_prefetch:
+                    waiting = slot.to_prefetch.pop(0)
             if request is not None:
                 self._emit(self.answered, self._answer(request))
             elif to_load is not None:
                 self._load_quietly(to_load)
+            elif waiting is not None:
+                self._embed_quietly(waiting)
+
+    def _embed_quietly(self, frame: Prefetch) -> None:
+        """Embed a frame that may be looked at soon, unless it costs one in use."""
+        predictor = self._predictor
+        if predictor is None or self._predictor_name != (frame.model, frame.device):
+            return
+        cache = predictor.cache
+        size = cache.nbytes / len(cache) if len(cache) else 0
+        if cache.nbytes + size > cache.max_bytes:
+            return
+        try:
+            self._embedding_for(predictor, frame)
+        except Exception as error:  # noqa: BLE001
+            # Whatever is wrong is reported when the frame is first clicked.
+            _logger.info('Embedding a frame in advance failed: %s', error)
 
     def _load_quietly(self, name: tuple[str, str]) -> None:
         try:
@@ -228,14 +210,31 @@ class InferenceThread(QObject):
         if name != self._predictor_name:
             self._emit(self.progressed, request.number, 'Loading the model…')
         predictor = self._predictor_for(name)
-        embedding = self._embedding_for(predictor, request)
+        embedding, frame = self._embedding_for(predictor, request)
         started = time.perf_counter()
-        prediction = predictor.predict(embedding, request.prompt)
-        self._make_masks(prediction, request.candidate)
+        predictions = tuple(predictor.predict_many(embedding, request.prompts))
+        for prediction in predictions:
+            self._make_masks(prediction, request.candidate)
         elapsed = 1000 * (time.perf_counter() - started)
-        return Answer(
-            request, prediction, milliseconds=elapsed, mapping=embedding.mapping
-        )
+        finished = self._finish(request, frame, predictions)
+        return Answer(request, predictions, '', elapsed, embedding.mapping, finished)
+
+    @staticmethod
+    def _finish(
+        request: Request,
+        frame: NDArray[Any] | None,
+        predictions: tuple[Prediction, ...],
+    ) -> Any:
+        if request.finish is None:
+            return None
+        try:
+            if frame is None:
+                frame = np.asarray(request.read_frame())
+            return request.finish(frame, predictions)
+        except Exception:
+            # The masks matter more than what is made of them.
+            _logger.exception('Finishing a prediction failed')
+            return None
 
     @staticmethod
     def _make_masks(prediction: Prediction, chosen: int | None) -> None:
@@ -253,23 +252,48 @@ class InferenceThread(QObject):
             self._predictor = self._make_predictor(*name)
             self._predictor_name = name
             self._known.clear()
+            self._encode_ms = None
+            self._tell_engine()
         return self._predictor
 
-    def _embedding_for(self, predictor: Predictor, request: Request) -> ImageEmbedding:
+    def _embedding_for(
+        self, predictor: Predictor, request: Request | Prefetch
+    ) -> tuple[ImageEmbedding, NDArray[Any] | None]:
         token = (request.image_token, request.mapping)
         key = self._known.get(token)
         embedding = predictor.cache.get(key) if key else None
+        frame = None
         if embedding is None:
-            self._emit(self.progressed, request.number, 'Encoding the image…')
+            if isinstance(request, Request):
+                self._emit(self.progressed, request.number, 'Encoding the image…')
             frame = _read(request)
+            started = time.perf_counter()
             embedding = predictor.embed(frame, request.mapping)
+            self._encode_ms = 1000 * (time.perf_counter() - started)
             self._known[token] = embedding.key
             while len(self._known) > _REMEMBERED_FRAMES:
                 self._known.popitem(last=False)
-        return embedding
+            self._tell_engine()
+        return embedding, frame
+
+    def _tell_engine(self) -> None:
+        predictor = self._predictor
+        if predictor is None or self._predictor_name is None:
+            return
+        cache = predictor.cache
+        self._emit(
+            self.engine_changed,
+            EngineState(
+                self._predictor_name[0],
+                str(predictor.model.device),
+                self._encode_ms,
+                len(cache),
+                cache.nbytes,
+            ),
+        )
 
 
-def _read(request: Request) -> NDArray[Any]:
+def _read(request: Request | Prefetch) -> NDArray[Any]:
     from napari_kdsam.errors import ImageError
 
     try:

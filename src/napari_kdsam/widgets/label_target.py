@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_kdsam.annotation.region import PixelIndices
+from napari_kdsam.annotation.region import PixelChange, PixelIndices, Values
 from napari_kdsam.annotation.state import FrameIndex
 from napari_kdsam.errors import ImageError
+from napari_kdsam.widgets.class_display import OURS
+from napari_kdsam.widgets.paint_events import changes_of_paint
 from napari_kdsam.widgets.transforms import spatial_shape, transform_of
 
 # Marks our helper layers in their metadata, as labels to leave alone.
@@ -20,6 +23,12 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 
+# Layers that a commit, an undo or a redo is writing to now; all annotators share it.
+_being_written: list[Any] = []
+
+OnPainted = Callable[['LabelsLayerTarget', tuple[PixelChange, ...]], None]
+
+
 class LabelsLayerTarget:
     """Read and write the pixels of a Labels layer.
 
@@ -27,12 +36,18 @@ class LabelsLayerTarget:
     ----------
     layer : napari.layers.Labels
         With the image's shape.
+    on_painted : callable
+        Called with this target and the changed pixels when something else has
+        painted into the layer.
     empty : bool
         Whether the layer is known to hold no label, so that it need not be read.
     """
 
-    def __init__(self, layer: Labels, *, empty: bool = False) -> None:
+    def __init__(
+        self, layer: Labels, on_painted: OnPainted, *, empty: bool = False
+    ) -> None:
         self.layer = layer
+        self._on_painted = on_painted
         self._highest = 0 if empty else _highest_label(layer.data)
         layer.events.data.connect(self._rescan)
         layer.events.paint.connect(self._on_paint)
@@ -42,17 +57,10 @@ class LabelsLayerTarget:
         """The largest label so far; 0 if there is none."""
         return self._highest
 
-    def next_label(self) -> int:
-        """One more than any label so far.
-
-        Raises
-        ------
-        ImageError
-            If the layer's type of number cannot hold it.
-        """
-        label = self._highest + 1
-        self.check_label(label)
-        return label
+    @property
+    def being_written(self) -> bool:
+        """Whether the layer is changing by a command now."""
+        return any(layer is self.layer for layer in _being_written)
 
     def check_label(self, label: int) -> None:
         """Raise an ImageError if the layer's type of number cannot hold a label."""
@@ -62,13 +70,29 @@ class LabelsLayerTarget:
                 f'{label}; commit to a new labels layer.'
             )
 
-    def write(self, indices: PixelIndices, value: int) -> None:
-        """Set values as one step of the layer's own history."""
+    def write(self, indices: PixelIndices, value: Values) -> None:
+        """Set values as one step of the layer's own history.
+
+        Raises
+        ------
+        ImageError
+            If the layer's data cannot be written.
+        """
         if indices[0].size == 0:
             return
-        with self.layer.block_history():
-            self.layer.data_setitem(indices, value)
-        self._highest = max(self._highest, value)
+        values = value if isinstance(value, int) else np.asarray(value).tolist()
+        _being_written.append(self.layer)
+        try:
+            with self.layer.block_history():
+                self.layer.data_setitem(indices, values)
+        except (ValueError, TypeError, OSError, PermissionError) as error:
+            raise ImageError(
+                f'The labels layer cannot be written ({error}); commit to a new labels '
+                'layer.'
+            ) from error
+        finally:
+            _being_written.remove(self.layer)
+        self._highest = max(self._highest, int(np.max(value)))
 
     def frame(self, frame: FrameIndex) -> NDArray[Any]:
         """(rows, columns) labels of one frame."""
@@ -83,9 +107,13 @@ class LabelsLayerTarget:
         self._highest = _highest_label(self.layer.data)
 
     def _on_paint(self, event: Any) -> None:
-        # Each atom of the event is (indices, old values, new value or values).
-        for atom in event.value:
-            self._highest = max(self._highest, int(np.max(atom[2], initial=0)))
+        if self.being_written:
+            return
+        changes = changes_of_paint(event.value, self.layer.ndim)
+        for change in changes:
+            self._highest = max(self._highest, int(np.max(change.after)))
+        if changes:
+            self._on_painted(self, changes)
 
 
 def _highest_label(data: Any) -> int:
@@ -115,7 +143,12 @@ def new_labels_layer(image: Image, highest: int = 0) -> Labels:
             f'There is no memory for labels of shape {shape}; make a labels layer of '
             'your own (on disk, with zarr) and choose it.'
         ) from error
-    return Labels(data, name=f'{image.name} labels', **transform_of(image))
+    return Labels(
+        data,
+        name=f'{image.name} labels',
+        metadata={OURS: True},
+        **transform_of(image),
+    )
 
 
 def labels_fitting(image: Image, viewer: Viewer) -> list[Labels]:

@@ -5,24 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from napari_kdsam.annotation.commands import ReopenObject
-
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-    from napari_kdsam.widgets.image_record import ImageRecord
-
-NOTHING_THERE = 'There is no object here that was committed with this tool.'
 _CLICK_PIXELS = 4
 
 
 class PickTool:
-    """Find the object under a point and reopen it.
+    """Reopen the object under a click.
 
     Parameters
     ----------
     controller : AnnotationController
-        Has ``viewer``, ``record``, ``layers``, ``use_points`` and ``say``.
+        Has ``viewer``, ``layers`` and ``objects``.
     """
 
     def __init__(self, controller: Any) -> None:
@@ -54,22 +49,6 @@ class PickTool:
         """Click for something else again."""
         self._chosen = False
 
-    def reopen_at(self, point: tuple[float, ...]) -> bool:
-        """Reopen the object at a world point; False, and said so, if there is none."""
-        record: ImageRecord | None = self._controller.record
-        place = record.pixel_at(point) if record is not None else None
-        if record is None or record.target is None or place is None:
-            self._controller.say(NOTHING_THERE)
-            return False
-        frame, (row, column) = place
-        item = record.session.state.object_at(frame, row, column)
-        if item is None or record.target.frame(frame)[row, column] != item.label:
-            self._controller.say(NOTHING_THERE)
-            return False
-        record.session.execute(ReopenObject(item, record.target))
-        self._controller.use_points()
-        return True
-
     def close(self) -> None:
         """Let go of the viewer."""
         self._viewer.mouse_drag_callbacks.remove(self._on_mouse)
@@ -84,4 +63,4 @@ class PickTool:
         # napari moves the view by dragging; only a press and release picks.
         moved = max(abs(a - b) for a, b in zip(start, tuple(event.pos), strict=True))
         if moved <= _CLICK_PIXELS:
-            self.reopen_at(event.position)
+            self._controller.objects.reopen_at(event.position)

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from numpy.typing import NDArray
+
+from napari_kdsam.annotation.prompting import prompts_of
 from napari_kdsam.annotation.state import Draft, FrameIndex
 from napari_kdsam.model.registry import DEFAULT_MODEL
 from napari_kdsam.widgets.image_record import ImageRecord
-from napari_kdsam.widgets.inference_thread import (
+from napari_kdsam.widgets.inference_requests import (
     Answer,
-    InferenceThread,
-    PredictorFactory,
+    EngineState,
+    Prefetch,
     Request,
 )
+from napari_kdsam.widgets.inference_thread import InferenceThread, PredictorFactory
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from napari_kdsam.inference.intensity import IntensityMapping
+    from napari_kdsam.inference.predictor import Prediction
+
+_THUMBNAIL_SIDE = 72
 
 
 class PredictionFlow:
@@ -26,6 +40,8 @@ class PredictionFlow:
         Called with a sentence when a slow step of the newest request begins.
     on_answer : callable
         Called with the `Answer` to the newest request.
+    on_engine : callable
+        Called with the `EngineState` when it has changed.
 
     Attributes
     ----------
@@ -41,6 +57,7 @@ class PredictionFlow:
         predictor_factory: PredictorFactory,
         on_progress: Callable[[str], None],
         on_answer: Callable[[Answer], None],
+        on_engine: Callable[[EngineState], None],
     ) -> None:
         self.model = DEFAULT_MODEL
         self.device = 'auto'
@@ -51,22 +68,49 @@ class PredictionFlow:
         self.thread = InferenceThread(predictor_factory)
         self.thread.progressed.connect(self._on_progress)
         self.thread.answered.connect(self._on_answer)
+        self._pass_engine = on_engine
+        self.thread.engine_changed.connect(self._on_engine)
 
     def request(self, record: ImageRecord, frame: FrameIndex, draft: Draft) -> None:
-        """Ask for the masks of a draft; any earlier request is overtaken."""
+        """Ask for the masks of a draft; any earlier request is overtaken.
+
+        Raises
+        ------
+        PromptError
+            If the prompts do not say where an object is.
+        """
+        prompts = prompts_of(draft, record.plane_shape)
+        mapping = record.mapping(self.use_contrast_limits)
         self._newest += 1
         self.thread.submit(
             Request(
                 number=self._newest,
                 image_token=record.token(frame),
                 read_frame=record.reader(frame),
-                prompt=draft.to_prompt(),
-                mapping=record.mapping(self.use_contrast_limits),
+                prompts=prompts,
+                mapping=mapping,
                 model=self.model,
                 device=self.device,
                 candidate=draft.candidate,
                 context=(record, frame, draft),
+                finish=partial(_thumbnails, mapping),
             )
+        )
+
+    def prefetch(self, record: ImageRecord, frames: list[FrameIndex]) -> None:
+        """Have frames embedded when there is nothing else to do."""
+        mapping = record.mapping(self.use_contrast_limits)
+        self.thread.prefetch(
+            [
+                Prefetch(
+                    record.token(frame),
+                    record.reader(frame),
+                    mapping,
+                    self.model,
+                    self.device,
+                )
+                for frame in frames
+            ]
         )
 
     def forget(self) -> None:
@@ -87,6 +131,25 @@ class PredictionFlow:
         if number == self._newest:
             self._pass_progress(text)
 
+    def _on_engine(self, engine: EngineState) -> None:
+        self._pass_engine(engine)
+
     def _on_answer(self, answer: Answer) -> None:
         if answer.request.number == self._newest:
             self._pass_answer(answer)
+
+
+def _thumbnails(
+    mapping: IntensityMapping, frame: NDArray[Any], predictions: tuple[Prediction, ...]
+) -> tuple[NDArray[np.uint8], ...]:
+    """Pictures of the candidates of a single object, made in the thread."""
+    candidates = predictions[0].candidates
+    if len(predictions) > 1 or len(candidates) < 2:
+        return ()
+    from napari_kdsam.inference.intensity import check_image
+    from napari_kdsam.inference.thumbnails import candidate_thumbnails
+
+    image = check_image(frame)
+    masks = [candidate.mask for candidate in candidates]
+    resolved = mapping.resolve(image)
+    return tuple(candidate_thumbnails(image, masks, resolved, _THUMBNAIL_SIDE))

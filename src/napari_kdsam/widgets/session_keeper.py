@@ -36,6 +36,10 @@ class SessionKeeper:
         self._autosave.found.connect(self._on_found)
         self._autosave.failed.connect(on_failure)
 
+    def configure(self, on: bool, beside: bool) -> None:
+        """Keep sessions in files or not, and beside the images where that is possible."""
+        self._autosave.configure(on, beside)
+
     def watch(self, record: ImageRecord) -> None:
         """Keep the session of an image; again after its pixels have changed."""
         self._autosave.watch(record)
@@ -60,10 +64,12 @@ class SessionKeeper:
         """
         offer = self._offers[record]
         target, above = None, 0
-        if offer.saved.state.objects:
-            target = record.ensure_target(viewer, below, offer.saved.highest_label)
+        saved = offer.saved.state
+        if saved.objects:
+            highest = max(saved.highest_number, *(o.label for o in saved.objects))
+            target = record.ensure_target(viewer, below, highest)
             above = target.highest
-            target.check_label(above + offer.saved.highest_label)
+            target.check_label(above + highest)
         commands = offer.saved.restoring(target, above)
         record.session.execute(Several(commands))
         del self._offers[record]
