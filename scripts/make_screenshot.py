@@ -18,6 +18,8 @@ from PIL import Image
 from qtpy.QtWidgets import QApplication
 
 from napari_kdsam import sample_data
+from napari_kdsam.annotation.cleanup import CleanUp
+from napari_kdsam.annotation.state import ObjectClass
 from napari_kdsam.phantoms import dermoscopy_phantom
 from napari_kdsam.widgets.annotator import AnnotatorWidget
 
@@ -67,7 +69,7 @@ def box(
 ) -> None:
     """Draw a box prompt and wait for the mask."""
     corners = [[(row0, col0), (row0, col1), (row1, col1), (row1, col0)]]
-    widget.controller.layers.boxes.add_rectangles(np.array(corners, float))
+    widget.controller.layers.shapes.add_rectangles(np.array(corners, float))
     settle(widget)
 
 
@@ -100,12 +102,52 @@ def dermoscopy() -> None:
     click(widget, *phantom.click)
     save(viewer, 'dermoscopy-click.png')
     widget.controller.commit()
-    end = time.monotonic() + 0.5
-    wait_until(lambda: time.monotonic() > end)
+    rest()
     save(viewer, 'dermoscopy-committed.png')
     viewer.close()
+
+
+def cine() -> None:
+    """A stack in the light theme: classes, clean-up with an ellipse, frames done."""
+    viewer, widget = open_window(*sample_data.heart_ultrasound_cine())
+    viewer.theme = 'light'
+    widget.controller.objects.set_classes(
+        (
+            ObjectClass(1, 'left ventricle', '#00e5ff'),
+            ObjectClass(2, 'valve', '#ffb300'),
+        )
+    )
+    rows, columns = widget.controller.record.plane_shape
+    for frame in (0, 1, 2, 5):
+        viewer.dims.set_point(0, frame)
+        click(widget, frame, rows / 2, columns / 2)
+        widget.controller.commit()
+    viewer.dims.set_point(0, 3)
+    click(widget, 3, rows / 2, columns / 2)
+    widget.controller.objects.set_cleanup(CleanUp(fill_holes=True, snap='ellipse'))
+    widget.cleanup.folded.expand(animate=False)
+    rest()
+    save(viewer, 'stack-light.png')
+    widget.controller.show_help()
+    rest()
+    grab(widget.help_window, 'shortcuts.png')
+    viewer.close()
+
+
+def rest() -> None:
+    """Let the window be painted."""
+    end = time.monotonic() + 0.5
+    wait_until(lambda: time.monotonic() > end)
+
+
+def grab(window: Any, name: str) -> None:
+    """Write a picture of one window of its own."""
+    path = FOLDER / name
+    window.grab().save(str(path))
+    sys.stdout.write(f'{path.relative_to(FOLDER.parent.parent)}\n')
 
 
 if __name__ == '__main__':
     ultrasound()
     dermoscopy()
+    cine()

@@ -79,7 +79,7 @@ class AnnotatorWidget(QWidget):
             napari_viewer, predictor_factory, self.shortcuts
         )
         self._files: list[str] = []
-        self._help: HelpPanel | None = None
+        self.help_window: HelpPanel | None = None
         self._key_actions = key_actions(self.controller, self.shortcuts)
         self._build()
         for key, action in self._key_actions.items():
@@ -297,10 +297,10 @@ class AnnotatorWidget(QWidget):
         self._use_chosen_model()
 
     def _show_help(self) -> None:
-        if self._help is None:
-            self._help = HelpPanel(self.shortcuts, self)
-        self._help.show()
-        self._help.raise_()
+        if self.help_window is None:
+            self.help_window = HelpPanel(self.shortcuts, self)
+        self.help_window.show()
+        self.help_window.raise_()
 
     def _refresh_choices(self, event: Any = None) -> None:
         images = self._images()

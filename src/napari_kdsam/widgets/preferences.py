@@ -123,13 +123,17 @@ def manifest_configurations() -> dict[str, Any]:
     for name, field in schema.items():
         if name == 'keys':
             continue
-        entry = {'type': field['type'], 'default': field['default']}
+        entry = {
+            'title': name.replace('_', ' ').capitalize(),
+            'description': _DESCRIPTIONS[name],
+            'type': field['type'],
+            'default': field['default'],
+        }
         if 'enum' in field:
             entry['enum'] = field['enum']
-        entry['description'] = _DESCRIPTIONS[name]
         described[name] = entry
     keys = {
-        s.action: {'type': 'string', 'default': s.key, 'description': s.title}
+        s.action: {'title': s.title, 'type': 'string', 'default': s.key}
         for s in SHORTCUTS
     }
     return {
