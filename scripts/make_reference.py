@@ -25,8 +25,10 @@ def page() -> str:
     parts += [f'- {sentence}' for sentence in how_to()]
     parts += [
         '',
-        'Every key can be changed in napari 0.9 and newer: File, Preferences, KD SAM. On '
-        'a Mac, Control is Command and Alt is Option.',
+        (
+            'Every key can be changed in napari 0.9 and newer: File, Preferences, KD SAM. On '
+            'a Mac, Control is Command and Alt is Option.'
+        ),
     ]
     for group, rows in help_rows().items():
         parts += ['', f'## {group}', '', '| key | what it does |', '|---|---|']

@@ -9,10 +9,13 @@ from hypothesis import strategies as st
 
 from napari_kdsam.annotation.commands import (
     AddPoint,
+    ChangeClass,
+    ChangeFrame,
     ChooseCandidate,
     ClearDraft,
-    CommitObject,
-    SetBox,
+    LoadMask,
+    SetBoxes,
+    SetScribbles,
     Several,
     TogglePoint,
 )

@@ -57,8 +57,8 @@ def common_window(masks: Sequence[NDArray[np.bool_]], shape: tuple[int, int]) ->
     side = math.ceil((1 + 2 * _MARGIN) * (high - low).max())
     size = np.minimum(max(side, math.ceil(_SMALLEST_PART * max(shape))), shape)
     start = np.clip((low + high - size) // 2, 0, shape - size)
-    row0, col0, row1, col1 = (*start.tolist(), *(start + size).tolist())
-    return row0, col0, row1, col1
+    stop = start + size
+    return int(start[0]), int(start[1]), int(stop[0]), int(stop[1])
 
 
 def candidate_thumbnail(

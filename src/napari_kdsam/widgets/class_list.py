@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QHeaderView,
     QPushButton,
+    QStyledItemDelegate,
     QToolTip,
     QTreeWidget,
     QTreeWidgetItem,
@@ -221,6 +222,7 @@ class _Rows(QTreeWidget):
         # The canvas keeps the keyboard, so that the keys go on working.
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         header = self.header()
+        assert header is not None
         header.setStretchLastSection(False)
         header.setMinimumSectionSize(_SWATCH_SIDE + 8)
         mode = QHeaderView.ResizeMode
@@ -232,12 +234,13 @@ class _Rows(QTreeWidget):
         # The theme's line edits are higher than a row.
         self.setStyleSheet('QLineEdit { min-height: 0px; padding: 0px; }')
         self._focus_before: QWidget | None = None
-        self.itemDelegate().closeEditor.connect(self._give_focus_back)
+        delegate = QStyledItemDelegate(self)
+        delegate.closeEditor.connect(self._give_focus_back)
+        self.setItemDelegate(delegate)
+        self._lines: list[QTreeWidgetItem] = []
 
     def ids(self) -> list[int]:
-        return [
-            self.id_of(self.topLevelItem(n)) for n in range(self.topLevelItemCount())
-        ]
+        return [self.id_of(row) for row in self._lines]
 
     @staticmethod
     def id_of(row: QTreeWidgetItem) -> int:
@@ -245,8 +248,10 @@ class _Rows(QTreeWidget):
 
     def renew(self, ids: Iterable[int]) -> None:
         self.clear()
+        self._lines = []
         for class_id in ids:
             row = QTreeWidgetItem(self)
+            self._lines.append(row)
             row.setData(_NAME, Qt.ItemDataRole.UserRole, class_id)
             row.setFlags(row.flags() | Qt.ItemFlag.ItemIsEditable)
             row.setTextAlignment(
@@ -256,7 +261,7 @@ class _Rows(QTreeWidget):
     def fill(
         self, index: int, item: ObjectClass, key: str, count: int, current: bool
     ) -> None:
-        row = self.topLevelItem(index)
+        row = self._lines[index]
         row.setIcon(_SWATCH, QIcon(_swatch(item.color)))
         font = row.font(_NAME)
         font.setBold(current)
@@ -266,9 +271,7 @@ class _Rows(QTreeWidget):
             (_NAME, item.name, f'{item.name}\nDouble click to rename'),
             (_COUNT, str(count), _objects(count)),
         ):
-            # An equal text set again would overwrite what is being typed.
-            if row.text(column) != text:
-                row.setText(column, text)
+            row.setText(column, text)
             row.setFont(column, font)
             row.setToolTip(column, help_text)
         for column in range(self.columnCount()):
@@ -282,18 +285,18 @@ class _Rows(QTreeWidget):
 
     def fit(self) -> None:
         """Take the height of the rows, within limits."""
-        count = min(max(self.topLevelItemCount(), _FEWEST_ROWS), 99)
+        count = min(max(len(self._lines), _FEWEST_ROWS), _MOST_ROWS)
         self.setFixedHeight(count * self._row_height() + 2 * self.frameWidth() + 2)
 
     def edit_name(self, class_id: int) -> None:
-        row = self.topLevelItem(self.ids().index(class_id))
+        row = self._lines[self.ids().index(class_id)]
         self._focus_before = QApplication.focusWidget()
         self.scrollToItem(row)
         self.editItem(row, _NAME)
 
     def explain(self, row: QTreeWidgetItem, text: str) -> None:
         corner = self.visualItemRect(row).bottomLeft() + QPoint(_SWATCH_SIDE, 0)
-        QToolTip.showText(self.viewport().mapToGlobal(corner), text, self)
+        QToolTip.showText(self.mapToGlobal(corner), text, self)
 
     def _give_focus_back(self, editor: QWidget) -> None:
         before, self._focus_before = self._focus_before, None

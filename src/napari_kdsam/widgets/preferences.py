@@ -14,7 +14,8 @@ from napari_kdsam.model.registry import DEFAULT_MODEL
 from napari_kdsam.widgets.shortcuts import SHORTCUTS
 
 PLUGIN = 'napari-kdsam'
-_KEYS = 'shortcuts'
+# Not "shortcuts": napari's dialog takes that for its own page.
+_KEYS = 'keys'
 _ANNOTATOR = 'annotator'
 
 

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from qtpy.QtCore import QSize, Qt, QTimer
-from qtpy.QtGui import QTextOption
+from qtpy.QtGui import QTextDocument, QTextOption
 from qtpy.QtWidgets import (
     QGridLayout,
     QLabel,
@@ -172,6 +172,9 @@ class _Sentence(QTextEdit):
 
     def __init__(self) -> None:
         super().__init__()
+        self._document = QTextDocument(self)
+        self._document.setDocumentMargin(0)
+        self.setDocument(self._document)
         self.setReadOnly(True)
         self.setUndoRedoEnabled(False)
         self.setStyleSheet(
@@ -180,9 +183,7 @@ class _Sentence(QTextEdit):
         )
         self.setWordWrapMode(QTextOption.WrapMode.WrapAtWordBoundaryOrAnywhere)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.document().setDocumentMargin(0)
-        self.document().documentLayout().documentSizeChanged.connect(self._fit)
-        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.textChanged.connect(self._fit)
         self._fit()
 
     def show_text(self, text: str, *, selectable: bool) -> None:
@@ -194,13 +195,15 @@ class _Sentence(QTextEdit):
                 | Qt.TextInteractionFlag.TextSelectableByKeyboard
             )
             self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
-            self.viewport().setCursor(Qt.CursorShape.IBeamCursor)
         else:
             self.setTextInteractionFlags(Qt.TextInteractionFlag.NoTextInteraction)
             # The canvas keeps the keyboard, so that the keys go on working.
             self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
             self.clearFocus()
-            self.viewport().setCursor(Qt.CursorShape.ArrowCursor)
+
+    def resizeEvent(self, event: Any) -> None:
+        super().resizeEvent(event)
+        self._fit()
 
     def minimumSizeHint(self) -> QSize:
         return QSize(0, self.height())
@@ -210,9 +213,9 @@ class _Sentence(QTextEdit):
         if event.type() in (event.Type.FontChange, event.Type.StyleChange):
             self._fit()
 
-    def _fit(self, _: Any = None) -> None:
+    def _fit(self) -> None:
         line = self.fontMetrics().lineSpacing()
-        wanted = max(self.document().size().height(), _RESERVED_LINES * line)
+        wanted = max(self._document.size().height(), _RESERVED_LINES * line)
         self.setFixedHeight(math.ceil(min(wanted, _MOST_LINES * line)) + 2)
 
 
