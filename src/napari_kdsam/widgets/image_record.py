@@ -19,7 +19,7 @@ from napari_kdsam.widgets.label_target import (
     OnPainted,
     new_labels_layer,
 )
-from napari_kdsam.widgets.transforms import data_of, spatial_shape
+from napari_kdsam.widgets.transforms import data_of, pixel_size_of, spatial_shape
 
 if TYPE_CHECKING:
     from napari.components import Dims
@@ -174,12 +174,7 @@ class ImageRecord:
 
     def pixel_size(self) -> tuple[tuple[float, float], str]:
         """Extent of a pixel along rows and columns, and its unit (``px`` if unknown)."""
-        rows, columns = (float(abs(size)) for size in self.image.scale[-2:])
-        units = getattr(self.image, 'units', None)
-        unit = str(units[-1]) if units else 'pixel'
-        if unit == 'pixel':
-            return (1.0, 1.0), 'px'
-        return (rows, columns), unit
+        return pixel_size_of(self.image)
 
     def forget_cleared(self) -> None:
         """Drop the predictions of frames without a draft, to save memory."""

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from napari_kdsam.inference.predictor import Prediction
     from napari_kdsam.inference.prompts import Prompt
 
+    Finish = Callable[[NDArray[Any], tuple[Prediction, ...], IntensityMapping], Any]
+
 
 @dataclass(frozen=True)
 class Request:
@@ -37,8 +39,8 @@ class Request:
     context : object
         Handed back with the answer.
     finish : callable, optional
-        ``finish(frame array or None, predictions)``, called in the thread; its result
-        is handed back as ``Answer.finished``.
+        ``finish(frame array, predictions, resolved mapping)``, called in the thread;
+        its result is handed back as ``Answer.finished``.
     """
 
     number: int
@@ -50,7 +52,7 @@ class Request:
     device: str
     candidate: int | None = None
     context: Any = None
-    finish: Callable[[NDArray[Any] | None, tuple[Prediction, ...]], Any] | None = None
+    finish: Finish | None = None
 
 
 @dataclass(frozen=True)

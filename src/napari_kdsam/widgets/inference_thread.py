@@ -23,6 +23,7 @@ from napari_kdsam.widgets.inference_requests import (
 )
 
 if TYPE_CHECKING:
+    from napari_kdsam.inference.intensity import IntensityMapping
     from napari_kdsam.inference.predictor import ImageEmbedding, Prediction, Predictor
 
 _logger = logging.getLogger(__name__)
@@ -216,7 +217,7 @@ class InferenceThread(QObject):
         for prediction in predictions:
             self._make_masks(prediction, request.candidate)
         elapsed = 1000 * (time.perf_counter() - started)
-        finished = self._finish(request, frame, predictions)
+        finished = self._finish(request, frame, predictions, embedding.mapping)
         return Answer(request, predictions, '', elapsed, embedding.mapping, finished)
 
     @staticmethod
@@ -224,13 +225,14 @@ class InferenceThread(QObject):
         request: Request,
         frame: NDArray[Any] | None,
         predictions: tuple[Prediction, ...],
+        mapping: IntensityMapping,
     ) -> Any:
         if request.finish is None:
             return None
         try:
             if frame is None:
                 frame = np.asarray(request.read_frame())
-            return request.finish(frame, predictions)
+            return request.finish(frame, predictions, mapping)
         except Exception:
             # The masks matter more than what is made of them.
             _logger.exception('Finishing a prediction failed')

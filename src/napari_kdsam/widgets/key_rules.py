@@ -108,5 +108,6 @@ def _menu_keys() -> Iterator[str]:
             for action in menu.findChildren(QAction) + menu.actions():
                 for shortcut in action.shortcuts():
                     yield shortcut.toString()
-        for action in window.menuBar().actions():
+        bar = window.menuBar()
+        for action in bar.actions() if bar is not None else ():
             yield QKeySequence.mnemonic(action.text()).toString()

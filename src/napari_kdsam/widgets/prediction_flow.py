@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -26,7 +25,8 @@ if TYPE_CHECKING:
     from napari_kdsam.inference.intensity import IntensityMapping
     from napari_kdsam.inference.predictor import Prediction
 
-_THUMBNAIL_SIDE = 72
+_THUMBNAIL_SIDE = 74
+_THUMBNAIL_PIXELS = 1000
 
 
 class PredictionFlow:
@@ -93,7 +93,7 @@ class PredictionFlow:
                 device=self.device,
                 candidate=draft.candidate,
                 context=(record, frame, draft),
-                finish=partial(_thumbnails, mapping),
+                finish=_thumbnails,
             )
         )
 
@@ -140,16 +140,22 @@ class PredictionFlow:
 
 
 def _thumbnails(
-    mapping: IntensityMapping, frame: NDArray[Any], predictions: tuple[Prediction, ...]
+    frame: NDArray[Any], predictions: tuple[Prediction, ...], mapping: IntensityMapping
 ) -> tuple[NDArray[np.uint8], ...]:
     """Pictures of the candidates of a single object, made in the thread."""
     candidates = predictions[0].candidates
     if len(predictions) > 1 or len(candidates) < 2:
         return ()
     from napari_kdsam.inference.intensity import check_image
+    from napari_kdsam.inference.masks import mask_of_logits
     from napari_kdsam.inference.thumbnails import candidate_thumbnails
 
-    image = check_image(frame)
-    masks = [candidate.mask for candidate in candidates]
-    resolved = mapping.resolve(image)
-    return tuple(candidate_thumbnails(image, masks, resolved, _THUMBNAIL_SIDE))
+    # A picture needs few pixels, and whole masks of large frames are slow to make.
+    step = max(1, max(candidates[0].image_shape) // _THUMBNAIL_PIXELS)
+    image = check_image(frame)[::step, ::step]
+    shape = (image.shape[0], image.shape[1])
+    masks = [
+        candidate.mask if step == 1 else mask_of_logits(candidate.logits, shape)
+        for candidate in candidates
+    ]
+    return tuple(candidate_thumbnails(image, masks, mapping, _THUMBNAIL_SIDE))

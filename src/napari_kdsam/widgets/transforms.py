@@ -70,3 +70,14 @@ def spatial_shape(image: Image) -> tuple[int, ...]:
     """Shape without the colour axis: (..., rows, columns)."""
     shape = tuple(int(size) for size in data_of(image).shape)
     return shape[:-1] if image.rgb else shape
+
+
+def pixel_size_of(layer: Any) -> tuple[tuple[float, float], str]:
+    """Extent of a pixel along rows and columns, and its unit (``px`` if unknown)."""
+    units = getattr(layer, 'units', None)
+    unit = units[-1] if units else 'pixel'
+    if str(unit) == 'pixel':
+        return (1.0, 1.0), 'px'
+    rows, columns = (float(abs(size)) for size in layer.scale[-2:])
+    # napari's units are pint's, which know their symbols.
+    return (rows, columns), str(unit) if isinstance(unit, str) else f'{unit:~}'
