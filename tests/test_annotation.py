@@ -4,79 +4,37 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from annotation_scripts import (
+    SHAPE,
+    ArrayTarget,
+    command_for,
+    disc,
+    frames,
+    points,
+    steps,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_kdsam.annotation.commands import (
     AddPoint,
-    ChangeClass,
-    ChangeFrame,
     ChooseCandidate,
-    ClearDraft,
-    LoadMask,
     SetBoxes,
-    SetScribbles,
     Several,
     TogglePoint,
 )
 from napari_kdsam.annotation.edits import edit_between, point_commands
+from napari_kdsam.annotation.object_commands import CommitObject
+from napari_kdsam.annotation.prompting import prompts_of
 from napari_kdsam.annotation.region import PixelRegion
 from napari_kdsam.annotation.session import AnnotationSession
-from napari_kdsam.annotation.state import AnnotationState, Draft, PointPrompt
-from napari_kdsam.errors import PromptError
-
-SHAPE = (3, 20, 30)
-
-
-class ArrayTarget:
-    """Labels in a plain array."""
-
-    def __init__(self) -> None:
-        self.data = np.zeros(SHAPE, np.uint16)
-
-    def frame(self, frame):
-        return self.data[frame]
-
-    def write(self, indices, value):
-        self.data[indices] = value
-
-
-def disc(row: int, column: int, radius: int) -> np.ndarray:
-    rows, columns = np.ogrid[: SHAPE[1], : SHAPE[2]]
-    return (rows - row) ** 2 + (columns - column) ** 2 <= radius**2
-
-
-frames = st.integers(0, SHAPE[0] - 1).map(lambda i: (i,))
-points = st.builds(
+from napari_kdsam.annotation.state import (
+    AnnotationState,
+    CommittedObject,
+    Draft,
     PointPrompt,
-    st.integers(0, SHAPE[1] - 1).map(float),
-    st.integers(0, SHAPE[2] - 1).map(float),
-    st.booleans(),
 )
-steps = st.one_of(
-    st.tuples(st.just('point'), frames, points),
-    st.tuples(st.just('box'), frames, st.sampled_from([None, (1.0, 2.0, 9.0, 9.0)])),
-    st.tuples(st.just('clear'), frames, st.none()),
-    st.tuples(st.just('candidate'), frames, st.integers(0, 2)),
-    st.tuples(st.just('commit'), frames, st.integers(2, 17)),
-    st.tuples(st.just('undo'), st.none(), st.none()),
-    st.tuples(st.just('redo'), st.none(), st.none()),
-)
-
-
-def command_for(step, target, label):
-    kind, frame, value = step
-    if kind == 'point':
-        return AddPoint(frame, value)
-    if kind == 'box':
-        return SetBox(frame, value)
-    if kind == 'clear':
-        return ClearDraft(frame)
-    if kind == 'candidate':
-        return ChooseCandidate(frame, value)
-    free = disc(value, value, 4) & (target.frame(frame) == 0)
-    region = PixelRegion.of_mask(frame, free)
-    return CommitObject(label, region, target) if region else None
+from napari_kdsam.errors import PromptError
 
 
 @settings(max_examples=150, deadline=None)
@@ -94,14 +52,14 @@ def test_any_undo_and_redo_equals_replaying_the_commands_that_remain(script):
             if undone:
                 done.append(undone.pop())
         else:
-            command = command_for(step, target, number)
+            command = command_for(step, session, target, number)
             if command is not None:
                 session.execute(command)
                 done.append((step, number))
                 undone.clear()
     replayed_target, replayed = ArrayTarget(), AnnotationSession()
     for step, number in done:
-        replayed.execute(command_for(step, replayed_target, number))
+        replayed.execute(command_for(step, replayed, replayed_target, number))
     assert dict(session.state.drafts) == dict(replayed.state.drafts)
     assert session.state.objects == replayed.state.objects
     np.testing.assert_array_equal(target.data, replayed_target.data)
@@ -139,7 +97,7 @@ def test_prompts_outside_the_image_or_the_stack_are_left_out():
     now = {
         (0,): Draft((inside, outside)),
         (7,): Draft((inside,)),
-        (1,): Draft(box=(50.0, 50.0, 60.0, 60.0)),
+        (1,): Draft(boxes=((50.0, 50.0, 60.0, 60.0),)),
     }
     edit = edit_between({}, now, SHAPE)
     assert edit.outside
@@ -147,8 +105,8 @@ def test_prompts_outside_the_image_or_the_stack_are_left_out():
 
 
 def test_a_box_partly_outside_is_cut_to_the_image():
-    edit = edit_between({}, {(0,): Draft(box=(-4.0, 5.0, 8.0, 99.0))}, SHAPE)
-    assert edit.commands == (SetBox((0,), (0.0, 5.0, 8.0, 30.0)),)
+    edit = edit_between({}, {(0,): Draft(boxes=((-4.0, 5.0, 8.0, 99.0),))}, SHAPE)
+    assert edit.commands == (SetBoxes((0,), ((0.0, 5.0, 8.0, 30.0),)),)
     assert not edit.outside
 
 
@@ -178,8 +136,9 @@ def test_a_commit_that_fails_leaves_state_and_history_as_they_were():
     session.execute(AddPoint((0,), PointPrompt(1.0, 1.0)))
     before = session.state
     region = PixelRegion.of_mask((0,), disc(5, 5, 3))
+    item = CommittedObject(1, 1, (0,), Draft(), 0.5, region)
     with pytest.raises(OSError, match='disk full'):
-        session.execute(CommitObject(1, region, Full()))
+        session.execute(CommitObject(Full(), item))
     assert session.state is before
     assert not session.can_redo
     session.undo()
@@ -190,7 +149,7 @@ def test_outside_points_alone_make_no_prompt():
     draft = Draft((PointPrompt(1.0, 1.0, positive=False),))
     assert not draft.predictable
     with pytest.raises(PromptError, match='inside'):
-        draft.to_prompt()
+        prompts_of(draft, SHAPE[1:])
 
 
 @given(st.integers(1, 19), st.integers(1, 29), st.integers(0, 12), frames)

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from annotation_scripts import SHAPE, ArrayTarget, command_for, steps
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_annotation import SHAPE, ArrayTarget, command_for, steps
 
 from napari_kdsam.annotation.commands import Several
+from napari_kdsam.annotation.content_digest import digest_of_image
 from napari_kdsam.annotation.session import AnnotationSession
 from napari_kdsam.annotation.session_file import (
     SavedSession,
     SessionFileError,
-    digest_of_image,
     read_session,
     write_session,
 )
@@ -34,7 +34,7 @@ def worked(script) -> tuple[AnnotationSession, ArrayTarget]:
             session.redo()
         else:
             label += 1
-            command = command_for(step, target, label)
+            command = command_for(step, session, target, label)
             if command is not None:
                 session.execute(command)
     return session, target
@@ -55,8 +55,7 @@ def test_a_saved_session_restores_labels_and_prompts_and_undoes_as_one(
     again.execute(Several(saved.restoring(fresh)))
     assert np.array_equal(fresh.data, target.data)
     assert dict(again.state.drafts) == dict(session.state.drafts)
-    kept = [(o.label, o.frame, o.draft, o.score) for o in again.state.objects]
-    assert kept == [(o.label, o.frame, o.draft, o.score) for o in session.state.objects]
+    assert again.state.objects == session.state.objects
     again.undo()
     assert not fresh.data.any()
     assert not again.state.objects and not again.state.drafts
@@ -103,6 +102,10 @@ def test_a_file_cut_off_is_refused(tmp_path: Path, share: float) -> None:
         ('mask', None),
         ('label', 0),
         ('label', True),
+        ('number', 0),
+        ('number', 1.5),
+        ('class', 0),
+        ('class', None),
         ('score', None),
         ('draft', {'points': [[1, 2]]}),
     ],
@@ -136,7 +139,27 @@ def test_the_digest_tells_images_apart_and_reads_three_frames_at_most() -> None:
 
 def test_the_file_says_nothing_of_where_the_image_came_from(tmp_path: Path) -> None:
     content = json.loads(committed(tmp_path).read_text())
-    assert set(content) == {'format', 'image', 'shape', 'drafts', 'objects'}
+    assert set(content) == {
+        'format',
+        'image',
+        'shape',
+        'frame',
+        'classes',
+        'current_class',
+        'cleanup',
+        'drafts',
+        'objects',
+    }
+    assert set(content['objects'][0]) == {
+        'number',
+        'label',
+        'class',
+        'frame',
+        'score',
+        'draft',
+        'box',
+        'mask',
+    }
 
 
 def test_replay_writes_the_labels_of_a_session(tmp_path: Path, capfd) -> None:
