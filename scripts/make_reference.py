@@ -18,6 +18,20 @@ PAGE = ROOT / 'docs' / 'shortcuts.md'
 MANIFEST = ROOT / 'src' / 'napari_kdsam' / 'napari.yaml'
 _START = '  # Written by scripts/make_reference.py; the rest of this file is by hand.\n'
 
+_CHANGING = """
+## Changing keys
+
+In napari 0.9 and newer: *File > Preferences > KD SAM*. Write a key as `W`, `Shift-W`, `Control-Shift-Left` or `F5`; an empty field leaves the action without a key. A key that napari uses itself, or that another action has, is refused with a sentence at the bottom of the panel, and the action keeps its key. Changes count for annotators opened afterwards.
+
+In older naparis, write the changes into `preferences.json` in the folder that `python -c "import platformdirs; print(platformdirs.user_config_path('napari-kdsam', appauthor=False))"` prints:
+
+```json
+{"device": "cpu", "keys": {"next_candidate": "Shift-M", "use_box": "Shift-B"}}
+```
+
+The names of actions and of the other preferences are those of [napari.yaml](../src/napari_kdsam/napari.yaml).
+"""
+
 
 def page() -> str:
     """The page of shortcuts."""
@@ -25,15 +39,12 @@ def page() -> str:
     parts += [f'- {sentence}' for sentence in how_to()]
     parts += [
         '',
-        (
-            'Every key can be changed in napari 0.9 and newer: File, Preferences, KD SAM. On '
-            'a Mac, Control is Command and Alt is Option.'
-        ),
+        'On a Mac, Control is Command and Alt is Option.',
     ]
     for group, rows in help_rows().items():
         parts += ['', f'## {group}', '', '| key | what it does |', '|---|---|']
         parts += [f'| <kbd>{keys}</kbd> | {title} |' for keys, title in rows]
-    return '\n'.join(parts) + '\n'
+    return '\n'.join(parts) + '\n' + _CHANGING
 
 
 def manifest() -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
+from html import escape
 
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QIcon
 from qtpy.QtWidgets import (
     QDialog,
     QDialogButtonBox,
@@ -14,7 +17,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_kdsam.widgets.shortcuts import SHORTCUTS, Shortcut, help_rows, how_to
+from napari_kdsam.widgets.shortcuts import (
+    SHORTCUTS,
+    Shortcut,
+    help_rows,
+    how_to,
+    key_text,
+)
 
 
 class HelpPanel(QDialog):
@@ -43,22 +52,26 @@ class HelpPanel(QDialog):
         scroll.setWidgetResizable(True)
         scroll.setWidget(self.text)
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
+        for button in buttons.buttons():
+            # The style's cross is black on napari's dark theme as well.
+            button.setIcon(QIcon())
         buttons.rejected.connect(self.close)
         column = QVBoxLayout(self)
         column.addWidget(scroll)
         column.addWidget(buttons)
-        self.resize(460, 620)
+        self.resize(520, 620)
 
 
 def help_text(shortcuts: tuple[Shortcut, ...]) -> str:
     """The help as HTML: a few sentences, then a table for each group of shortcuts."""
     parts = ['<ul style="margin-left: -24px">']
-    parts += [f'<li>{sentence}</li>' for sentence in how_to(shortcuts)]
-    parts.append('</ul><table cellspacing="0" cellpadding="2">')
+    named = [replace(s, key=key_text(s.key)) for s in shortcuts]
+    parts += [f'<li>{sentence}</li>' for sentence in how_to(named)]
+    parts.append('</ul><table width="100%" cellspacing="0" cellpadding="2">')
     for group, rows in help_rows(shortcuts).items():
         parts.append(f'<tr><td colspan="2"><br><b>{group}</b></td></tr>')
         parts += [
-            f'<tr><td><tt>{keys}</tt>&nbsp;&nbsp;</td><td>{title}</td></tr>'
+            f'<tr><td width="160"><tt>{escape(key_text(keys))}</tt></td><td>{title}</td></tr>'
             for keys, title in rows
         ]
     parts.append('</table>')

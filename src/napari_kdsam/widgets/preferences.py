@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from platformdirs import user_config_path
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_kdsam.model.registry import DEFAULT_MODEL
 from napari_kdsam.widgets.shortcuts import SHORTCUTS
@@ -17,6 +17,7 @@ PLUGIN = 'napari-kdsam'
 # Not "shortcuts": napari's dialog takes that for its own page.
 _KEYS = 'keys'
 _ANNOTATOR = 'annotator'
+_TYPING_MS = 500
 
 
 class Preferences(BaseModel):
@@ -44,14 +45,44 @@ class Preferences(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra='forbid')
 
-    model: str = DEFAULT_MODEL
-    device: Literal['auto', 'cpu', 'cuda', 'mps'] = 'auto'
-    overlap: Literal['keep', 'overwrite', 'ask'] = 'keep'
-    output: Literal['instance', 'semantic'] = 'instance'
-    autosave: bool = True
-    sessions: Literal['data directory', 'beside the image'] = 'data directory'
-    prefetch: bool = True
-    high_contrast: bool = False
+    model: str = Field(
+        DEFAULT_MODEL,
+        title='Model',
+        description='Model to start with: a name that "napari-kdsam models" lists',
+    )
+    device: Literal['auto', 'cpu', 'cuda', 'mps'] = Field(
+        'auto', title='Device', description='Where the model computes'
+    )
+    overlap: Literal['keep', 'overwrite', 'ask'] = Field(
+        'keep',
+        title='Overlap',
+        description='Keep the labels under a new mask, overwrite them, or ask',
+    )
+    output: Literal['instance', 'semantic'] = Field(
+        'instance',
+        title='Output',
+        description='A label for each object (instance) or for each class (semantic)',
+    )
+    autosave: bool = Field(
+        True,
+        title='Autosave',
+        description='Keep sessions in files, to be restored after a crash',
+    )
+    sessions: Literal['data directory', 'beside the image'] = Field(
+        'data directory',
+        title='Folder of sessions',
+        description='Where autosave keeps its files',
+    )
+    prefetch: bool = Field(
+        True,
+        title='Prepare neighbouring frames',
+        description='Encode the next frames when there is nothing else to do',
+    )
+    high_contrast: bool = Field(
+        False,
+        title='High-contrast preview',
+        description='Show masks as bright outlines',
+    )
     keys: dict[str, str] = {}
 
 
@@ -73,29 +104,85 @@ def load_preferences() -> tuple[Preferences, list[str]]:
     values, warnings = _stored()
     kept: dict[str, Any] = {}
     for name, value in values.items():
+        if name == 'keys' and isinstance(value, Mapping):
+            unused = [key for key in value.values() if not isinstance(key, str)]
+            value = {a: key for a, key in value.items() if isinstance(key, str)}
+            warnings += [_not_used(name, key) for key in unused]
         try:
             Preferences(**{name: value})
         except ValidationError:
-            warnings.append(
-                f'The preference {name!r} has no use for {value!r}; the default is used.'
-            )
+            warnings.append(_not_used(name, value))
         else:
             kept[name] = value
     return Preferences(**kept), warnings
 
 
-def _stored() -> tuple[dict[str, Any], list[str]]:
+def _not_used(name: str, value: object) -> str:
+    if name not in Preferences.model_fields:
+        return f'There is no preference {name!r}, so it is ignored.'
+    return (
+        f'The preference {name!r} cannot be {value!r}, so its default is used; choose '
+        'another in the preferences.'
+    )
+
+
+def on_change(callback: Callable[[], None]) -> Callable[[], None]:
+    """Call back when the user has changed preferences in napari's dialog.
+
+    Parameters
+    ----------
+    callback : callable
+        Called without arguments, on the main thread, once typing has paused.
+
+    Returns
+    -------
+    callable
+        Ends the calls. In a napari that has no preferences for plugins there are none.
+    """
+    from qtpy.QtCore import QTimer
+
+    settings = _napari_settings()
+    if settings is None:
+        return lambda: None
+    # napari reports each letter of a key that is being typed.
+    pause = QTimer()
+    pause.setSingleShot(True)
+    pause.setInterval(_TYPING_MS)
+    pause.timeout.connect(callback)
+
+    def wait(event: Any = None) -> None:
+        pause.start()
+
+    def stop() -> None:
+        settings.events.changed.disconnect(wait)
+        pause.stop()
+
+    settings.events.changed.connect(wait)
+    return stop
+
+
+def _napari_settings() -> Any:
+    """napari's settings of this plugin, or None where it has none."""
     try:
         from napari.settings import get_plugin_settings
     except ImportError:
-        return _from_file(preferences_file())
+        return None
     try:
-        settings = get_plugin_settings(PLUGIN)
-    except Exception as error:  # noqa: BLE001 - a damaged file must not stop the plugin
-        if isinstance(error, KeyError):
-            # The plugin is not installed by its manifest, as in a checkout.
-            return {}, []
-        return {}, [f"napari's preferences cannot be read ({error})."]
+        return get_plugin_settings(PLUGIN)
+    except KeyError:
+        # napari does not know the manifest, as where the plugin is switched off.
+        return None
+
+
+def _stored() -> tuple[dict[str, Any], list[str]]:
+    try:
+        settings = _napari_settings()
+    except Exception:  # noqa: BLE001 - a damaged file must not stop the plugin
+        return {}, [
+            "napari's preferences of plugins cannot be read, so the defaults are used."
+        ]
+    if settings is None:
+        return _from_file(preferences_file())
     values = dict(getattr(settings, _ANNOTATOR).model_dump())
     chosen = dict(getattr(settings, _KEYS).model_dump())
     defaults = {s.action: s.key for s in SHORTCUTS}
@@ -110,10 +197,11 @@ def _from_file(path: Path) -> tuple[dict[str, Any], list[str]]:
         content = json.loads(path.read_text(encoding='utf-8'))
     except FileNotFoundError:
         return {}, []
-    except (OSError, ValueError) as error:
-        return {}, [f'{path.name} cannot be read ({error}); defaults are used.']
+    except (OSError, ValueError):
+        content = None
     if not isinstance(content, Mapping):
-        return {}, [f'{path.name} is no set of named values; defaults are used.']
+        reason = 'cannot be read, so the defaults are used; correct or delete it.'
+        return {}, [f'{path} {reason}']
     return dict(content), []
 
 
@@ -122,17 +210,9 @@ def manifest_configurations() -> dict[str, Any]:
     described: dict[str, Any] = {}
     schema = Preferences.model_json_schema()['properties']
     for name, field in schema.items():
-        if name == 'keys':
-            continue
-        entry = {
-            'title': name.replace('_', ' ').capitalize(),
-            'description': _DESCRIPTIONS[name],
-            'type': field['type'],
-            'default': field['default'],
-        }
-        if 'enum' in field:
-            entry['enum'] = field['enum']
-        described[name] = entry
+        if name != 'keys':
+            order = ('title', 'description', 'type', 'default', 'enum')
+            described[name] = {part: field[part] for part in order if part in field}
     keys = {
         s.action: {'title': s.title, 'type': 'string', 'default': s.key}
         for s in SHORTCUTS
@@ -141,15 +221,3 @@ def manifest_configurations() -> dict[str, Any]:
         _ANNOTATOR: {'title': 'Click to label', 'properties': described},
         _KEYS: {'title': 'Keys', 'properties': keys},
     }
-
-
-_DESCRIPTIONS = {
-    'model': 'Model to start with: a name from "napari-kdsam models", or a file',
-    'device': 'Where the model computes',
-    'overlap': 'What happens to labels under a new mask',
-    'output': 'A label for each object (instance) or for each class (semantic)',
-    'autosave': 'Keep sessions in files, to be restored after a crash',
-    'sessions': 'Where the files of sessions are',
-    'prefetch': 'Encode neighbouring frames when nothing else is to do',
-    'high_contrast': 'Show masks as bright outlines',
-}

@@ -125,7 +125,7 @@ def key_text(key: str) -> str:
 
 def how_to(shortcuts: Iterable[Shortcut] = SHORTCUTS) -> tuple[str, ...]:
     """Five sentences on how to work, with the keys in force."""
-    keys = {s.action: f' ({key_text(s.key)})' if s.key else '' for s in shortcuts}
+    keys = {s.action: f' ({s.key})' if s.key else '' for s in shortcuts}
     return (
         (
             'Click: click inside the object. Where the mask is too large, switch to '
