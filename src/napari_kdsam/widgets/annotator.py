@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from magicgui.widgets import ComboBox
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
+    QApplication,
     QCheckBox,
     QFileDialog,
     QFrame,
@@ -94,17 +95,20 @@ class AnnotatorWidget(QWidget):
         for event in self._watched:
             event.connect(self._refresh_choices)
         # Qt no longer calls methods of an object that is being destroyed.
-        self.destroyed.connect(
-            partial(
-                _release,
-                napari_viewer,
-                self.controller,
-                (self._refresh, self._show_help),
-                self._watched,
-                self._refresh_choices,
-                self._key_actions,
-            )
+        release = partial(
+            _release,
+            napari_viewer,
+            self.controller,
+            (self._refresh, self._show_help),
+            self._watched,
+            self._refresh_choices,
+            self._key_actions,
         )
+        self.destroyed.connect(release)
+        application = QApplication.instance()
+        if application is not None:
+            # A window may be left to the end of Python, when threads no longer start.
+            application.aboutToQuit.connect(self.controller.close)
         self._apply(preferences)
         active = napari_viewer.layers.selection.active
         images = self._images()

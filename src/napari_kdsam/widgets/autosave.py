@@ -119,7 +119,7 @@ class Autosave(QObject):
                 _folder_beside(record.image) if self._beside else None,
             )
             self._kept[record] = kept
-            self._thread.submit(self._identify, kept)
+            self._soon(self._identify, kept)
 
     def changed(self, record: ImageRecord, *, at_once: bool) -> None:
         """Say that a session has changed; write it now, or soon."""
@@ -138,24 +138,24 @@ class Autosave(QObject):
         for kept in self._kept.values():
             if kept.waiting:
                 kept.waiting = False
-                self._thread.submit(self._write, kept)
+                self._soon(self._write, kept)
 
     def adopt(self, record: ImageRecord, offer: Offer) -> None:
         """Go on in the file of a restored session."""
         kept = self._kept.get(record)
         if kept is not None:
-            self._thread.submit(self._take_over, kept, offer.path)
+            self._soon(self._take_over, kept, offer.path)
 
     def discard(self, offer: Offer) -> None:
         """Delete an earlier session."""
-        self._thread.submit(offer.path.unlink, missing_ok=True)
+        self._soon(offer.path.unlink, missing_ok=True)
 
     def forget(self, record: ImageRecord) -> None:
         """Write a last time, and keep the session no longer."""
         kept = self._kept.get(record)
         if kept is not None:
             self.save()
-            self._thread.submit(self._let_go, kept)
+            self._soon(self._let_go, kept)
             del self._kept[record]
 
     def close(self) -> None:
@@ -163,6 +163,13 @@ class Autosave(QObject):
         for record in list(self._kept):
             self.forget(record)
         self._thread.shutdown(wait=False)
+
+    def _soon(self, act: Callable[..., Any], *values: Any, **named: Any) -> None:
+        try:
+            self._thread.submit(act, *values, **named)
+        except RuntimeError:
+            # Python is ending and starts no more work in threads; nothing may be lost.
+            act(*values, **named)
 
     def _identify(self, kept: _Kept) -> None:
         try:

@@ -111,7 +111,7 @@ class AnnotationController(KeyMethods, AnnotationView):
         self.history = HistorySync(self)
         self.pick = PickTool(self)
         # A drag reports many places a second; the mask follows as fast as it can.
-        self._drag_timer = QTimer()
+        self._drag_timer = QTimer(self.flow.thread)
         self._drag_timer.setSingleShot(True)
         self._drag_timer.setInterval(_DRAG_MS)
         self._drag_timer.timeout.connect(self._predict_dragged)
@@ -223,7 +223,6 @@ class AnnotationController(KeyMethods, AnnotationView):
         if self._closed:
             return
         self._closed = True
-        self._drag_timer.stop()
         self.flow.close()
         self.pick.close()
         self.cursor.close()

@@ -44,27 +44,37 @@ class PreviewLayer:
         self._shape = spatial_shape(image)
         self._color = FIRST_CLASS.color
         self._high_contrast = False
+        self._filled = False
         self.layer: Labels = self._new_layer()
 
     def renew(self) -> Labels:
         """Make an equal empty layer in place of a deleted one."""
         self.layer = self._new_layer()
+        self._filled = False
         return self.layer
 
     def show(
         self, frame: FrameIndex, masks: Sequence[NDArray[np.bool_]], color: str
     ) -> None:
         """Show (rows, columns) masks on a frame, the first one uppermost."""
+        drawn = self.layer.data.reshape(self._shape[-2:])
         if not masks:
-            if self.layer.data.any():
-                self.layer.data = np.zeros_like(self.layer.data)
+            if self._filled:
+                drawn[:] = 0
+                self._filled = False
+                self._repaint()
             return
-        values = np.zeros(self._shape[-2:], np.uint8)
+        drawn[:] = 0
         for number in reversed(range(len(masks))):
-            values[masks[number]] = number % 255 + 1
+            drawn[masks[number]] = number % 255 + 1
+        self._filled = True
         self._use_color(color)
         self._place(frame)
-        self.layer.data = values.reshape((1,) * len(frame) + values.shape)
+        self._repaint()
+
+    def _repaint(self) -> None:
+        # Replacing the data would cost three times as much: thumbnail, extent, events.
+        self.layer.refresh(thumbnail=False, highlight=False, extent=False)
 
     def use_high_contrast(self, high: bool) -> None:
         """Show outlines in bright yellow instead of tinted areas."""

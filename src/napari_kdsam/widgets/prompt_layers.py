@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,12 +101,19 @@ class PromptLayers:
     @positive.setter
     def positive(self, value: bool) -> None:
         self._positive = value
-        name = name_of(value)
+        self._style_points()
+        self._style_shapes()
+
+    def _style_points(self) -> None:
+        name = name_of(self._positive)
         # napari applies the current colour and symbol to what is selected as well.
         self.points.selected_data = set()
         self.points.feature_defaults = {POLARITY: name}
         self.points.current_face_color = COLORS[name]
         self.points.current_symbol = SYMBOLS[name]
+
+    def _style_shapes(self) -> None:
+        name = name_of(self._positive)
         self.shapes.selected_data = set()
         self.shapes.feature_defaults = {POLARITY: name}
         self.shapes.current_edge_color = COLORS[name]
@@ -161,12 +169,25 @@ class PromptLayers:
         return self.read() == wanted
 
     def show_drafts(self, drafts: Mapping[FrameIndex, Draft]) -> None:
-        """Make points and shapes show these drafts, without reporting an edit."""
-        with self.points.events.data.blocker():
-            show_points(self.points, drafts, len(self._shape))
-        with self.shapes.events.data.blocker():
-            show_shapes(self.shapes, drafts)
-        self.positive = self._positive
+        """Make points and shapes show these drafts, without reporting an edit.
+
+        A layer that shows them already is left alone, because napari takes long.
+        """
+        held = self.read()
+        frames = {*held, *drafts}
+        nothing = Draft()
+        pairs = [(held.get(f, nothing), drafts.get(f, nothing)) for f in frames]
+        if any(old.points != new.points for old, new in pairs):
+            with self.points.events.data.blocker():
+                show_points(self.points, drafts, len(self._shape))
+            self._style_points()
+        if any(
+            replace(old.drawn, points=()) != replace(new.drawn, points=())
+            for old, new in pairs
+        ):
+            with self.shapes.events.data.blocker():
+                show_shapes(self.shapes, drafts)
+            self._style_shapes()
 
     def _follow_image(self, event: Any = None) -> None:
         for layer in (self.points, self.shapes):
