@@ -24,9 +24,13 @@ from napari_kdsam.annotation.commands import (
     TogglePoint,
 )
 from napari_kdsam.annotation.edits import edit_between, point_commands
-from napari_kdsam.annotation.object_commands import CommitObject
+from napari_kdsam.annotation.object_commands import (
+    CommitObject,
+    PaintPixels,
+    ReopenObject,
+)
 from napari_kdsam.annotation.prompting import prompts_of
-from napari_kdsam.annotation.region import PixelRegion
+from napari_kdsam.annotation.region import PixelChange, PixelRegion
 from napari_kdsam.annotation.session import AnnotationSession
 from napari_kdsam.annotation.state import (
     AnnotationState,
@@ -143,6 +147,38 @@ def test_a_commit_that_fails_leaves_state_and_history_as_they_were():
     assert not session.can_redo
     session.undo()
     assert not session.can_undo
+
+
+def test_several_commands_of_which_one_fails_write_nothing():
+    class Full(ArrayTarget):
+        def write(self, indices, value):
+            raise OSError('disk full')
+
+    session, target = AnnotationSession(), ArrayTarget()
+    items = [
+        CommittedObject(
+            number, number, (0,), Draft(), 0.5, PixelRegion.of_mask((0,), mask)
+        )
+        for number, mask in enumerate([disc(5, 5, 3), disc(12, 20, 3)], start=1)
+    ]
+    with pytest.raises(OSError, match='disk full'):
+        session.execute(
+            Several((CommitObject(target, items[0]), CommitObject(Full(), items[1])))
+        )
+    assert not session.can_undo and not session.state.objects
+    assert not target.data.any()
+
+
+def test_painting_the_label_of_a_reopened_object_makes_another_number():
+    session, target = AnnotationSession(), ArrayTarget()
+    region = PixelRegion.of_mask((0,), disc(5, 5, 3))
+    item = CommittedObject(1, 1, (0,), Draft(), 0.5, region)
+    session.execute(CommitObject(target, item))
+    session.execute(ReopenObject(target, item))
+    painted = PixelRegion.of_mask((1,), disc(9, 9, 2))
+    session.execute(PaintPixels(target, (PixelChange(painted, 0, 1),)))
+    session.execute(CommitObject(target, item))
+    assert [(o.number, o.label) for o in session.state.objects] == [(2, 1), (1, 1)]
 
 
 def test_outside_points_alone_make_no_prompt():

@@ -226,7 +226,10 @@ class SetCleanUp(Command):
 
 @dataclass(frozen=True, eq=False)
 class Several(Command):
-    """Several commands that are done and undone as one."""
+    """Several commands that are done and undone as one.
+
+    If one fails to change its pixels, those before it are taken back.
+    """
 
     commands: tuple[Command, ...]
 
@@ -236,8 +239,13 @@ class Several(Command):
         return state
 
     def enact(self) -> None:
-        for command in self.commands:
-            command.enact()
+        for index, command in enumerate(self.commands):
+            try:
+                command.enact()
+            except BaseException:
+                for earlier in reversed(self.commands[:index]):
+                    earlier.revoke()
+                raise
 
     def revoke(self) -> None:
         for command in reversed(self.commands):

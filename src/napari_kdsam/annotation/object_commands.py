@@ -193,8 +193,7 @@ def _with_pixels(
         if item.frame == region.frame and item.label == label:
             objects[index] = replace(item, region=item.region.plus(region))
             return replace(state, objects=tuple(objects))
-    numbers = {item.number for item in objects}
-    number = state.highest_number + 1 if label in numbers else label
+    number = state.highest_number + 1 if label in state.numbers else label
     drawn = CommittedObject(
         number, label, region.frame, Draft(), 1.0, region, state.current_class
     )

@@ -232,10 +232,15 @@ class AnnotationState:
         return frozenset(item.frame for item in self.objects)
 
     @property
+    def numbers(self) -> frozenset[int]:
+        """The numbers of all objects, also of reopened ones."""
+        open_ones = {draft.number for draft in self.drafts.values() if draft.number}
+        return frozenset(item.number for item in self.objects) | open_ones
+
+    @property
     def highest_number(self) -> int:
         """The largest number of any object, also a reopened one; 0 if there is none."""
-        open_ones = (draft.number or 0 for draft in self.drafts.values())
-        return max([*(item.number for item in self.objects), *open_ones], default=0)
+        return max(self.numbers, default=0)
 
     def with_draft(self, frame: FrameIndex, draft: Draft) -> AnnotationState:
         """Return this state with another draft on one frame."""
