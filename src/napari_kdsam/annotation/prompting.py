@@ -43,7 +43,7 @@ def objects_of(draft: Draft) -> tuple[Draft, ...]:
         add(_middle(outline.places), 'outlines', outline)
     if draft.mask is not None:
         row0, col0, row1, col1 = draft.mask.box
-        index = _box_at(draft.boxes, ((row0 + row1) / 2, (col0 + col1) / 2))
+        index = _box_at(draft.boxes, ((row0 + row1 - 1) / 2, (col0 + col1 - 1) / 2))
         parts[index] = replace(parts[index], mask=draft.mask)
     return tuple(parts)
 
@@ -55,12 +55,14 @@ def _middle(places: tuple[Place, ...]) -> Place:
 
 def _box_at(boxes: tuple[Box, ...], place: Place) -> int:
     """The smallest box around a place, or else the nearest."""
+    # Boxes are in pixel edges, places in pixel centres.
+    row, column = place[0] + 0.5, place[1] + 0.5
 
     def rank(index: int) -> tuple[float, float]:
         row0, col0, row1, col1 = boxes[index]
         outside = math.hypot(
-            max(row0 - place[0], 0, place[0] - row1),
-            max(col0 - place[1], 0, place[1] - col1),
+            max(row0 - row, 0, row - row1),
+            max(col0 - column, 0, column - col1),
         )
         return outside, (row1 - row0) * (col1 - col0)
 

@@ -12,6 +12,8 @@ from napari_kdsam.annotation.state import PointPrompt, Scribble
 # More points than this blur SAM's answer instead of sharpening it.
 BUDGET = 12
 _LEAST = 2
+# What is equal but for rounding counts as equal, or density would matter after all.
+_ROUNDING = 1e-9
 
 
 def sample_scribbles(
@@ -38,7 +40,7 @@ def sample_scribbles(
     lengths = np.array([_along(line)[-1] for line in lines])
     spare = max(0, budget - _LEAST * len(lines))
     shares = lengths / lengths.sum() if lengths.sum() > 0 else np.zeros(len(lines))
-    counts = _LEAST + np.floor(spare * shares).astype(int)
+    counts = _LEAST + np.floor(spare * shares + _ROUNDING).astype(int)
     return [
         PointPrompt(float(row), float(column), scribble.positive)
         for scribble, line, count in zip(scribbles, lines, counts, strict=True)
@@ -47,7 +49,7 @@ def sample_scribbles(
 
 
 def sample_line(line: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """Choose at most `count` places on a line of (N, 2) vertices.
+    """Choose at most `count` places, 2 or more, on a line of (N, 2) vertices.
 
     Returns
     -------
@@ -67,7 +69,7 @@ def sample_line(line: NDArray[np.float64], count: int) -> NDArray[np.float64]:
     # No more than one point each twentieth of the line, or short ones would clump.
     while len(stops) < min(count, 20):
         gaps = np.diff(stops)
-        widest = int(gaps.argmax())
+        widest = _first_largest(gaps)
         stops.insert(widest + 1, stops[widest] + float(gaps[widest]) / 2)
     return np.stack([np.interp(stops, position, line[:, axis]) for axis in (0, 1)], 1)
 
@@ -76,6 +78,11 @@ def _along(line: NDArray[np.float64]) -> NDArray[np.float64]:
     """Distance from the start at each vertex."""
     steps = np.hypot(*np.diff(line, axis=0).T) if len(line) > 1 else np.empty(0)
     return np.concatenate([[0.0], np.cumsum(steps)])
+
+
+def _first_largest(values: NDArray[np.float64]) -> int:
+    """Index of the first value that is the largest."""
+    return int(np.argmax(values >= values.max() * (1 - _ROUNDING)))
 
 
 def _sharpest(line: NDArray[np.float64], kept: list[int], least: float) -> int | None:
@@ -90,7 +97,7 @@ def _sharpest(line: NDArray[np.float64], kept: list[int], least: float) -> int |
         share = np.clip((between - start) @ chord / reach, 0, 1) if reach else 0.0
         nearest = start + np.multiply.outer(np.broadcast_to(share, len(between)), chord)
         distance = np.hypot(*(between - nearest).T)
-        index = int(distance.argmax())
-        if distance[index] > far:
+        index = _first_largest(distance)
+        if distance[index] > far * (1 + _ROUNDING):
             best, far = first + 1 + index, float(distance[index])
     return best
