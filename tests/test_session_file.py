@@ -104,10 +104,19 @@ def test_a_file_cut_off_is_refused(tmp_path: Path, share: float) -> None:
         ('label', True),
         ('number', 0),
         ('number', 1.5),
+        ('label', 2**63),
+        ('score', float('nan')),
         ('class', 0),
         ('class', None),
         ('score', None),
         ('draft', {'points': [[1, 2]]}),
+        ('draft', {'points': [[1, float('nan'), True]]}),
+        ('draft', {'boxes': [[0, 0, float('inf'), 5]]}),
+        ('draft', {'scribbles': [[[], True]]}),
+        ('draft', {'outlines': [[[[1, 2, 3]], True]]}),
+        ('draft', {'mask': {'box': [0, 0, 3, 3], 'mask': 'AAAA'}}),
+        ('draft', {'candidate': 'x'}),
+        ('draft', {'number': 0}),
     ],
 )
 def test_a_damaged_object_is_refused(tmp_path: Path, name: str, value) -> None:
@@ -115,6 +124,46 @@ def test_a_damaged_object_is_refused(tmp_path: Path, name: str, value) -> None:
     content = json.loads(path.read_text())
     content['objects'][0][name] = value
     path.write_text(json.dumps(content))
+    with pytest.raises(SessionFileError, match='damaged'):
+        read_session(path)
+
+
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [
+        ('classes', []),
+        ('classes', [{'id': 1, 'name': 'object', 'color': 'nonsense'}]),
+        ('classes', [{'id': 1, 'name': 'object', 'color': None}]),
+        ('classes', 2 * [{'id': 1, 'name': 'object', 'color': '#00e5ff'}]),
+        ('current_class', '1'),
+        ('cleanup', {'snap': 'square'}),
+        ('frame', [7]),
+        ('shape', [3, 20, 0]),
+        ('shape', [30]),
+        ('drafts', [{'points': []}]),
+    ],
+)
+def test_a_damaged_session_is_refused(tmp_path: Path, name: str, value) -> None:
+    path = committed(tmp_path)
+    content = json.loads(path.read_text())
+    content[name] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(SessionFileError, match='damaged'):
+        read_session(path)
+
+
+def test_two_objects_of_one_number_are_refused(tmp_path: Path) -> None:
+    path = committed(tmp_path)
+    content = json.loads(path.read_text())
+    content['objects'] *= 2
+    path.write_text(json.dumps(content))
+    with pytest.raises(SessionFileError, match='damaged'):
+        read_session(path)
+
+
+def test_a_file_nested_without_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / 'deep.json'
+    path.write_text('[' * 100_000)
     with pytest.raises(SessionFileError, match='damaged'):
         read_session(path)
 
@@ -177,6 +226,14 @@ def test_replay_writes_the_labels_of_a_session(tmp_path: Path, capfd) -> None:
     assert replay_session(path, out) == 0
     assert np.array_equal(tifffile.imread(out), target.data)
     assert '2 objects; open prompts on 1 frame are' in capfd.readouterr().out
+
+
+def test_labels_of_more_than_32_bits_stay_what_they_are(tmp_path: Path) -> None:
+    path = committed(tmp_path)
+    content = json.loads(path.read_text())
+    content['objects'][0]['label'] = 2**40 + 3
+    path.write_text(json.dumps(content))
+    assert read_session(path).labels().max() == 2**40 + 3
 
 
 @pytest.mark.parametrize('name', ['labels.png', 'labels.bmp'])

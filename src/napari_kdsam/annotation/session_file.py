@@ -25,7 +25,9 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -63,6 +65,8 @@ from napari_kdsam.errors import KDSAMError
 from napari_kdsam.io.writers import write_json
 
 FORMAT_VERSION = 1
+# What any label image can hold, signed or not.
+_HIGHEST = 2**63 - 1
 SESSIONS_VARIABLE = 'NAPARI_KDSAM_SESSIONS'
 
 
@@ -137,9 +141,10 @@ class SavedSession:
             *drafts,
         )
 
-    def labels(self) -> NDArray[np.uint32]:
+    def labels(self) -> NDArray[np.unsignedinteger]:
         """The committed objects as a label array of the image's shape."""
-        array = np.zeros(self.shape, np.uint32)
+        highest = max((item.label for item in self.state.objects), default=0)
+        array = np.zeros(self.shape, np.uint32 if highest < 2**32 else np.uint64)
         for item in self.state.objects:
             row0, col0, row1, col1 = item.region.box
             part = array[item.frame][row0:row1, col0:col1]
@@ -272,6 +277,7 @@ def read_session(path: Path, image: str | None = None) -> SavedSession:
         KeyError,
         TypeError,
         AttributeError,
+        RecursionError,
         zlib.error,
         KDSAMError,
     ) as error:
@@ -292,6 +298,13 @@ def _whole(value: Any) -> int:
     return value
 
 
+def _number(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f'{value!r} is not finite')
+    return number
+
+
 def _frame_of(values: Any, shape: tuple[int, ...]) -> FrameIndex:
     frame = tuple(_whole(value) for value in values)
     if len(frame) != len(shape) - 2:
@@ -308,6 +321,8 @@ def _classes_of(listed: Any) -> tuple[ObjectClass, ...]:
     )
     if not found or len({item.id for item in found}) < len(found):
         raise ValueError('the classes are none, or not all different')
+    if any(not re.fullmatch('#[0-9a-fA-F]{6}', item.color) for item in found):
+        raise ValueError('a color is not #rrggbb')
     return found
 
 
@@ -316,11 +331,11 @@ def _draft_of(values: Mapping[str, Any], frame: FrameIndex, shape: Any) -> Draft
     candidate, number = values.get('candidate'), values.get('number')
     boxes = []
     for sides in values.get('boxes', ()):
-        row0, col0, row1, col1 = (float(side) for side in sides)
+        row0, col0, row1, col1 = (_number(side) for side in sides)
         boxes.append((row0, col0, row1, col1))
     return Draft(
         tuple(
-            PointPrompt(float(row), float(column), bool(positive))
+            PointPrompt(_number(row), _number(column), bool(positive))
             for row, column, positive in values.get('points', ())
         ),
         tuple(boxes),
@@ -334,7 +349,7 @@ def _draft_of(values: Mapping[str, Any], frame: FrameIndex, shape: Any) -> Draft
 
 def _lines_of(listed: Any) -> Iterator[tuple[tuple[Place, ...], bool]]:
     for places, positive in listed:
-        placed = tuple((float(row), float(column)) for row, column in places)
+        placed = tuple((_number(row), _number(column)) for row, column in places)
         if not placed:
             raise ValueError('a line has no places')
         yield placed, bool(positive)
@@ -354,20 +369,25 @@ def _region_of(values: Any, frame: FrameIndex, shape: tuple[int, ...]) -> PixelR
 
 
 def _objects_of(listed: Any, shape: tuple[int, ...]) -> Iterator[CommittedObject]:
+    numbers: set[int] = set()
     for values in listed:
         frame = _frame_of(values['frame'], shape)
+        number = _positive(values['number'], 'number')
+        if number in numbers:
+            raise ValueError(f'two objects have the number {number}')
+        numbers.add(number)
         yield CommittedObject(
-            _positive(values['number'], 'number'),
+            number,
             _positive(values['label'], 'label'),
             frame,
             _draft_of(values['draft'], frame, shape),
-            float(values['score']),
+            _number(values['score']),
             _region_of(values, frame, shape),
             _positive(values['class'], 'class'),
         )
 
 
 def _positive(value: Any, what: str) -> int:
-    if _whole(value) < 1:
+    if not 1 <= _whole(value) <= _HIGHEST:
         raise ValueError(f'{value} is no {what}')
     return int(value)
