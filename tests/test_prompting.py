@@ -192,9 +192,9 @@ def test_a_mask_cut_away_altogether_is_no_mask_prompt() -> None:
         prompts_of(Draft(outlines=(cut,), mask=region), IMAGE)
 
 
-@given(drafts)
-def test_the_box_around_mask_and_outlines_holds_all_of_them(draft: Draft) -> None:
-    assume(len(draft.boxes) == 0)
+@given(masks, st.lists(outlines, max_size=3).map(tuple), st.lists(points).map(tuple))
+def test_the_box_lies_around_mask_and_outlines_together(region, drawn, clicks) -> None:
+    draft = Draft(clicks, outlines=drawn, mask=region)
     around = box_of_mask(mask_of_draft(draft, IMAGE))
     assume(around is not None)
     (prompt,) = prompts_of(draft, IMAGE)
