@@ -75,7 +75,38 @@ boxes = st.tuples(rows, columns, st.integers(1, 9), st.integers(1, 9)).map(
 )
 lines = st.lists(places, min_size=1, max_size=4).map(tuple)
 rings = st.lists(places, min_size=3, max_size=5).map(tuple)
+signs = st.booleans()
+scribbles = st.lists(st.builds(Scribble, lines, signs), max_size=2).map(tuple)
+outlines = st.lists(st.builds(Outline, rings, signs), max_size=2).map(tuple)
 anything = st.integers(0, 10_000)
+
+prompt_changes = st.one_of(
+    st.builds(AddPoint, frames, points),
+    st.builds(SetBoxes, frames, st.lists(boxes, max_size=3).map(tuple)),
+    st.builds(SetScribbles, frames, scribbles),
+    st.builds(SetOutlines, frames, outlines),
+    st.builds(ChooseCandidate, frames, st.integers(0, 2)),
+    st.builds(ClearDraft, frames),
+)
+setting_changes = st.one_of(
+    st.builds(ChangeClass, class_ids),
+    st.lists(st.text(max_size=5), min_size=3, max_size=3).map(
+        lambda names: SetClasses(
+            tuple(replace(c, name=n) for c, n in zip(CLASSES, names, strict=True))
+        )
+    ),
+    st.builds(
+        SetCleanUp,
+        st.builds(
+            CleanUp,
+            st.integers(0, 50),
+            signs,
+            signs,
+            st.floats(0, 9),
+            st.sampled_from(['none', 'convex', 'ellipse']),
+        ),
+    ),
+)
 
 
 def without_view(state: AnnotationState) -> AnnotationState:
@@ -95,8 +126,12 @@ def on(target: ArrayTarget, command: Command) -> Command:
 class Annotating(RuleBasedStateMachine):
     """A user who does anything at all, in any order."""
 
-    @initialize(semantic=st.booleans(), first=st.booleans())
-    def start(self, semantic: bool, first: bool) -> None:
+    @initialize(
+        semantic=signs,
+        known=signs,
+        first=st.lists(st.tuples(frames, discs), max_size=4),
+    )
+    def start(self, semantic, known, first) -> None:
         self.semantic = semantic
         self.session, self.target = AnnotationSession(), ArrayTarget()
         self.done: list[Command] = []
@@ -104,8 +139,10 @@ class Annotating(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.seen = [self.session.state]
         self.session.changed.connect(self.on_changed)
-        if first:
+        if known:
             self.execute(SetClasses(CLASSES))
+        for frame, mask in first:
+            self.write_objects(frame, [mask], overwrite=False)
 
     def teardown(self) -> None:
         if hasattr(self, 'folder'):
@@ -142,49 +179,20 @@ class Annotating(RuleBasedStateMachine):
         ]
         return there[number % len(there)]
 
-    @rule(frame=frames, point=points)
-    def add_point(self, frame, point) -> None:
-        self.execute(AddPoint(frame, point))
+    @rule(command=prompt_changes)
+    def draw(self, command) -> None:
+        self.execute(command)
 
     @precondition(has_points)
-    @rule(number=anything, place=places)
-    def move_point(self, number, place) -> None:
-        self.execute(MovePoint(*self.point_at(number), *place))
-
-    @precondition(has_points)
-    @rule(number=anything)
-    def toggle_point(self, number) -> None:
-        self.execute(TogglePoint(*self.point_at(number)))
-
-    @precondition(has_points)
-    @rule(number=anything)
-    def remove_point(self, number) -> None:
-        self.execute(RemovePoint(*self.point_at(number)))
-
-    @rule(frame=frames, drawn=st.lists(boxes, max_size=3).map(tuple))
-    def draw_boxes(self, frame, drawn) -> None:
-        self.execute(SetBoxes(frame, drawn))
-
-    @rule(frame=frames, drawn=st.lists(st.tuples(lines, st.booleans()), max_size=2))
-    def draw_scribbles(self, frame, drawn) -> None:
-        self.execute(SetScribbles(frame, tuple(Scribble(*line) for line in drawn)))
-
-    @rule(frame=frames, drawn=st.lists(st.tuples(rings, st.booleans()), max_size=2))
-    def draw_outlines(self, frame, drawn) -> None:
-        self.execute(SetOutlines(frame, tuple(Outline(*line) for line in drawn)))
+    @rule(number=anything, kind=st.sampled_from([TogglePoint, RemovePoint, MovePoint]))
+    def change_point(self, number, kind) -> None:
+        to = (3.5, number % 30.0) if kind is MovePoint else ()
+        self.execute(kind(*self.point_at(number), *to))
 
     @rule(frame=frames, mask=st.none() | discs)
     def load_mask(self, frame, mask) -> None:
         region = None if mask is None else PixelRegion.of_mask(frame, mask)
         self.execute(LoadMask(frame, region))
-
-    @rule(frame=frames, index=st.integers(0, 2))
-    def choose_candidate(self, frame, index) -> None:
-        self.execute(ChooseCandidate(frame, index))
-
-    @rule(frame=frames)
-    def clear(self, frame) -> None:
-        self.execute(ClearDraft(frame))
 
     def write_objects(self, frame, masks, overwrite: bool) -> bool:
         """Commit as the window does: one object for each mask, as one step."""
@@ -276,45 +284,34 @@ class Annotating(RuleBasedStateMachine):
             self.target.data[region.indices()] = after
         self.execute(PaintPixels(self.target, tuple(changes)))
 
-    @rule(class_id=class_ids)
-    def change_class(self, class_id) -> None:
-        self.execute(ChangeClass(class_id))
-
-    @rule(names=st.lists(st.text(max_size=5), min_size=3, max_size=3))
-    def rename_classes(self, names) -> None:
-        pairs = zip(CLASSES, names, strict=True)
-        self.execute(SetClasses(tuple(replace(c, name=name) for c, name in pairs)))
-
-    @rule(
-        cleanup=st.builds(
-            CleanUp,
-            st.integers(0, 50),
-            st.booleans(),
-            st.booleans(),
-            st.floats(0, 9),
-            st.sampled_from(['none', 'convex', 'ellipse']),
-        )
-    )
-    def set_cleanup(self, cleanup) -> None:
-        self.execute(SetCleanUp(cleanup))
+    @rule(command=setting_changes)
+    def change_settings(self, command) -> None:
+        self.execute(command)
 
     @rule(frame=frames)
     def change_frame(self, frame) -> None:
-        could = self.session.can_redo
         self.execute(ChangeFrame(frame))
-        assert self.session.can_redo == could
 
-    @rule()
-    def undo(self) -> None:
-        assert self.session.undo() == bool(self.done)
-        if self.done:
-            self.undone.append(self.done.pop())
+    @precondition(lambda self: self.done)
+    @rule(times=st.integers(1, 4))
+    def undo(self, times) -> None:
+        for _ in range(times):
+            assert self.session.undo() == bool(self.done)
+            if self.done:
+                self.undone.append(self.done.pop())
 
-    @rule()
-    def redo(self) -> None:
-        assert self.session.redo() == bool(self.undone)
-        if self.undone:
-            self.done.append(self.undone.pop())
+    @precondition(lambda self: self.undone)
+    @rule(times=st.integers(1, 4))
+    def redo(self, times) -> None:
+        for _ in range(times):
+            assert self.session.redo() == bool(self.undone)
+            if self.undone:
+                self.done.append(self.undone.pop())
+
+    @invariant()
+    def only_what_was_undone_can_be_redone(self) -> None:
+        assert self.session.can_undo == bool(self.done)
+        assert self.session.can_redo == bool(self.undone)
 
     @invariant()
     def the_array_is_what_the_objects_say(self) -> None:
