@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +17,10 @@ import pytest
 
 if TYPE_CHECKING:
     from napari_kdsam.model.network import PromptableModel
+
+# Before napari reads it: tests neither see nor change a developer's own preferences.
+_CONFIGURATION = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+os.environ['NAPARI_CONFIG'] = str(Path(_CONFIGURATION.name, 'settings.yaml'))
 
 RADIUS = 24.0
 
