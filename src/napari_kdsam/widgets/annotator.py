@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,6 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
-from napari_kdsam.annotation.cleanup import fit_ellipse
 from napari_kdsam.model.registry import WEIGHTS_SUFFIXES, list_models
 from napari_kdsam.widgets.annotator_panels import (
     ActionBar,
@@ -32,8 +30,9 @@ from napari_kdsam.widgets.annotator_panels import (
 )
 from napari_kdsam.widgets.candidate_bar import CandidateBar
 from napari_kdsam.widgets.class_list import ClassList
-from napari_kdsam.widgets.cleanup_panel import CleanUpPanel, describe_ellipse
+from napari_kdsam.widgets.cleanup_panel import CleanUpPanel
 from napari_kdsam.widgets.controller import AnnotationController
+from napari_kdsam.widgets.dock_refresh import DockRefresh
 from napari_kdsam.widgets.frame_marks import FrameStrip
 from napari_kdsam.widgets.help_panel import HelpPanel
 from napari_kdsam.widgets.inference_thread import PredictorFactory, make_predictor
@@ -56,7 +55,7 @@ _OVERLAPS = {'Keep other labels': 'keep', 'Overwrite': 'overwrite', 'Ask': 'ask'
 _OUTPUTS = {'A label for each object': 'instance', 'A label for each class': 'semantic'}
 
 
-class AnnotatorWidget(QWidget):
+class AnnotatorWidget(DockRefresh, QWidget):
     """Turn clicks on an image layer into labels.
 
     Parameters
@@ -340,52 +339,12 @@ class AnnotatorWidget(QWidget):
         self.question.ask('' if question is None else question.describe())
         self.tools.refresh()
         self.action_bar.refresh()
-        self._refresh_candidates()
-        self._refresh_classes()
-        self._refresh_frames()
-        self._refresh_engine()
+        self.refresh_candidates()
+        self.refresh_classes()
+        self.refresh_frames()
+        self.refresh_engine()
         if self._target_choice() != self.labels_choice.value:
             self._refresh_labels()
-
-    def _refresh_candidates(self) -> None:
-        controller = self.controller
-        shown = controller.shown
-        if shown is None or len(controller.candidates) < 2 or not shown.thumbnails:
-            self.candidates.clear()
-        else:
-            scores = [candidate.score for candidate in controller.candidates]
-            self.candidates.show_candidates(
-                shown.thumbnails, scores, controller.chosen_candidate
-            )
-
-    def _refresh_classes(self) -> None:
-        state = self.controller.session.state
-        counts = Counter(item.class_id for item in state.objects)
-        self.classes.show_classes(state.classes, state.current_class, counts)
-        if self.cleanup.value != state.cleanup:
-            self.cleanup.value = state.cleanup
-        text, record, shown = '', self.controller.record, self.controller.shown
-        if state.cleanup.snap == 'ellipse' and record is not None and shown is not None:
-            masks = shown.masks(self.controller.chosen_candidate, state.cleanup)
-            ellipse = fit_ellipse(masks[0])
-            if ellipse is not None:
-                text = describe_ellipse(ellipse, *record.pixel_size())
-        self.cleanup.show_ellipse(text)
-
-    def _refresh_frames(self) -> None:
-        frames = self.controller.frames
-        self.strip.show_frames(frames.count, frames.done, frames.open, frames.current)
-
-    def _refresh_engine(self) -> None:
-        controller = self.controller
-        if controller.mapping is not None:
-            described = controller.mapping.describe()
-            self.intensity_choice.tooltip = f'The model sees {described}'
-        engine = controller.engine
-        if engine is not None:
-            self.status.show_engine(engine.model, engine.device)
-            self.status.show_times(engine.encode_ms, controller.decode_ms)
-            self.status.show_memory(engine.frames, engine.nbytes)
 
 
 def _folded(title: str, layout: Any) -> QCollapsible:
