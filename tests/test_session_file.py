@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from annotation_scripts import SHAPE, ArrayTarget, command_for, steps
+from annotation_scripts import SHAPE, ArrayTarget, command_for, disc, steps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_kdsam.annotation.commands import Several
 from napari_kdsam.annotation.content_digest import digest_of_image
+from napari_kdsam.annotation.region import PixelRegion
 from napari_kdsam.annotation.session import AnnotationSession
 from napari_kdsam.annotation.session_file import (
     SavedSession,
@@ -21,6 +22,7 @@ from napari_kdsam.annotation.session_file import (
     read_session,
     write_session,
 )
+from napari_kdsam.annotation.state import AnnotationState, CommittedObject, Draft
 from napari_kdsam.cli_tables import replay_session
 
 
@@ -208,6 +210,7 @@ def test_the_file_says_nothing_of_where_the_image_came_from(tmp_path: Path) -> N
         'draft',
         'box',
         'mask',
+        'semantic',
     }
 
 
@@ -251,3 +254,20 @@ def test_replay_of_what_is_no_session_says_so(tmp_path: Path, capfd) -> None:
     path.write_text('[]')
     assert replay_session(path, tmp_path / 'labels.tif') == 2
     assert 'other.json' in capfd.readouterr().err
+
+
+def test_labels_of_classes_stay_when_a_session_is_put_beside_other_labels() -> None:
+    region = PixelRegion.of_mask((0,), disc(5, 5, 3))
+    other = PixelRegion.of_mask((0,), disc(15, 20, 3))
+    state = AnnotationState(
+        objects=(
+            CommittedObject(1, 1, (0,), Draft(), 0.9, region, 1, semantic=True),
+            CommittedObject(2, 2, (0,), Draft(), 0.9, other),
+        )
+    )
+    session, target = AnnotationSession(), ArrayTarget()
+    saved = SavedSession('digest', SHAPE, state)
+    session.execute(Several(saved.restoring(target, above=10)))
+    assert target.data[0, 5, 5] == 1
+    assert target.data[0, 15, 20] == 12
+    assert session.state.numbers == {11, 12}

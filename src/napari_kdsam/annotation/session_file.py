@@ -11,9 +11,9 @@ Version 1 is JSON::
                  "outlines": [[[[row, col], ...], true]],
                  "mask": {"box": [...], "mask": "<base64>"},
                  "candidate": 1, "number": 4}],
-     "objects": [{"number": 1, "label": 1, "class": 1, "frame": [12], "score": 0.93,
-                  "draft": {...}, "box": [row0, col0, row1, col1],
-                  "mask": "<base64>"}]}
+     "objects": [{"number": 1, "label": 1, "class": 1, "semantic": false,
+                  "frame": [12], "score": 0.93, "draft": {...},
+                  "box": [row0, col0, row1, col1], "mask": "<base64>"}]}
 
 What is empty in a draft is left out; its number is that of the object it was reopened
 from. A mask has one bit for each pixel of its box, row by row, the first pixel in the
@@ -119,7 +119,7 @@ class SavedSession:
         state = self.state
 
         def renumbered(item: CommittedObject) -> CommittedObject:
-            label = item.label + above if item.label == item.number else item.label
+            label = item.label if item.semantic else item.label + above
             return replace(item, number=item.number + above, label=label)
 
         objects = [
@@ -213,6 +213,7 @@ def _object_values(item: CommittedObject) -> dict[str, Any]:
         'number': item.number,
         'label': item.label,
         'class': item.class_id,
+        'semantic': item.semantic,
         'frame': list(item.frame),
         'score': item.score,
         'draft': _draft_values(item.draft),
@@ -254,14 +255,18 @@ def read_session(path: Path, image: str | None = None) -> SavedSession:
             for values in content['drafts']
             for frame in [_frame_of(values['frame'], shape)]
         }
+        classes = _classes_of(content['classes'])
+        current = _whole(content['current_class'])
+        if current not in {item.id for item in classes}:
+            raise ValueError(f'there is no class {current}')
         found = SavedSession(
             str(content['image']),
             shape,
             AnnotationState(
                 MappingProxyType(drafts),
                 tuple(_objects_of(content['objects'], shape)),
-                _classes_of(content['classes']),
-                _whole(content['current_class']),
+                classes,
+                current,
                 CleanUp.from_dict(content['cleanup']),
                 # Nothing may have been looked at yet.
                 _frame_of(content['frame'], shape) if content['frame'] else (),
@@ -384,6 +389,7 @@ def _objects_of(listed: Any, shape: tuple[int, ...]) -> Iterator[CommittedObject
             _number(values['score']),
             _region_of(values, frame, shape),
             _positive(values['class'], 'class'),
+            bool(values['semantic']),
         )
 
 

@@ -166,6 +166,8 @@ class CommittedObject:
     region : PixelRegion
         Its pixels now; no pixel belongs to two objects.
     class_id : int
+    semantic : bool
+        Whether `label` is the class's, whatever the number.
     """
 
     number: int
@@ -175,6 +177,7 @@ class CommittedObject:
     score: float
     region: PixelRegion
     class_id: int = FIRST_CLASS.id
+    semantic: bool = False
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,8 @@ class AnnotationView:
             return 0
         chosen = self.draft.candidate
         best = self.shown.predictions[0].best_index
-        return best if chosen is None else chosen
+        # A session file may name a candidate that another model does not offer.
+        return best if chosen is None or chosen >= len(self.candidates) else chosen
 
     @property
     def class_color(self) -> str:

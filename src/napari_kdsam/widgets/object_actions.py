@@ -202,6 +202,7 @@ class ObjectActions:
                 candidate.score,
                 region,
                 state.current_class,
+                self.output == 'semantic',
             )
             under = before[region.slices][region.mask()]
             commands.append(

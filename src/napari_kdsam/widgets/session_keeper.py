@@ -68,7 +68,7 @@ class SessionKeeper:
         if saved.objects:
             highest = max(saved.highest_number, *(o.label for o in saved.objects))
             target = record.ensure_target(viewer, below, highest)
-            above = target.highest
+            above = max(target.highest, record.session.state.highest_number)
             target.check_label(above + highest)
         commands = offer.saved.restoring(target, above)
         record.session.execute(Several(commands))
