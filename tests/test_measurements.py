@@ -1,196 +1,274 @@
-"""Sizes of drawn objects, and the table that shows them in napari."""
+"""Sizes and intensities of drawn objects of known size."""
 
 from __future__ import annotations
 
-import csv
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_kdsam.annotation.measurements import measure_frame, write_measurements
+from napari_kdsam.annotation.measurements import (
+    measure_frame,
+    measure_stack,
+    write_measurements,
+)
+from napari_kdsam.errors import ImageError
 
 
-def ellipse(shape, centre, semi, pixel_size) -> np.ndarray:
-    """Labels of an upright ellipse with physical semi-axes along rows and columns."""
-    rows, columns = np.ogrid[: shape[0], : shape[1]]
-    down = (rows - centre[0]) * pixel_size[0] / semi[0]
-    right = (columns - centre[1]) * pixel_size[1] / semi[1]
-    return (down**2 + right**2 <= 1).astype(np.int32)
+class LazyStack:
+    """Gives frames one by one, and refuses to be loaded whole."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self._values = values
+        self.shape, self.ndim, self.dtype = values.shape, values.ndim, values.dtype
+        self.read: list[Any] = []
+
+    def __getitem__(self, frame: Any) -> np.ndarray:
+        self.read.append(frame)
+        return self._values[frame]
+
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        raise AssertionError('the stack was loaded whole')
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.floats(0.3, 2), st.floats(0.3, 2), st.floats(20, 45), st.floats(20, 45))
-def test_ellipses_measure_what_they_were_drawn_with_whatever_the_pixels(
-    height, width, tall, broad
+def ellipse_mask(
+    semi: tuple[float, float], pixel_size: tuple[float, float], shift: float = 0.0
+) -> np.ndarray:
+    """Mask of an upright ellipse with physical semi-axes along rows and columns."""
+    reach = [math.ceil(s / p) + 2 for s, p in zip(semi, pixel_size, strict=True)]
+    rows, columns = np.ogrid[: 2 * reach[0], : 2 * reach[1]]
+    down = (rows - reach[0] + shift) * pixel_size[0] / semi[0]
+    right = (columns - reach[1] + shift) * pixel_size[1] / semi[1]
+    return down**2 + right**2 <= 1
+
+
+def circumference(a: float, b: float) -> float:
+    angle = np.linspace(0, 2 * np.pi, 20_001)
+    outline = np.stack([a * np.cos(angle), b * np.sin(angle)])
+    return float(np.hypot(*np.diff(outline)).sum())
+
+
+def turned_rectangle(
+    sides: tuple[float, float], degrees: float, pixel_size: tuple[float, float]
+) -> np.ndarray:
+    diagonal = math.hypot(*sides) / 2
+    rows, columns = (math.ceil(diagonal / size) + 2 for size in pixel_size)
+    y, x = np.mgrid[-rows : rows + 1, -columns : columns + 1]
+    y, x = y * pixel_size[0], x * pixel_size[1]
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    along, across = x * cosine + y * sine, y * cosine - x * sine
+    return (abs(along) <= sides[0] / 2) & (abs(across) <= sides[1] / 2)
+
+
+def only(table: pd.DataFrame) -> Any:
+    assert len(table) == 1
+    return table.iloc[0]
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.tuples(st.floats(20, 60), st.floats(20, 60)),
+    st.tuples(st.floats(0.2, 1.5), st.floats(0.2, 1.5)),
+    st.floats(0, 1),
+)
+def test_ellipses_have_their_size_whatever_the_extents_of_a_pixel(
+    semi, pixel_size, shift
 ):
-    shape = (int(110 / height), int(110 / width))
-    centre = (shape[0] / 2, shape[1] / 2)
-    labels = ellipse(shape, centre, (tall, broad), (height, width))
-    (found,) = measure_frame(labels, pixel_size=(height, width))
-    assert found.area == pytest.approx(math.pi * tall * broad, rel=0.03)
-    assert found.major_axis == pytest.approx(2 * max(tall, broad), rel=0.03)
-    assert found.minor_axis == pytest.approx(2 * min(tall, broad), rel=0.03)
-    h = ((tall - broad) / (tall + broad)) ** 2
-    around = math.pi * (tall + broad) * (1 + 3 * h / (10 + math.sqrt(4 - 3 * h)))
-    assert found.perimeter == pytest.approx(around, rel=0.04)
-    assert found.row == pytest.approx(centre[0], abs=1)
-    assert found.column == pytest.approx(centre[1], abs=1)
-
-
-def test_a_hole_counts_for_the_perimeter_and_not_for_the_area():
-    whole = ellipse((120, 120), (60, 60), (50, 50), (1, 1))
-    holed = whole - ellipse((120, 120), (60, 60), (20, 20), (1, 1))
-    (without,), (with_hole,) = measure_frame(whole), measure_frame(holed)
-    assert with_hole.perimeter - without.perimeter == pytest.approx(
-        40 * math.pi, rel=0.05
+    found = only(
+        measure_frame(
+            ellipse_mask(semi, pixel_size, shift).astype(np.uint8), None, pixel_size
+        )
     )
-    assert without.area - with_hole.area == pytest.approx(400 * math.pi, rel=0.03)
+    assert found.area == pytest.approx(math.pi * semi[0] * semi[1], rel=0.02)
+    assert found.perimeter == pytest.approx(circumference(*semi), rel=0.025)
+    assert found.major_axis == pytest.approx(2 * max(semi), rel=0.02)
+    assert found.minor_axis == pytest.approx(2 * min(semi), rel=0.02)
+    diameter = 2 * math.sqrt(semi[0] * semi[1])
+    assert found.equivalent_diameter == pytest.approx(diameter, rel=0.01)
 
 
-def test_intensities_are_means_under_the_object_without_nan():
-    labels = np.zeros((6, 6), np.uint8)
-    labels[1:3, 1:3] = 5
-    image = np.full((6, 6), 100.0)
-    image[1, 1:3] = [10, np.nan]
-    image[2, 1:3] = [20, 30]
-    (found,) = measure_frame(labels, image)
-    assert found.mean_intensity == pytest.approx(20)
-    (bare,) = measure_frame(labels)
-    assert math.isnan(bare.mean_intensity)
-    green = np.zeros((6, 6, 3), np.uint8)
-    green[..., 1] = 100
-    (coloured,) = measure_frame(labels, green)
-    assert coloured.mean_intensity == pytest.approx(58.7)
+@settings(deadline=None, max_examples=40)
+@given(
+    st.floats(0, 180),
+    st.sampled_from([(1.0, 1.0), (1.0, 2.0), (0.2, 1.0), (2.0, 0.5)]),
+)
+def test_turned_rectangles_have_their_perimeter_whatever_the_extents_of_a_pixel(
+    degrees, pixel_size
+):
+    mask = turned_rectangle((240, 120), degrees, pixel_size)
+    found = only(measure_frame(mask.astype(np.uint8), None, pixel_size))
+    assert found.perimeter == pytest.approx(720, rel=0.025)
+    assert found.area == pytest.approx(28_800, rel=0.03)
 
 
-def test_a_single_pixel_has_a_perimeter_and_no_objects_give_no_rows():
-    labels = np.zeros((5, 5), np.uint8)
-    assert measure_frame(labels) == []
-    labels[2, 2] = 1
-    (found,) = measure_frame(labels, pixel_size=(0.5, 0.25))
-    assert found.perimeter == pytest.approx(1.5)
-    assert found.area == pytest.approx(0.125)
+@settings(deadline=None, max_examples=20)
+@given(st.floats(0.01, 100))
+def test_a_scale_for_both_axes_scales_lengths_and_areas(factor):
+    labels = ellipse_mask((20, 12), (1, 1)).astype(np.uint8)
+    one = only(measure_frame(labels))
+    other = only(measure_frame(labels, None, (factor, factor)))
+    for name, power in (('perimeter', 1), ('major_axis', 1), ('area', 2)):
+        assert other[name] == pytest.approx(one[name] * factor**power)
+    assert other.row == pytest.approx(one.row)
+    assert other.pixels == one.pixels
 
 
-def test_the_csv_names_units_and_has_every_object(tmp_path):
-    labels = np.zeros((20, 20), np.uint8)
-    labels[2:6, 2:6] = 1
-    labels[10:14, 2:6] = 2
-    rows = measure_frame(labels, frame=(3, 1), class_names={1: 'polyp'})
-    path = tmp_path / 'found.csv'
-    write_measurements(path, rows, 'mm')
-    with path.open(newline='') as file:
-        found = list(csv.DictReader(file))
-    assert [row['label'] for row in found] == ['1', '2']
-    assert [row['class'] for row in found] == ['polyp', '']
-    assert found[0]['frame'] == '3.1'
-    assert float(found[0]['area_mm2']) == 16
-    assert list(tmp_path.iterdir()) == [path], 'no partial file is left'
+def test_centres_are_in_pixels_and_in_the_unit():
+    labels = np.zeros((40, 60), np.uint8)
+    labels[10:21, 30:51] = 1
+    found = only(measure_frame(labels, None, (0.5, 0.25)))
+    assert (found.row, found.column) == (15, 40)
+    assert (found.centroid_row, found.centroid_column) == (7.5, 10)
+    assert found.pixels == 11 * 21
 
 
-@pytest.fixture
-def table(make_napari_viewer_proxy, qtbot):
-    """A viewer with a labelled stack of 2 x 0.5 mm pixels, and its table."""
-    from napari_kdsam.widgets.measurement_table import MeasurementTable
-
-    viewer = make_napari_viewer_proxy(show=False)
-    labels = np.zeros((4, 60, 80), np.uint16)
-    labels[0, 10:20, 10:30] = 1
-    labels[2, 30:50, 40:44] = 2
-    image = np.zeros((4, 60, 80), np.uint8)
-    image[2] = 50
-    options = {'scale': (1, 2, 0.5), 'units': ('pixel', 'mm', 'mm')}
-    viewer.add_image(image, name='scan', **options)
-    viewer.add_labels(labels, name='found', **options)
-    widget = MeasurementTable(viewer)
-    viewer.window.add_dock_widget(widget, name='Measure objects')
-    qtbot.waitUntil(lambda: len(widget.model.rows) == 2, timeout=10_000)
-    return viewer, widget
+@pytest.mark.parametrize('shape', [(1, 1), (1, 2), (1, 9), (2, 2), (3, 1), (3, 4)])
+def test_the_smallest_objects_have_a_perimeter_too(shape):
+    labels = np.zeros((12, 12), np.uint8)
+    labels[4 : 4 + shape[0], 2 : 2 + shape[1]] = 1
+    found = only(measure_frame(labels))
+    assert 0.7 * 2 * sum(shape) <= found.perimeter <= 2 * sum(shape)
 
 
-@pytest.mark.gui
-def test_the_table_lists_objects_in_physical_units(table):
-    _, widget = table
-    first, second = widget.shown_rows()
-    assert (first.label, second.label) == (1, 2)
-    assert first.area == pytest.approx(200)
-    assert second.frame == (2,)
-    assert second.mean_intensity == 50
-    assert widget.state.text() == '2 objects'
-    assert 'mm' in widget.model.headerData(3, _horizontal(), _display())
+def test_an_object_at_the_edge_of_the_image_has_a_closed_outline():
+    labels = np.ones((50, 80), np.uint8)
+    assert only(measure_frame(labels)).perimeter == pytest.approx(260, rel=0.02)
 
 
-def _horizontal():
-    from qtpy.QtCore import Qt
-
-    return Qt.Orientation.Horizontal
-
-
-def _display():
-    from qtpy.QtCore import Qt
-
-    return Qt.ItemDataRole.DisplayRole
+def test_holes_and_parts_count_in_the_perimeter():
+    labels = np.zeros((200, 200), np.uint8)
+    labels[20:120, 20:120] = 1
+    labels[50:90, 50:90] = 0
+    labels[150:180, 150:180] = 1
+    found = only(measure_frame(labels))
+    assert found.perimeter == pytest.approx(400 + 160 + 120, rel=0.02)
+    assert found.area == 100 * 100 - 40 * 40 + 30 * 30
 
 
-@pytest.mark.gui
-def test_painting_is_measured_by_itself_and_columns_sort_as_numbers(table, qtbot):
-    from qtpy.QtCore import Qt
-
-    viewer, widget = table
-    layer = viewer.layers['found']
-    with layer.block_history():
-        layer.data_setitem((np.array([3]), np.array([5]), np.array([5])), 12)
-    qtbot.waitUntil(lambda: len(widget.model.rows) == 3, timeout=10_000)
-    widget.table.sortByColumn(3, Qt.SortOrder.DescendingOrder)
-    assert [row.label for row in widget.shown_rows()] == [1, 2, 12]
-    widget.table.sortByColumn(0, Qt.SortOrder.DescendingOrder)
-    assert [row.label for row in widget.shown_rows()] == [12, 2, 1]
+def test_the_mean_is_of_grey_values_but_for_nan():
+    labels = np.zeros((4, 6), np.uint8)
+    labels[0, :3], labels[3, :3], labels[2, 5] = 1, 2, 3
+    image = np.full((4, 6), 100.0)
+    image[0, :3], image[3, :3] = (10, 20, np.nan), np.nan
+    found = measure_frame(labels, image)['mean_intensity'].tolist()
+    assert found[0] == 15
+    assert math.isnan(found[1]), 'no pixel of it is known'
+    assert found[2] == 100
+    assert measure_frame(labels)['mean_intensity'].isna().all()
 
 
-@pytest.mark.gui
-def test_a_click_on_a_row_goes_to_the_object(table):
-    viewer, widget = table
-    viewer.dims.set_point(0, 0)
-    widget.table.clicked.emit(widget.sorted.index(1, 0))
-    assert viewer.dims.current_step[0] == 2
-    assert viewer.layers['found'].selected_label == 2
+@pytest.mark.parametrize('channels', [3, 4])
+def test_the_mean_of_colours_is_their_luminance_on_the_scale_of_the_image(channels):
+    labels = np.ones((5, 5), np.uint8)
+    image = np.zeros((5, 5, channels), np.uint8)
+    image[..., :3] = 200
+    assert only(measure_frame(labels, image)).mean_intensity == pytest.approx(200)
+    image[..., 1] = 0
+    assert 0 < only(measure_frame(labels, image)).mean_intensity < 100
 
 
-@pytest.mark.gui
-def test_classes_of_the_labels_are_shown_and_saved(table, qtbot, tmp_path):
-    import pandas as pd
-
-    viewer, widget = table
-    viewer.layers['found'].features = pd.DataFrame(
-        {'index': [0, 1, 2], 'class': ['', 'head', 'femur']}
-    )
-    qtbot.waitUntil(
-        lambda: [row.class_name for row in widget.model.rows] == ['head', 'femur'],
-        timeout=10_000,
-    )
-    widget.save(tmp_path / 'out.csv')
-    assert 'femur' in (tmp_path / 'out.csv').read_text()
-    widget.save(tmp_path / 'missing' / 'out.csv')
-    assert widget.state.text().startswith('Not saved')
+@pytest.mark.parametrize('value', [255, 70_000, 2**31 - 1, 2**63 - 1])
+def test_large_labels_keep_their_numbers_and_cost_no_memory(value):
+    labels = np.zeros((10, 10), np.int64)
+    labels[:2], labels[5:] = 3, value
+    labels[2] = -1
+    found = measure_frame(labels)
+    assert found['label'].tolist() == [3, value]
+    assert found['pixels'].tolist() == [20, 50]
 
 
-@pytest.mark.gui
-def test_without_labels_the_table_says_so(make_napari_viewer_proxy, qtbot):
-    from napari_kdsam.widgets.measurement_table import MeasurementTable
-
-    viewer = make_napari_viewer_proxy(show=False)
-    widget = MeasurementTable(viewer)
-    viewer.window.add_dock_widget(widget)
-    qtbot.waitUntil(lambda: 'no labels' in widget.state.text(), timeout=10_000)
+def test_an_object_everywhere_with_a_large_label_is_found():
+    found = only(measure_frame(np.full((4, 5), 2**40 + 7)))
+    assert (found.label, found.pixels) == (2**40 + 7, 20)
 
 
-@pytest.mark.gui
-def test_removing_the_labels_while_they_are_measured_raises_nothing(table, qtbot):
-    viewer, widget = table
-    widget.measure()
-    viewer.layers.remove(viewer.layers['found'])
-    qtbot.waitUntil(lambda: 'no labels' in widget.state.text(), timeout=10_000)
-    assert widget.model.rows == []
+def test_no_object_gives_a_table_without_rows_and_the_same_columns():
+    empty = measure_frame(np.zeros((5, 5), np.uint16))
+    full = measure_frame(np.ones((5, 5), np.uint16))
+    assert len(empty) == 0
+    assert list(empty.columns) == list(full.columns)
+    assert list(empty.dtypes) == list(full.dtypes)
+
+
+@pytest.mark.parametrize(
+    ('labels', 'image', 'size', 'message'),
+    [
+        (np.zeros((3, 4)), None, (1, 1), 'whole numbers'),
+        (np.zeros((2, 3, 4), int), None, (1, 1), 'rows, columns'),
+        (np.zeros((3, 4), int), np.zeros((4, 3)), (1, 1), 'same rows and columns'),
+        (np.zeros((3, 4), int), np.zeros((3, 4, 2)), (1, 1), 'same rows and columns'),
+        (np.zeros((3, 4), int), None, (1, 0), 'positive'),
+        (np.zeros((3, 4), int), None, (float('nan'), 1), 'positive'),
+    ],
+)
+def test_what_cannot_be_measured_is_said(labels, image, size, message):
+    with pytest.raises(ImageError, match=message):
+        measure_frame(labels, image, size)
+
+
+def test_a_lazy_stack_is_measured_frame_by_frame():
+    values = np.zeros((4, 30, 40), np.uint16)
+    values[1, 5:10, 5:10], values[3, 2:4, 2:4], values[3, 9:12, 9:12] = 7, 1, 2
+    labels, image = LazyStack(values), LazyStack(values * 10)
+    found = pd.concat(measure_stack(labels, image))
+    assert found[['frame', 'label']].to_numpy().tolist() == [[1, 7], [3, 1], [3, 2]]
+    assert found['mean_intensity'].tolist() == [70, 10, 20]
+    assert labels.read == [(0,), (1,), (2,), (3,)]
+
+
+def test_only_the_wanted_frames_are_read():
+    labels = LazyStack(np.ones((3, 2, 8, 8), np.uint8))
+    tables = list(measure_stack(labels, frames=[(2, 1), (0, 0)]))
+    assert labels.read == [(2, 1), (0, 0)]
+    indices = [only(table)[['frame_0', 'frame_1']].tolist() for table in tables]
+    assert indices == [[2, 1], [0, 0]]
+
+
+def test_a_single_image_is_frame_0():
+    assert only(next(measure_stack(np.ones((6, 6), int)))).frame == 0
+
+
+def test_an_image_with_other_frames_is_refused():
+    labels, image = np.ones((3, 8, 8), int), np.ones((4, 8, 8))
+    with pytest.raises(ImageError, match='as many frames'):
+        next(measure_stack(labels, image))
+
+
+@pytest.mark.parametrize(
+    ('unit', 'area', 'length'), [('mm', 'mm2', 'mm'), ('µm', 'um2', 'um')]
+)
+def test_the_csv_says_the_units_in_its_header_and_reads_back(
+    tmp_path: Path, unit, area, length
+):
+    labels = np.zeros((30, 40), np.uint8)
+    labels[5:20, 5:30], labels[25, 35] = 1, 2
+    table = measure_frame(labels, labels * 1.5, (0.1, 0.3))
+    path = tmp_path / 'out.csv'
+    path.write_text('an older file')
+    write_measurements(path, table, unit)
+    read = pd.read_csv(path)
+    assert f'area_{area}' in read.columns
+    assert f'perimeter_{length}' in read.columns
+    assert {'row_px', 'pixels', 'label', 'mean_intensity'} <= set(read.columns)
+    assert np.allclose(read.to_numpy(), table.to_numpy())
+    assert path.read_bytes().isascii()
+
+
+def test_a_csv_that_cannot_be_written_leaves_the_older_one(tmp_path: Path):
+    class Unwritable:
+        def __str__(self) -> str:
+            raise OSError(28, 'No space left on device')
+
+    path = tmp_path / 'out.csv'
+    path.write_text('an older file')
+    table = measure_frame(np.ones((5, 5), int))
+    table['class'] = [Unwritable()]
+    with pytest.raises(ImageError, match='No space left'):
+        write_measurements(path, table, 'mm')
+    assert path.read_text() == 'an older file'
+    assert [item.name for item in tmp_path.iterdir()] == ['out.csv']

@@ -1,148 +1,54 @@
-"""A table of every object of a Labels layer, in physical units."""
+"""The dock that lists every object of a Labels layer with its measurements."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from magicgui.widgets import ComboBox
-from qtpy.QtCore import (  # type: ignore[attr-defined]
-    QAbstractTableModel,
-    QModelIndex,
-    QObject,
-    QSortFilterProxyModel,
-    Qt,
-    QTimer,
-    Signal,
-)
+from qtpy.QtCore import QModelIndex, Qt, QTimer
 from qtpy.QtWidgets import (
     QApplication,
     QFileDialog,
     QHBoxLayout,
     QLabel,
-    QTableView,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_kdsam.annotation.measurements import (
-    Measurement,
-    headers,
-    measure_frame,
-    row_of,
-    write_measurements,
-)
-from napari_kdsam.errors import KDSAMError
 from napari_kdsam.widgets.annotator_panels import form_of, plain_button
-from napari_kdsam.widgets.label_target import HELPER_KEY
-from napari_kdsam.widgets.transforms import data_of, pixel_size_of, spatial_shape
+from napari_kdsam.widgets.connections import Connections
+from napari_kdsam.widgets.measured_layers import (
+    classes_of,
+    images_fitting,
+    measurable_labels,
+    show_position,
+)
+from napari_kdsam.widgets.measurement_model import Place
+from napari_kdsam.widgets.measurement_view import MeasurementView
+from napari_kdsam.widgets.measuring import Measuring, Source, frames_of_paint
+from napari_kdsam.widgets.transforms import data_of, pixel_size_of
 
 if TYPE_CHECKING:
+    import pandas as pd
     from napari.layers import Image, Labels
     from napari.viewer import Viewer
 
+    from napari_kdsam.annotation.state import FrameIndex
+
 _DELAY_MS = 300
-_TITLES = (
-    'Label',
-    'Class',
-    'Frame',
-    'Area',
-    'Perimeter',
-    'Long axis',
-    'Short axis',
-    'Diameter',
-    'Mean',
-    'Row',
-    'Column',
-)
-
-
-class _Model(QAbstractTableModel):
-    def __init__(self) -> None:
-        super().__init__()
-        self.rows: list[Measurement] = []
-        self.unit = 'px'
-
-    def show_rows(self, rows: list[Measurement], unit: str) -> None:
-        self.beginResetModel()
-        self.rows, self.unit = rows, unit
-        self.endResetModel()
-
-    def rowCount(self, parent: QModelIndex | None = None) -> int:
-        return len(self.rows)
-
-    def columnCount(self, parent: QModelIndex | None = None) -> int:
-        return len(_TITLES)
-
-    def data(self, index: QModelIndex, role: int = 0) -> Any:
-        value = row_of(self.rows[index.row()])[index.column()]
-        if role == Qt.ItemDataRole.UserRole:
-            return value
-        if role == Qt.ItemDataRole.DisplayRole:
-            return f'{value:.1f}' if isinstance(value, float) else value
-        return None
-
-    def headerData(self, section: int, orientation: Any, role: int = 0) -> Any:
-        if (
-            role != Qt.ItemDataRole.DisplayRole
-            or orientation != Qt.Orientation.Horizontal
-        ):
-            return None
-        title = _TITLES[section]
-        if title == 'Area':
-            return f'{title} ({self.unit}²)'
-        if title in ('Perimeter', 'Long axis', 'Short axis', 'Diameter'):
-            return f'{title} ({self.unit})'
-        return title
-
-
-class _Measuring(QObject):
-    """Measures in a thread of its own; only the newest job's result arrives."""
-
-    done = Signal(int, object)
-    failed = Signal(int, str)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.newest = 0
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix='kdsam-measure')
-
-    def start(self, job: Callable[[Callable[[], bool]], list[Measurement]]) -> None:
-        self.newest += 1
-        self._thread.submit(self._run, self.newest, job)
-
-    def stop(self) -> None:
-        self.newest += 1
-        self._thread.shutdown(wait=False, cancel_futures=True)
-
-    def _run(self, number: int, job: Any) -> None:
-        def wanted() -> bool:
-            return number == self.newest
-
-        if not wanted():
-            return
-        try:
-            rows = job(wanted)
-        except Exception as error:  # noqa: BLE001 - readers raise anything
-            self._emit(self.failed, number, str(error))
-        else:
-            self._emit(self.done, number, rows)
-
-    @staticmethod
-    def _emit(signal: Any, *values: Any) -> None:
-        try:
-            signal.emit(*values)
-        except RuntimeError:
-            # The window was closed, and Qt has deleted this object, in between.
-            return
+_NO_LABELS = 'Open or add a Labels layer to measure its objects.'
+_NO_OBJECTS = 'No objects yet: paint or commit a label.'
+_LIST_EVENTS = ('inserted', 'removed', 'reordered', 'renamed')
+_SIZE_EVENTS = ('data', 'scale', 'affine', 'units')
 
 
 class MeasurementTable(QWidget):
-    """List the objects of a Labels layer; a click on one goes there.
+    """List the objects of a Labels layer in the layer's unit of length.
+
+    The table follows the layer by itself, but for changes that napari announces by no
+    event, such as its own undo; for these there is Refresh.
 
     Parameters
     ----------
@@ -153,232 +59,285 @@ class MeasurementTable(QWidget):
     def __init__(self, napari_viewer: 'Viewer') -> None:  # noqa: UP037
         super().__init__()
         self.viewer = napari_viewer
-        self._layer: Labels | None = None
-        self._measuring = _Measuring()
-        self._measuring.done.connect(self._on_done)
+        self.table: pd.DataFrame | None = None
+        self.unit = self._unit_asked = 'px'
+        self._labels: Labels | None = None
+        self._image: Image | None = None
+        self._without_image = False
+        self._changed: set[FrameIndex] | None = None
+        self._asked = 0
+        self._went_to: tuple[FrameIndex, int] | None = None
+        self._measuring = Measuring()
+        self._measuring.measured.connect(self._on_measured)
+        self._measuring.progressed.connect(self._on_progressed)
         self._measuring.failed.connect(self._on_failed)
+        self._measuring.written.connect(self._say)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_DELAY_MS)
-        self._timer.timeout.connect(self.measure)
+        self._timer.timeout.connect(self._measure)
         self._build()
-        self._watched = [
-            getattr(napari_viewer.layers.events, name)
-            for name in ('inserted', 'removed', 'renamed')
-            if hasattr(napari_viewer.layers.events, name)
-        ]
-        for event in self._watched:
-            event.connect(self._refresh_choices)
+        self._viewer_events, self._layer_events = Connections(), Connections()
+        self._viewer_events.connect(
+            napari_viewer.layers.events, _LIST_EVENTS, self._on_layers_changed
+        )
+        # Qt no longer calls methods of an object that is being destroyed.
         self.destroyed.connect(
             partial(
-                _release,
-                self._measuring,
-                self._watched,
-                self._refresh_choices,
-                self._unwatch,
+                _release, self._measuring, (self._viewer_events, self._layer_events)
             )
         )
-        self._refresh_choices()
+        active = napari_viewer.layers.selection.active
+        offered = measurable_labels(self.viewer)
+        chosen = [layer for layer in offered if layer == active] or offered
+        self._choose_labels(chosen[-1] if chosen else None)
 
     def _build(self) -> None:
-        self.labels_choice = ComboBox(choices=lambda _: self._labels(), nullable=True)
-        self.image_choice = ComboBox(choices=lambda _: self._images(), nullable=True)
-        self.labels_choice.changed.connect(self._on_chosen)
-        self.image_choice.changed.connect(lambda _: self._timer.start())
-        self.model = _Model()
-        self.sorted = QSortFilterProxyModel()
-        self.sorted.setSourceModel(self.model)
-        self.sorted.setSortRole(Qt.ItemDataRole.UserRole)
-        self.table = QTableView()
-        self.table.setModel(self.sorted)
-        self.table.setSortingEnabled(True)
-        self.table.sortByColumn(0, Qt.SortOrder.AscendingOrder)
-        self.table.setSelectionBehavior(QTableView.SelectionBehavior.SelectRows)
-        self.table.setAlternatingRowColors(True)
-        numbers = self.table.verticalHeader()
-        if numbers is not None:
-            numbers.setVisible(False)
-        self.table.clicked.connect(self._on_clicked)
-        self.state = QLabel()
-        self.state.setWordWrap(True)
-        refresh = plain_button('Refresh', 'Measure everything again')
-        copy = plain_button('Copy', 'Copy the table, for a spreadsheet')
-        save = plain_button('Save CSV…', 'Write the table to a file')
-        refresh.clicked.connect(lambda _: self.measure())
-        copy.clicked.connect(lambda _: self.copy())
-        save.clicked.connect(lambda _: self._ask_for_file())
+        self.labels_choice = ComboBox(
+            choices=lambda _: measurable_labels(self.viewer), nullable=True
+        )
+        self.image_choice = ComboBox(
+            choices=lambda _: images_fitting(self._labels, self.viewer), nullable=True
+        )
+        self.labels_choice.changed.connect(self._choose_labels)
+        self.image_choice.changed.connect(self._on_image_chosen)
+        choices = form_of(
+            (
+                ('Labels', self.labels_choice, 'The labels layer to measure'),
+                ('Image', self.image_choice, 'Where mean grey values are taken from'),
+            )
+        )
+        self.view = MeasurementView()
+        self.model = self.view.contents
+        self.view.clicked.connect(self._on_clicked)
+        self.status = QLabel()
+        self.status.setWordWrap(True)
+        self.refresh_button = plain_button(
+            'Refresh', 'Measure all again, such as after undo of painting'
+        )
+        self.copy_button = plain_button(
+            'Copy', 'Copy the table to the clipboard, for a spreadsheet'
+        )
+        self.save_button = plain_button('Save CSV…', 'Write the table to a file')
+        self.refresh_button.clicked.connect(lambda _: self.refresh())
+        self.copy_button.clicked.connect(lambda _: self.copy())
+        self.save_button.clicked.connect(lambda _: self._ask_where_to_save())
         buttons = QHBoxLayout()
-        for button in (refresh, copy, save):
+        buttons.setSpacing(4)
+        for button in (self.refresh_button, self.copy_button, self.save_button):
             buttons.addWidget(button)
         column = QVBoxLayout(self)
         column.setContentsMargins(4, 4, 4, 4)
-        column.addLayout(
-            form_of(
-                (
-                    ('Labels', self.labels_choice, 'Whose objects are measured'),
-                    ('Image', self.image_choice, 'Where intensities come from'),
-                )
-            )
-        )
-        column.addWidget(self.table, stretch=1)
-        column.addWidget(self.state)
+        column.setSpacing(6)
+        column.addLayout(choices)
+        column.addWidget(self.view, stretch=1)
+        column.addWidget(self.status)
         column.addLayout(buttons)
         self.setMinimumWidth(300)
 
-    def measure(self) -> None:
-        """Measure every frame in the background."""
-        layer, image = self.labels_choice.value, self.image_choice.value
-        if layer is None:
-            self.model.show_rows([], 'px')
-            self.state.setText('There is no labels layer to measure.')
-            return
-        size, unit = pixel_size_of(layer)
-        self._unit = unit
-        self.state.setText('Measuring…')
-        names = _class_names(layer)
-        data, pixels = layer.data, None
-        if image is not None and spatial_shape(image) == tuple(data.shape):
-            pixels = data_of(image)
-        self._measuring.start(partial(_measure_all, data, pixels, size, names))
+    def refresh(self) -> None:
+        """Measure every frame again, now."""
+        self._changed = None
+        self._measure()
 
     def copy(self) -> None:
-        """Put the table into the clipboard, columns parted by tabs."""
-        lines = ['\t'.join(headers(self.model.unit))]
-        for item in self.shown_rows():
-            lines.append('\t'.join(str(value) for value in row_of(item)))
+        """Put the table on the clipboard, tab separated, in the order of the view."""
         clipboard = QApplication.clipboard()
-        if clipboard is not None:
-            clipboard.setText('\n'.join(lines))
+        assert clipboard is not None
+        clipboard.setText(self.model.as_text())
+        self._say(f'Copied {_count(self.model.rowCount(), "object")}.')
 
-    def save(self, path: Path) -> None:
-        """Write the table to a CSV file, in the order shown."""
-        try:
-            write_measurements(path, self.shown_rows(), self.model.unit)
-        except KDSAMError as error:
-            self.state.setText(f'Not saved: {error}')
-        else:
-            self.state.setText(f'Saved {path.name}.')
+    def save(self, path: str | Path) -> None:
+        """Write the table as CSV, in the order of frames and labels.
 
-    def shown_rows(self) -> list[Measurement]:
-        """The measurements in the order shown."""
-        places = range(self.sorted.rowCount())
-        return [
-            self.model.rows[self.sorted.mapToSource(self.sorted.index(n, 0)).row()]
-            for n in places
-        ]
+        Parameters
+        ----------
+        path : path-like
+            What became of it is said in the dock.
+        """
+        if self.table is None:
+            return
+        table = self.table
+        if self.model.has_classes:
+            classes = classes_of(self._labels)
+            names = [classes.get(label, '') for label in table['label'].tolist()]
+            table = table.copy()
+            table.insert(table.columns.get_loc('label') + 1, 'class', names)
+        self._measuring.write(Path(path), table, self.unit)
 
-    def _ask_for_file(self) -> None:
-        path, _ = QFileDialog.getSaveFileName(
-            self, 'Save measurements', 'measurements.csv', 'CSV (*.csv)'
+    def go_to(self, place: Place) -> None:
+        """Show an object: its frame, in the middle of the canvas, and as chosen label.
+
+        Parameters
+        ----------
+        place : Place
+        """
+        labels = self._labels
+        if labels is None:
+            return
+        show_position(self.viewer, labels, (*place.frame, place.row, place.column))
+        labels.selected_label = place.label
+
+    def _choose_labels(self, labels: Labels | None) -> None:
+        self._labels, self._went_to, self._without_image = labels, None, False
+        self._match_image()
+        self._show_choices()
+        self._watch()
+        # The rows of another layer must not be clicked, copied or saved any more.
+        self.table = None
+        self._show_table()
+        self.refresh()
+
+    def _match_image(self) -> bool:
+        """Let go of an image that does not fit, and take one that does; whether so."""
+        images, before = images_fitting(self._labels, self.viewer), self._image
+        if before not in images:
+            self._image = images[-1] if images and not self._without_image else None
+        return self._image is not before
+
+    def _on_image_chosen(self, image: Image | None) -> None:
+        self._image, self._without_image = image, image is None
+        self._watch()
+        self._measure()
+
+    def _show_choices(self) -> None:
+        for choice, layer in (
+            (self.labels_choice, self._labels),
+            (self.image_choice, self._image),
+        ):
+            with choice.changed.blocked():
+                choice.reset_choices()
+                choice.value = layer
+
+    def _watch(self) -> None:
+        """Follow the chosen layers, and no others."""
+        self._layer_events.close()
+        if self._labels is not None:
+            events = self._labels.events
+            self._layer_events.connect(events, ('paint',), self._on_paint)
+            self._layer_events.connect(events, _SIZE_EVENTS, self._on_replaced)
+            self._layer_events.connect(events, ('features',), self._on_features)
+        if self._image is not None:
+            self._layer_events.connect(self._image.events, ('data',), self._on_replaced)
+
+    def _on_layers_changed(self, event: Any = None) -> None:
+        # napari is still in the middle of adding or removing the layer.
+        QTimer.singleShot(0, self._follow_layers)
+
+    def _follow_layers(self) -> None:
+        offered = measurable_labels(self.viewer)
+        gone = self._labels is not None and self._labels not in offered
+        if gone or (self._labels is None and offered):
+            self._choose_labels(offered[-1] if offered else None)
+            return
+        if self._match_image():
+            self._watch()
+            self._measure()
+        self._show_choices()
+
+    def _on_paint(self, event: Any) -> None:
+        if self._labels is None:
+            return
+        frames = frames_of_paint(event.value, tuple(self._labels.data.shape))
+        if frames is None:
+            self._changed = None
+        elif self._changed is not None:
+            self._changed.update(frames)
+        self._timer.start()
+
+    def _on_replaced(self, event: Any = None) -> None:
+        self._changed = None
+        self._timer.start()
+
+    def _on_features(self, event: Any = None) -> None:
+        self._show_table()
+
+    def _measure(self) -> None:
+        """Have what has changed measured."""
+        self._timer.stop()
+        changed, self._changed = self._changed, set()
+        if self._labels is None:
+            self._asked = self._measuring.measure(None, None)
+            return
+        if self._match_image():
+            self._watch()
+            self._show_choices()
+        image = None if self._image is None else data_of(self._image)
+        pixel_size, self._unit_asked = pixel_size_of(self._labels)
+        self._asked = self._measuring.measure(
+            Source(self._labels.data, image, pixel_size),
+            None if changed is None else frozenset(changed),
         )
-        if path:
-            self.save(Path(path))
 
-    def _labels(self) -> list[Labels]:
-        from napari.layers import Labels
+    def _on_measured(self, number: int, table: pd.DataFrame) -> None:
+        if number == self._asked and self._labels is not None:
+            self.table, self.unit = table, self._unit_asked
+            self._show_table()
 
-        return [
-            layer
-            for layer in self.viewer.layers
-            if isinstance(layer, Labels)
-            and not layer.multiscale
-            and HELPER_KEY not in layer.metadata
-        ]
+    def _on_progressed(self, number: int, done: int, total: int) -> None:
+        if number == self._asked:
+            self._say(f'Measuring: {done} of {total} frames…')
 
-    def _images(self) -> list[Image]:
-        from napari.layers import Image
+    def _on_failed(self, number: int, text: str) -> None:
+        if number == self._asked:
+            self.table = None
+            self._show_table()
+            self._say(text)
 
-        return [layer for layer in self.viewer.layers if isinstance(layer, Image)]
+    def _show_table(self) -> None:
+        self.view.show_measurements(
+            self.table,
+            classes_of(self._labels),
+            self.unit,
+            0 if self._labels is None else self._labels.ndim - 2,
+            intensities=self._image is not None,
+            chosen=self._went_to,
+        )
+        filled = self.model.rowCount() > 0
+        self.copy_button.setEnabled(filled)
+        self.save_button.setEnabled(filled)
+        self.refresh_button.setEnabled(self._labels is not None)
+        self._say(self._summary())
 
-    def _refresh_choices(self, event: Any = None) -> None:
-        self.labels_choice.reset_choices()
-        self.image_choice.reset_choices()
-        if self.labels_choice.value is None and self._labels():
-            self.labels_choice.value = self._labels()[-1]
-        if self.image_choice.value is None and self._images():
-            self.image_choice.value = self._images()[-1]
-        self._on_chosen()
-
-    def _on_chosen(self, _: Any = None) -> None:
-        layer = self.labels_choice.value
-        if layer is not self._layer:
-            self._unwatch()
-            self._layer = layer
-            if layer is not None:
-                for name in ('paint', 'data', 'features'):
-                    getattr(layer.events, name).connect(self._on_labels_changed)
-        self._timer.start()
-
-    def _unwatch(self) -> None:
-        layer, self._layer = self._layer, None
-        if layer is not None:
-            for name in ('paint', 'data', 'features'):
-                getattr(layer.events, name).disconnect(self._on_labels_changed)
-
-    def _on_labels_changed(self, event: Any = None) -> None:
-        self._timer.start()
-
-    def _on_done(self, number: int, rows: list[Measurement]) -> None:
-        if number == self._measuring.newest:
-            self.model.show_rows(rows, self._unit)
-            self.table.resizeColumnsToContents()
-            count = len(rows)
-            self.state.setText(f'{count} object{"" if count == 1 else "s"}')
-
-    def _on_failed(self, number: int, reason: str) -> None:
-        if number == self._measuring.newest:
-            self.state.setText(f'The labels cannot be measured: {reason}')
+    def _summary(self) -> str:
+        if self._labels is None:
+            return _NO_LABELS
+        count = self.model.rowCount()
+        if not count:
+            return 'Measuring…' if self.table is None else _NO_OBJECTS
+        text = _count(count, 'object')
+        if self._labels.ndim > 2:
+            text += f' in {_count(self.model.frame_count, "frame")}'
+        if self.unit == 'px':
+            text += ', in pixels because the layer has no unit'
+        return f'{text}. Click one to go there.'
 
     def _on_clicked(self, index: QModelIndex) -> None:
-        item = self.model.rows[self.sorted.mapToSource(index).row()]
-        layer = self._layer
-        if layer is None:
-            return
-        world = layer.data_to_world((*item.frame, item.row, item.column))
-        dims = self.viewer.dims
-        first = dims.ndim - len(world)
-        leading = len(item.frame)
-        dims.set_point(tuple(range(first, first + leading)), world[:leading])
-        camera = getattr(self.viewer, 'scene', self.viewer).camera
-        camera.center = (*camera.center[:-2], *world[-2:])
-        layer.selected_label = item.label
+        place = self.model.place(index.row())
+        self._went_to = (place.frame, place.label)
+        self.go_to(place)
+
+    def _ask_where_to_save(self) -> None:
+        dialog = QFileDialog(self, 'Save measurements', '', 'CSV (*.csv)')
+        dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
+        dialog.setDefaultSuffix('csv')
+        dialog.selectFile('measurements.csv')
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.fileSelected.connect(self.save)
+        dialog.open()
+
+    def _say(self, text: str) -> None:
+        self.status.setText(text)
 
 
-def _class_names(layer: Labels) -> dict[int, str]:
-    features = layer.features
-    if not {'index', 'class'} <= set(features.columns):
-        return {}
-    pairs = zip(features['index'], features['class'], strict=True)
-    return {int(label): str(name) for label, name in pairs}
-
-
-def _measure_all(
-    data: Any,
-    pixels: Any,
-    size: tuple[float, float],
-    names: dict[int, str],
-    wanted: Callable[[], bool],
-) -> list[Measurement]:
-    """Frame by frame, because a lazy stack may be larger than memory."""
-    rows: list[Measurement] = []
-    for frame in np.ndindex(*data.shape[:-2]):
-        if not wanted():
-            break
-        labels = np.asarray(data[frame])
-        if labels.any():
-            image = None if pixels is None else np.asarray(pixels[frame])
-            rows += measure_frame(labels, image, size, frame, names)
-    return rows
+def _count(number: int, name: str) -> str:
+    return f'{number} {name}{"s" * (number != 1)}'
 
 
 def _release(
-    measuring: _Measuring,
-    watched: list[Any],
-    refresh_choices: Callable[..., None],
-    unwatch: Callable[[], None],
-    _: Any = None,
+    measuring: Measuring, connections: tuple[Connections, ...], _: Any = None
 ) -> None:
-    for event in watched:
-        event.disconnect(refresh_choices)
-    unwatch()
-    measuring.stop()
+    """Let go of the viewer and the thread; the table is already gone."""
+    measuring.close()
+    for made in connections:
+        made.close()
