@@ -119,3 +119,21 @@ def everything(
     the same command is given again.
     """
     _run(('cache-teacher', 'encoder', 'decoder'), config, out, devices, nodes, strategy)
+
+
+@app.command()
+def average(
+    tuned: Annotated[Path, typer.Argument(help='Weights that were fine-tuned.')],
+    start: Annotated[Path, typer.Argument(help='Weights that they started from.')],
+    out: Annotated[Path, typer.Option(metavar='FILE', help='Where to write.')],
+    share: Annotated[
+        float, typer.Option(min=0, max=1, help='Share of the tuned weights.')
+    ] = 0.7,
+) -> None:
+    """Average fine-tuned weights with their start, to forget less."""
+    from napari_kdsam.training.average import average_weights
+
+    try:
+        typer.echo(f'Written: {average_weights(tuned, start, share, out)}')
+    except KDSAMError as error:
+        raise _failed(error, 1) from error
