@@ -56,6 +56,7 @@ def test_every_kind_of_single_image_can_be_clicked_and_committed(annotate, image
 def test_a_stack_is_annotated_frame_by_frame(annotate, rgb):
     frames = stack(5, 60, 90, 3) if rgb else stack(5, 60, 90)
     session = annotate(frames, rgb=rgb)
+    session.controller.frames.prefetching = False
     session.viewer.dims.set_current_step(0, 3)
     session.click(3, 30, 40)
     assert session.preview.shape == (1, 60, 90)
@@ -76,7 +77,7 @@ def test_a_draft_waits_on_its_frame_while_others_are_looked_at(annotate):
     session.click(2, 30, 40)
     session.viewer.dims.set_current_step(0, 0)
     assert session.stage() == 'waiting'
-    assert not session.widget.commit_button.isEnabled()
+    assert not session.widget.action_bar.commit.isEnabled()
     session.viewer.dims.set_current_step(0, 2)
     assert session.stage() == 'ready'
     assert session.preview[0, 30, 40] == 1
@@ -98,6 +99,7 @@ def test_moving_to_another_frame_while_encoding_puts_no_mask_there(annotate):
 def test_a_lazy_stack_is_never_loaded_whole(annotate):
     lazy = LazyStack(stack(6, 60, 90))
     session = annotate(lazy, rgb=False, contrast_limits=(0, 255), multiscale=False)
+    session.controller.frames.prefetching = False
     session.viewer.dims.set_current_step(0, 4)
     lazy.frames_read.clear()
     session.click(4, 30, 40)

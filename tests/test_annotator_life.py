@@ -77,7 +77,7 @@ def test_a_real_mouse_click_and_real_keys_make_and_commit_a_mask(annotate):
     assert abs(row - 60) < 3
     assert abs(column - 100) < 3
     QTest.keyClick(canvas, Qt.Key.Key_Q)
-    assert session.widget.outside_button.isChecked()
+    assert session.widget.tools.buttons['Outside'].isChecked()
     QTest.keyClick(canvas, Qt.Key.Key_N)
     assert session.controller.chosen_candidate == 2
     QTest.keyClick(canvas, Qt.Key.Key_W)
@@ -112,11 +112,11 @@ def test_an_image_opened_later_is_picked_up(
     viewer = make_napari_viewer_proxy()
     widget = AnnotatorWidget(viewer, fake_factory)
     viewer.window.add_dock_widget(widget, name='Click to label')
-    assert 'Open an image' in widget.status.text()
+    assert 'Open an image' in widget.status.sentence.toPlainText()
     viewer.add_image(np.zeros((60, 90), np.uint8), name='late')
     qtbot.waitUntil(lambda: widget.controller.image is not None, timeout=5000)
     assert widget.image_choice.value.name == 'late'
-    assert 'Click inside' in widget.status.text()
+    assert 'Click inside' in widget.status.sentence.toPlainText()
     widget.controller.flow.thread.stop(timeout=5)
 
 
@@ -238,7 +238,7 @@ def test_closing_one_of_two_annotators_leaves_the_other_its_keys(
     bound = {str(key): action for key, action in first.viewer.keymap.items()}
     assert 'Q' in bound
     bound['Q'](first.viewer)
-    assert second.outside_button.isChecked()
+    assert second.tools.buttons['Outside'].isChecked()
     other = second.controller.flow.thread
     first.viewer.window.remove_dock_widget(second)
     second.deleteLater()

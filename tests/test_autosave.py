@@ -73,14 +73,14 @@ def test_after_kill_9_every_object_and_the_open_prompts_come_back(
 
     session = annotate(IMAGE)
     session.qtbot.waitUntil(lambda: session.controller.offer is not None)
-    assert '2 objects and open prompts' in session.widget.offer_text.text()
-    session.widget.restore_button.click()
+    assert '2 objects and open prompts' in session.widget.offer.text.text()
+    session.widget.offer.buttons[0].click()
     session.wait_for('ready')
     assert np.array_equal(session.labels, np.load(labels))
     assert session.points.data.tolist() == [[20, 100]]
     assert session.preview[20, 100] == 1
     assert not session.widget.offer.isVisibleTo(session.widget)
-    session.widget.commit_button.click()
+    session.widget.action_bar.commit.click()
     assert session.labels[20, 100] == 3
     saved_text(session, sessions, '"label": 3')
     assert len(session_files(sessions)) == 1, 'the restored session goes on in its file'
@@ -95,8 +95,8 @@ def test_prompts_not_committed_outlive_the_closed_dock(annotate, sessions) -> No
 
     again = annotate(IMAGE)
     again.qtbot.waitUntil(lambda: again.controller.offer is not None)
-    assert 'open prompts' in again.widget.offer_text.text()
-    again.widget.restore_button.click()
+    assert 'open prompts' in again.widget.offer.text.text()
+    again.widget.offer.buttons[0].click()
     again.wait_for('ready')
     assert again.preview[60, 60] == 1
 
@@ -142,7 +142,7 @@ def test_deleted_earlier_work_is_gone(annotate, sessions) -> None:
     session.controller.close()
     again = annotate(IMAGE)
     again.qtbot.waitUntil(lambda: again.controller.offer is not None)
-    again.widget.discard_button.click()
+    again.widget.offer.buttons[1].click()
     again.qtbot.waitUntil(lambda: not session_files(sessions))
     assert again.controller.offer is None
 

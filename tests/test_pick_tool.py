@@ -17,7 +17,7 @@ def two_objects(session) -> None:
 def test_a_reopened_object_has_its_prompts_and_gets_its_own_label_back(annotate):
     session = annotate()
     two_objects(session)
-    assert session.controller.pick.reopen_at((60, 60))
+    assert session.controller.objects.reopen_at((60, 60))
     session.wait_for('ready')
     assert session.points.data.tolist() == [[60, 60]]
     assert session.labels[60, 60] == 0
@@ -36,7 +36,7 @@ def test_no_other_object_takes_the_label_of_one_that_is_open(annotate):
     session.points.add(np.array((0.0, 60, 60)))
     session.wait_for('ready')
     session.controller.commit()
-    session.controller.pick.reopen_at((0, 60, 60))
+    session.controller.objects.reopen_at((0, 60, 60))
     session.wait_for('ready')
     session.viewer.dims.set_point(0, 1)
     session.points.add(np.array((1.0, 60, 60)))
@@ -53,7 +53,7 @@ def test_reopening_is_undone_and_redone(annotate):
     session = annotate()
     two_objects(session)
     before = session.labels.copy()
-    session.controller.pick.reopen_at((60, 60))
+    session.controller.objects.reopen_at((60, 60))
     after = session.labels.copy()
     session.controller.undo()
     assert np.array_equal(session.labels, before)
@@ -70,7 +70,7 @@ def test_reopening_is_undone_and_redone(annotate):
 def test_clearing_a_reopened_object_deletes_it(annotate):
     session = annotate()
     two_objects(session)
-    session.controller.pick.reopen_at((60, 150))
+    session.controller.objects.reopen_at((60, 150))
     session.controller.clear()
     assert set(np.unique(session.labels)) == {0, 1}
     session.click(20, 150)
@@ -86,17 +86,35 @@ def test_where_there_is_no_object_of_ours_nothing_happens_and_it_is_said(
     session.click(60, 150)
     session.controller.commit()
     before = session.labels.copy()
-    assert not session.controller.pick.reopen_at(place)
+    assert not session.controller.objects.reopen_at(place)
     assert 'no object' in session.controller.status.text
     assert np.array_equal(session.labels, before)
 
 
-def test_an_object_painted_over_by_hand_is_not_reopened_there(annotate):
+def test_where_an_object_was_painted_over_by_hand_what_was_painted_is_reopened(
+    annotate,
+):
     session = annotate()
     session.click(60, 60)
     session.controller.commit()
+    area = (session.labels == 1).sum()
     session.controller.target_layer.fill((60, 60), 9)
-    assert not session.controller.pick.reopen_at((60, 60))
+    assert session.controller.objects.reopen_at((60, 60))
+    session.wait_for('ready')
+    assert len(session.points.data) == 0, 'it was made without prompts'
+    assert session.controller.draft.number == 9
+    assert session.controller.draft.mask.full_mask((120, 200)).sum() == area
+    session.controller.commit()
+    assert session.labels[60, 60] == 9
+
+
+def test_an_object_overwritten_by_other_code_is_not_reopened_there(annotate):
+    session = annotate()
+    session.click(60, 60)
+    session.controller.commit()
+    session.controller.target_layer.data[55:65, 55:65] = 9
+    assert not session.controller.objects.reopen_at((60, 60))
+    assert 'no object' in session.controller.status.text
     assert session.labels[60, 60] == 9
 
 
@@ -118,9 +136,9 @@ def test_with_the_edit_tool_a_real_click_reopens_and_a_drag_moves_the_view(annot
         if 'CanvasBackend' in type(widget).__name__ and widget.isVisible()
     )
     middle = QPoint(canvas.width() // 2, canvas.height() // 2)
-    session.widget.pick_button.click()
-    assert session.widget.pick_button.isChecked()
-    assert not session.widget.inside_button.isChecked()
+    session.widget.tools.buttons['Edit'].click()
+    assert session.widget.tools.buttons['Edit'].isChecked()
+    assert not session.widget.tools.buttons['Inside'].isChecked()
     QTest.mousePress(canvas, Qt.MouseButton.LeftButton, pos=middle)
     QTest.mouseMove(canvas, middle + QPoint(60, 0))
     QTest.mouseRelease(canvas, Qt.MouseButton.LeftButton, pos=middle + QPoint(60, 0))
@@ -131,7 +149,7 @@ def test_with_the_edit_tool_a_real_click_reopens_and_a_drag_moves_the_view(annot
     QTest.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=middle)
     assert session.labels[60, 100] == 0
     session.wait_for('ready')
-    assert session.widget.inside_button.isChecked()
+    assert session.widget.tools.buttons['Inside'].isChecked()
     QTest.keyClick(canvas, Qt.Key.Key_W)
     assert session.labels[60, 100] == 1
     QTest.mouseMove(canvas, middle + QPoint(1, 1))
