@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
-from qtpy.QtCore import QTimer
 
 from napari_kdsam.annotation.commands import ChangeFrame, Command, Several
-from napari_kdsam.annotation.edits import edit_between, within
 from napari_kdsam.annotation.state import AnnotationState
 from napari_kdsam.errors import KDSAMError
 from napari_kdsam.inference.intensity import IntensityMapping
@@ -21,9 +18,11 @@ from napari_kdsam.widgets.inference_requests import Answer, EngineState
 from napari_kdsam.widgets.inference_thread import PredictorFactory, make_predictor
 from napari_kdsam.widgets.key_methods import KeyMethods
 from napari_kdsam.widgets.keyboard_cursor import KeyboardCursor
+from napari_kdsam.widgets.layer_watch import LayerWatch
 from napari_kdsam.widgets.object_actions import LAYER_ERRORS, ObjectActions
 from napari_kdsam.widgets.pick_tool import PickTool
 from napari_kdsam.widgets.prediction_flow import PredictionFlow
+from napari_kdsam.widgets.prompt_edits import PromptEdits
 from napari_kdsam.widgets.prompt_layers import PromptLayers
 from napari_kdsam.widgets.session_keeper import SessionKeeper
 from napari_kdsam.widgets.shortcuts import LAYER_SHORTCUTS, SHORTCUTS, key_actions
@@ -44,8 +43,6 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_kdsam.widgets.shortcuts import Shortcut
-
-_DRAG_MS = 60
 
 
 class AnnotationController(KeyMethods, AnnotationView):
@@ -93,15 +90,13 @@ class AnnotationController(KeyMethods, AnnotationView):
         self.decode_ms: float | None = None
         self._record: ImageRecord | None = None
         self._records: dict[Any, ImageRecord] = {}
-        self._commit_when_answered = False
-        self._reading_edit = False
         self._closed = False
         self._high_contrast = False
         self._layer_keys = key_actions(self, (*shortcuts, *LAYER_SHORTCUTS))
         self.flow = PredictionFlow(
             predictor_factory, self._on_progress, self._on_answer, self._on_engine
         )
-        self._keeper = SessionKeeper(
+        self.keeper = SessionKeeper(
             self.updated.emit,
             lambda text: self.set_status(Status(Stage.ERROR, text)),
         )
@@ -110,12 +105,8 @@ class AnnotationController(KeyMethods, AnnotationView):
         self.cursor = KeyboardCursor(self)
         self.history = HistorySync(self)
         self.pick = PickTool(self)
-        # A drag reports many places a second; the mask follows as fast as it can.
-        self._drag_timer = QTimer(self.flow.thread)
-        self._drag_timer.setSingleShot(True)
-        self._drag_timer.setInterval(_DRAG_MS)
-        self._drag_timer.timeout.connect(self._predict_dragged)
-        viewer.layers.events.removed.connect(self._on_layer_removed)
+        self.edits = PromptEdits(self)
+        self._watch = LayerWatch(self)
         self._views = [
             getattr(viewer.dims.events, name)
             for name in ('current_step', 'ndisplay', 'order')
@@ -128,7 +119,7 @@ class AnnotationController(KeyMethods, AnnotationView):
         if self._record is None or self.layers is None or self.offer is None:
             return
         try:
-            self._keeper.restore(self._record, self.viewer, self.layers.preview)
+            self.keeper.restore(self._record, self.viewer, self.layers.preview)
         except LAYER_ERRORS as error:
             self.set_status(Status(Stage.ERROR, f'Not restored: {error}'))
         self.history.follow(self._record)
@@ -137,7 +128,7 @@ class AnnotationController(KeyMethods, AnnotationView):
     def discard_session(self) -> None:
         """Delete earlier work on the image."""
         if self._record is not None and self.offer is not None:
-            self._keeper.discard(self._record)
+            self.keeper.discard(self._record)
             self.updated.emit()
 
     def set_image(self, image: Image | None) -> None:
@@ -154,11 +145,12 @@ class AnnotationController(KeyMethods, AnnotationView):
         )
         self._record = record
         try:
+            record.check()
             self.layers = PromptLayers(
                 self.viewer,
                 image,
-                self._on_edit,
-                self._drag_timer.start,
+                self.edits.on_edit,
+                self.edits.on_drag,
                 self._layer_keys,
             )
         except (KDSAMError, MemoryError, ValueError, TypeError, IndexError) as error:
@@ -166,14 +158,18 @@ class AnnotationController(KeyMethods, AnnotationView):
             text = f'This layer cannot be annotated: {error}'
             self.set_status(Status(Stage.ERROR, text))
             return
-        self.layers.mask.use_high_contrast(self._high_contrast)
-        image.events.data.connect(self._on_image_data)
+        self.show_contrast()
+        if self.frame != record.session.state.frame:
+            # So that undo finds its way back to where the first object was made.
+            record.session.execute(ChangeFrame(self.frame))
+        image.events.data.connect(self._watch.on_image_data)
+        record.session.execute(ChangeFrame(self.frame))
         record.session.changed.connect(self._on_session_changed)
         self.layers.show_drafts(record.session.state.drafts)
         self.use_points()
-        self._refresh_preview()
+        self.refresh_preview()
         self.flow.preload()
-        self._keeper.watch(record)
+        self.keeper.watch(record)
 
     def set_model(self, model: str, device: str) -> None:
         """Use another model or device; labels and prompts stay."""
@@ -191,32 +187,33 @@ class AnnotationController(KeyMethods, AnnotationView):
     def set_high_contrast(self, high: bool) -> None:
         """Preview masks as bright outlines, or as tinted areas."""
         self._high_contrast = high
+        self.show_contrast()
+
+    def show_contrast(self) -> None:
+        """Show the preview as the user wants it, also one that is new."""
         if self.layers is not None:
-            self.layers.mask.use_high_contrast(high)
+            self.layers.mask.use_high_contrast(self._high_contrast)
 
     def set_autosave(self, on: bool, beside: bool) -> None:
         """Keep sessions in files or not, and beside the images where that is possible."""
-        self._keeper.configure(on, beside)
+        self.keeper.configure(on, beside)
 
     def set_target(self, labels: Labels | None) -> None:
         """Commit to this layer; None for a new one at the next commit."""
-        if self._record is not None and labels != self.target_layer:
+        if self._record is None or labels == self.target_layer:
+            return
+        try:
             self._record.set_target(labels)
-            self.history.follow(self._record)
-            self.updated.emit()
+        except LAYER_ERRORS as error:
+            self.set_status(
+                Status(Stage.ERROR, f'These labels cannot be used: {error}')
+            )
+        self.history.follow(self._record)
+        self.updated.emit()
 
     def commit(self) -> None:
         """Write the masks into the labels; waits for those that are on their way."""
-        if self._record is None or self.layers is None:
-            return
-        if self.shown is None:
-            self._commit_when_answered = self.draft.predictable
-            if self._commit_when_answered:
-                text = 'Commits as soon as the mask is there…'
-                self.set_status(Status(Stage.WORKING, text))
-            return
         self.objects.commit()
-        self.history.follow(self._record)
 
     def close(self) -> None:
         """Let go of the viewer and the thread; layers with labels stay."""
@@ -227,11 +224,11 @@ class AnnotationController(KeyMethods, AnnotationView):
         self.pick.close()
         self.cursor.close()
         self.history.close()
-        self.viewer.layers.events.removed.disconnect(self._on_layer_removed)
+        self._watch.close()
         for event in self._views:
             event.disconnect(self._on_view_changed)
         self._leave_image()
-        self._keeper.close()
+        self.keeper.close()
         for record in self._records.values():
             record.set_target(None)
         self._records.clear()
@@ -258,43 +255,12 @@ class AnnotationController(KeyMethods, AnnotationView):
             layers, self.layers = self.layers, None
             layers.close()
         if self._record is not None:
-            self._record.image.events.data.disconnect(self._on_image_data)
+            self._record.image.events.data.disconnect(self._watch.on_image_data)
             self._record.session.changed.disconnect(self._on_session_changed)
             self._record = None
         self.objects.question = None
-
-    def _on_edit(self) -> None:
-        """Turn what the user did in the prompt layers into commands."""
-        if self.layers is None or self._record is None:
-            return
-        self._drag_timer.stop()
-        before = self.session.state.drafts
-        edit = edit_between(before, self.layers.read(), self._record.shape)
-        self._reading_edit = True
-        try:
-            self.execute(edit.commands)
-        finally:
-            self._reading_edit = False
-        if edit.outside:
-            QTimer.singleShot(0, self._show_drafts)
-            self.say('A prompt outside the image was ignored.')
-
-    def _predict_dragged(self) -> None:
-        """Ask for the mask of prompts that are still being dragged."""
-        if self.layers is None or self._record is None:
-            return
-        held = self.layers.read()
-        moved = within(self.frame, held.get(self.frame, self.draft), self._record.shape)
-        if not moved.same_prompts(self.draft.drawn) and self.draft.mask is None:
-            try:
-                self.flow.request(self._record, self.frame, moved)
-            except KDSAMError:
-                # Half-way through a drag prompts may make no sense; the end decides.
-                return
-
-    def _show_drafts(self) -> None:
-        if self.layers is not None:
-            self.layers.show_drafts(self.session.state.drafts)
+        self.edits.stop()
+        self.cursor.close()
 
     def _on_session_changed(
         self, before: AnnotationState, after: AnnotationState
@@ -303,22 +269,17 @@ class AnnotationController(KeyMethods, AnnotationView):
             return
         self.objects.question = None
         self._record.forget_cleared()
-        self._keeper.changed(self._record, before, after)
-        if before.drafts is not after.drafts and not self.layers.show_same(
-            after.drafts
-        ):
-            if self._reading_edit:
-                # napari is still in the middle of its own edit of the layer.
-                QTimer.singleShot(0, self._show_drafts)
-            else:
-                self._show_drafts()
+        self.keeper.changed(self._record, before, after)
+        if (before.objects, before.classes) != (after.objects, after.classes):
+            self.objects.show_classes(self._record)
+        self.edits.follow(before, after)
         if after.frame != self.frame and len(after.frame) == len(self.frame):
             # Undo and redo show what they change; the view's change comes back here.
             self.frames.go_to(after.frame)
             return
-        self._refresh_preview()
+        self.refresh_preview()
 
-    def _refresh_preview(self) -> None:
+    def refresh_preview(self) -> None:
         """Show the masks of the frame in view, asking for them if they are not there."""
         if self.layers is None or self._record is None:
             return
@@ -364,7 +325,7 @@ class AnnotationController(KeyMethods, AnnotationView):
     def _request(self) -> None:
         if self._record is None:
             return
-        self._commit_when_answered = False
+        self.objects.wait_no_longer()
         try:
             self.flow.request(self._record, self.frame, self.draft)
         except KDSAMError as error:
@@ -374,13 +335,13 @@ class AnnotationController(KeyMethods, AnnotationView):
         self.set_status(Status(Stage.WORKING, 'Predicting…'))
 
     def _forget_requests(self) -> None:
-        self._commit_when_answered = False
+        self.objects.wait_no_longer()
         self.flow.forget()
 
     def _predict_again(self) -> None:
         for record in self._records.values():
             record.shown.clear()
-        self._refresh_preview()
+        self.refresh_preview()
 
     def _on_progress(self, text: str) -> None:
         self.set_status(Status(Stage.WORKING, text))
@@ -391,7 +352,7 @@ class AnnotationController(KeyMethods, AnnotationView):
 
     def _on_answer(self, answer: Answer) -> None:
         if not answer.predictions:
-            self._commit_when_answered = False
+            self.objects.wait_no_longer()
             self.set_status(Status(Stage.ERROR, answer.error))
             return
         record, frame, draft = answer.request.context
@@ -401,8 +362,7 @@ class AnnotationController(KeyMethods, AnnotationView):
         self.mapping = answer.mapping
         self.decode_ms = answer.milliseconds
         self._show(shown, answer.milliseconds)
-        if self._commit_when_answered:
-            self.commit()
+        self.objects.commit_waiting()
         self.frames.prefetch()
 
     def _on_view_changed(self, event: Any = None) -> None:
@@ -412,37 +372,16 @@ class AnnotationController(KeyMethods, AnnotationView):
             self.session.execute(ChangeFrame(self.frame))
             self.cursor.follow_frame()
         else:
-            self._refresh_preview()
+            self.refresh_preview()
 
-    def _on_image_data(self, event: Any = None) -> None:
-        if self._record is not None:
-            self._record.data_version += 1
-            self._record.shown.clear()
-            self._keeper.watch(self._record)
-            self._refresh_preview()
+    def knows(self, layer: Any) -> bool:
+        """Whether a layer is an image that has been annotated."""
+        return layer in self._records
 
-    def _on_layer_removed(self, event: Any) -> None:
-        # napari is still in the middle of removing it.
-        if self.layers is not None and event.value in self.layers.layers:
-            QTimer.singleShot(0, partial(self._restore, event.value))
-        elif event.value in self._records:
-            QTimer.singleShot(0, partial(self._drop_image, event.value))
-        elif event.value == self.target_layer:
-            self.set_target(None)
-
-    def _restore(self, removed: Any) -> None:
-        if self.layers is not None:
-            self.layers.restore(removed)
-            self.layers.mask.use_high_contrast(self._high_contrast)
-            self._show_drafts()
-            self._refresh_preview()
-            self.use_points()
-
-    def _drop_image(self, removed: Any) -> None:
-        if removed in self._records and removed not in self.viewer.layers:
-            if removed == self.image:
-                self.set_image(None)
-            record = self._records.pop(removed)
-            self._keeper.forget(record)
+    def drop(self, image: Any) -> None:
+        """Keep nothing of an image any more; its session stays in its file."""
+        record = self._records.pop(image, None)
+        if record is not None:
+            self.keeper.forget(record)
             record.set_target(None)
             self.updated.emit()
