@@ -25,7 +25,7 @@ class AnnotationView:
     viewer: Viewer
     _record: ImageRecord | None
     _records: dict[Any, ImageRecord]
-    _keeper: SessionKeeper
+    keeper: SessionKeeper
 
     @property
     def record(self) -> ImageRecord | None:
@@ -104,7 +104,7 @@ class AnnotationView:
     @property
     def offer(self) -> Offer | None:
         """Earlier work on the image that can be restored."""
-        return self._keeper.offer(self._record)
+        return self.keeper.offer(self._record)
 
     def possible_targets(self) -> list[Labels]:
         """Labels layers in the viewer that fit the image, without previews."""

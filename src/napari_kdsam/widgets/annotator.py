@@ -307,7 +307,8 @@ class AnnotatorWidget(DockRefresh, QWidget):
 
     def _refresh_choices(self, event: Any = None) -> None:
         images = self._images()
-        if self.controller.image is None and images:
+        # Without an event it is known already which images cannot be annotated.
+        if event is not None and self.controller.image is None and images:
             # napari is still in the middle of adding the layer.
             QTimer.singleShot(0, self._pick_an_image)
         with self.image_choice.changed.blocked():

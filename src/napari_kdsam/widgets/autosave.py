@@ -207,6 +207,8 @@ class Autosave(QObject):
             else:
                 path.unlink(missing_ok=True)
         except (KDSAMError, OSError) as error:
+            # Tried again with the next change, and at the end.
+            kept.waiting = True
             self._report(f'Autosave failed, your work is in memory only: {error}')
             return
         self._failure = ''

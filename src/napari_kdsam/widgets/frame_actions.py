@@ -76,6 +76,8 @@ class FrameActions:
 
     def go_to_unfinished(self, step: int) -> None:
         """Show the next frame without objects, forwards or backwards."""
+        if self.count == 0:
+            return
         place = next_unfinished(self.count, self.done, self.current, step)
         if place is None:
             self._controller.say('Every frame has an object.')

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from napari_kdsam.annotation.cleanup import CleanUp
 from napari_kdsam.annotation.session import AnnotationSession
 from napari_kdsam.annotation.state import Draft, FrameIndex
+from napari_kdsam.errors import ImageError
 from napari_kdsam.inference.intensity import IntensityMapping
 from napari_kdsam.widgets.label_target import (
     LabelsLayerTarget,
@@ -102,6 +103,13 @@ class ImageRecord:
         """(..., rows, columns) of the image."""
         return spatial_shape(self.image)
 
+    def check(self) -> None:
+        """Raise an ImageError if there is nothing to annotate."""
+        if min(self.shape, default=0) < 1 or len(self.shape) < 2:
+            raise ImageError(
+                f'its shape is {self.shape}; open an image with rows and columns.'
+            )
+
     @property
     def plane_shape(self) -> tuple[int, int]:
         """(rows, columns) of a frame."""
@@ -183,13 +191,12 @@ class ImageRecord:
 
     def set_target(self, layer: Labels | None, *, empty: bool = False) -> None:
         """Commit to `layer` (known to be `empty`?), or to a new one if None."""
+        target = None
+        if layer is not None:
+            target = LabelsLayerTarget(layer, self.on_painted, empty=empty)
         if self.target is not None:
             self.target.close()
-        self.target = (
-            None
-            if layer is None
-            else LabelsLayerTarget(layer, self.on_painted, empty=empty)
-        )
+        self.target = target
 
     def ensure_target(
         self, viewer: Viewer, below: Layer, highest: int = 0
@@ -201,7 +208,11 @@ class ImageRecord:
         ImageError
             If there is no memory for a new layer.
         """
-        if self.target is None or self.target.layer not in viewer.layers:
+        if (
+            self.target is None
+            or self.target.layer not in viewer.layers
+            or tuple(self.target.layer.data.shape) != self.shape
+        ):
             layer = new_labels_layer(self.image, highest)
             active = viewer.layers.selection.active
             viewer.layers.insert(viewer.layers.index(below), layer)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from napari_kdsam.annotation.commands import ChooseCandidate, ClearDraft, TogglePoint
+from napari_kdsam.widgets.object_actions import LAYER_ERRORS
 from napari_kdsam.widgets.prompt_layers import BOX, LASSO, SCRIBBLE
+from napari_kdsam.widgets.status import Stage, Status
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -37,6 +40,7 @@ class KeyMethods:
     updated: Any
     help_wanted: Any
     execute: Any
+    set_status: Any
 
     def __getattr__(self, name: str) -> Any:
         # class_1 to class_9, as the table of shortcuts names them.
@@ -52,10 +56,8 @@ class KeyMethods:
         points = self.layers.points
         active = self.viewer.layers.selection.active == points
         if active and points.mode == 'select' and points.selected_data:
-            drafts = self.session.state.drafts
-            places = [(f, i) for f, d in drafts.items() for i in range(len(d.points))]
-            selected = sorted(points.selected_data)
-            self.execute(tuple(TogglePoint(*places[number]) for number in selected))
+            places = self.layers.places_of(points.selected_data)
+            self.execute(tuple(TogglePoint(*place) for place in places))
         else:
             self.layers.positive = not self.layers.positive
             if self.layers.shape_tool is None:
@@ -137,11 +139,11 @@ class KeyMethods:
 
     def undo(self) -> None:
         """Undo the last prompt, choice, clearing, commit or stroke."""
-        self.session.undo()
+        self._step(self.session.undo)
 
     def redo(self) -> None:
         """Redo what was undone last."""
-        self.session.redo()
+        self._step(self.session.redo)
 
     def commit_overwriting(self) -> None:
         """Commit over other labels, whatever the policy."""
@@ -173,6 +175,12 @@ class KeyMethods:
     def show_help(self) -> None:
         """Ask for the list of shortcuts."""
         self.help_wanted.emit()
+
+    def _step(self, step: Callable[[], bool]) -> None:
+        try:
+            step()
+        except LAYER_ERRORS as error:
+            self.set_status(Status(Stage.ERROR, f'Not done: {error}'))
 
     def _use_class(self, number: int) -> None:
         classes = self.session.state.classes

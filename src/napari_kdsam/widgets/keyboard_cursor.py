@@ -9,7 +9,7 @@ import numpy as np
 from napari_kdsam.annotation.commands import AddPoint
 from napari_kdsam.annotation.state import PointPrompt
 from napari_kdsam.widgets.label_target import HELPER_KEY
-from napari_kdsam.widgets.transforms import transform_of
+from napari_kdsam.widgets.transforms import copy_transform, transform_of
 
 if TYPE_CHECKING:
     from napari.layers import Points
@@ -99,6 +99,7 @@ class KeyboardCursor:
         data = np.array([(*self._controller.frame, *self._place)], float)
         if self.shown and self._layer is not None:
             self._layer.data = data
+            copy_transform(record.image, self._layer)
             return
         self.close()
         self._layer = Points(

@@ -68,6 +68,15 @@ class OverlapQuestion:
         )
 
 
+@dataclass(frozen=True)
+class _Policy:
+    """How a mask is committed: the answer to the question, if any, and the settings."""
+
+    overwrite: bool | None
+    overlap: Overlap
+    output: Output
+
+
 class ObjectActions:
     """Commit, reopen, delete and reclassify objects for a controller.
 
@@ -92,6 +101,7 @@ class ObjectActions:
         self.overlap: Overlap = 'keep'
         self.output: Output = 'instance'
         self.question: OverlapQuestion | None = None
+        self._waiting: _Policy | None = None
 
     def set_overlap(self, overlap: Overlap) -> None:
         """Change the policy; an object in the making is committed under the old one."""
@@ -108,11 +118,15 @@ class ObjectActions:
             self._controller.updated.emit()
 
     def _bank(self) -> None:
-        if self._controller.shown is not None:
+        # A question that is open goes on waiting for its answer.
+        if self.question is None and self._controller.draft.predictable:
             self.commit()
 
     def commit(self, *, overwrite: bool | None = None) -> bool:
-        """Write the masks shown into the labels; whether it was done.
+        """Write the masks into the labels; whether it was done.
+
+        Masks that are not there yet are committed when they are, under the policy of
+        now.
 
         Parameters
         ----------
@@ -120,20 +134,44 @@ class ObjectActions:
             Answer to the question, or None to follow the policy. A second commit
             while the question is open keeps the other labels.
         """
+        asked, self.question = self.question, None
+        if overwrite is None and asked is not None:
+            overwrite = False
+        policy = _Policy(overwrite, self.overlap, self.output)
+        if self._controller.shown is not None:
+            return self._commit(policy)
+        if self._controller.draft.predictable:
+            self._waiting = policy
+            text = 'Commits as soon as the mask is there…'
+            self._controller.set_status(Status(Stage.WORKING, text))
+        return False
+
+    def commit_waiting(self) -> None:
+        """Commit the masks that have come, if that was asked for before."""
+        policy, self._waiting = self._waiting, None
+        if policy is not None and self._controller.shown is not None:
+            self._commit(policy)
+
+    def wait_no_longer(self) -> None:
+        """Commit nothing that is still to come."""
+        self._waiting = None
+
+    def _commit(self, policy: _Policy) -> bool:
         controller = self._controller
         record, shown = controller.record, controller.shown
         if record is None or shown is None or controller.layers is None:
             return False
-        asked, self.question = self.question, None
+        overwrite = policy.overwrite
         if overwrite is None:
-            overwrite = self.overlap == 'overwrite'
-            if self.overlap == 'ask' and asked is None:
+            overwrite = policy.overlap == 'overwrite'
+            if policy.overlap == 'ask':
                 self.question = self._question(record, shown)
                 if self.question is not None:
                     controller.say(self.question.describe())
                     return False
+        semantic = policy.output == 'semantic'
         try:
-            commands = self._commit_commands(record, shown, overwrite)
+            commands = self._commit_commands(record, shown, overwrite, semantic)
             if not commands:
                 controller.set_status(Status(Stage.ERROR, NOTHING_TO_WRITE))
                 return False
@@ -142,7 +180,8 @@ class ObjectActions:
         except LAYER_ERRORS as error:
             controller.set_status(Status(Stage.ERROR, f'Not committed: {error}'))
             return False
-        self._show_classes(record)
+        controller.history.follow(record)
+        self.show_classes(record)
         name = ', '.join(str(label) for label in labels)
         text = f'Committed as label {name}. Click inside the next structure.'
         controller.set_status(Status(Stage.WAITING, text))
@@ -167,7 +206,7 @@ class ObjectActions:
         return OverlapQuestion(int(covered.size), labels)
 
     def _commit_commands(
-        self, record: ImageRecord, shown: Shown, overwrite: bool
+        self, record: ImageRecord, shown: Shown, overwrite: bool, semantic: bool
     ) -> list[CommitObject]:
         controller, state = self._controller, record.session.state
         frame = controller.frame
@@ -179,7 +218,7 @@ class ObjectActions:
         free = np.ones(before.shape, bool) if overwrite else before == 0
         draft = state.draft(frame)
         number = max(target.highest, state.highest_number) + 1
-        if self.output == 'semantic':
+        if semantic:
             number = state.highest_number + 1
         commands: list[CommitObject] = []
         parts = objects_of(draft)
@@ -192,7 +231,7 @@ class ObjectActions:
             own = part.number
             if own is None:
                 own, number = number, number + 1
-            label = state.current_class if self.output == 'semantic' else own
+            label = state.current_class if semantic else own
             target.check_label(label)
             item = CommittedObject(
                 own,
@@ -202,7 +241,7 @@ class ObjectActions:
                 candidate.score,
                 region,
                 state.current_class,
-                self.output == 'semantic',
+                semantic,
             )
             under = before[region.slices][region.mask()]
             commands.append(
@@ -222,7 +261,8 @@ class ObjectActions:
         waiting = self._controller.session.state.draft(item.frame)
         if not waiting.empty and self._controller.shown is not None:
             # Prompts of another object on the frame would be lost: commit them first.
-            self.commit()
+            if not self.commit():
+                return False
             found = self._object_at(point)
             if found is None:
                 return False
@@ -248,7 +288,7 @@ class ObjectActions:
         if found is None:
             return False
         item, target = found
-        label = class_id if self.output == 'semantic' else item.label
+        label = class_id if item.semantic else item.label
         self._execute([ReclassifyObject(target, item, class_id, label)])
         return True
 
@@ -331,10 +371,9 @@ class ObjectActions:
             record.session.execute(_one(commands))
         except LAYER_ERRORS as error:
             self._controller.set_status(Status(Stage.ERROR, f'Not done: {error}'))
-            return
-        self._show_classes(record)
 
-    def _show_classes(self, record: ImageRecord) -> None:
+    def show_classes(self, record: ImageRecord) -> None:
+        """Write the classes of an image's objects into the features of its labels."""
         if record.target is not None:
             show_classes_on(record.target.layer, record.session.state, self.output)
 

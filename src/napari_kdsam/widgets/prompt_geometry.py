@@ -101,6 +101,11 @@ def _to_image(
     return tuple(int(round(index)) for index in frame), place
 
 
+def frame_of(image: Image, layer: Layer, position: Any) -> FrameIndex:
+    """The frame of the image that a position in a prompt layer is on."""
+    return _to_image(image, layer, position)[0]
+
+
 def _to_layer(frame: FrameIndex, place: Place) -> tuple[float, ...]:
     return (*(float(index) for index in frame), *place)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from napari_kdsam.widgets.prompt_geometry import (
     POLARITY,
     POSITIVE,
     SYMBOLS,
+    frame_of,
     name_of,
     polarity_table,
     read_drafts,
@@ -188,6 +189,18 @@ class PromptLayers:
             with self.shapes.events.data.blocker():
                 show_shapes(self.shapes, drafts)
             self._style_shapes()
+
+    def fits_image(self) -> bool:
+        """Whether the image still has the shape these layers were made for."""
+        return spatial_shape(self._image) == self._shape
+
+    def places_of(self, numbers: Iterable[int]) -> list[tuple[FrameIndex, int]]:
+        """Frame of each of these points, and its place among those of that frame."""
+        frames = [frame_of(self._image, self.points, p) for p in self.points.data]
+        return [
+            (frames[number], frames[:number].count(frames[number]))
+            for number in sorted(numbers)
+        ]
 
     def _follow_image(self, event: Any = None) -> None:
         for layer in (self.points, self.shapes):
