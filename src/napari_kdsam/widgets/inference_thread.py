@@ -30,6 +30,8 @@ _logger = logging.getLogger(__name__)
 # Masks of images up to this many pixels are made for every candidate in advance.
 _EAGER_PIXELS = 4_000_000
 _REMEMBERED_FRAMES = 4096
+# Frames embedded in advance may drive only the least recently used half out.
+_SHARE_IN_ADVANCE = 0.5
 
 PredictorFactory = Callable[[str, str], 'Predictor']
 
@@ -51,6 +53,27 @@ class _Slot:
     to_load: tuple[str, str] | None = None
     stopped: bool = False
     condition: threading.Condition = field(default_factory=threading.Condition)
+
+    def has_work(self) -> bool:
+        return bool(self.stopped or self.request or self.to_load or self.to_prefetch)
+
+    def wants(self, frame: Prefetch) -> bool:
+        """Whether a frame that is at hand is still the next thing to embed."""
+        with self.condition:
+            if self.stopped or self.to_load:
+                return False
+            if self.request is not None:
+                return _identity(self.request) == _identity(frame)
+            return any(_identity(f) == _identity(frame) for f in self.to_prefetch)
+
+    def drop(self, frame: Prefetch) -> None:
+        """Let a frame wait no longer, whether it was embedded or not."""
+        with self.condition:
+            self.to_prefetch = [
+                waiting
+                for waiting in self.to_prefetch
+                if _identity(waiting) != _identity(frame)
+            ]
 
 
 class InferenceThread(QObject):
@@ -84,6 +107,7 @@ class InferenceThread(QObject):
         self._predictor_name: tuple[str, str] | None = None
         self._known: OrderedDict[Hashable, str] = OrderedDict()
         self._encode_ms: float | None = None
+        self._bytes_in_advance = 0
         self._slot = _Slot()
         self._thread = threading.Thread(
             target=self._work, name='kdsam-inference', daemon=True
@@ -108,7 +132,16 @@ class InferenceThread(QObject):
             self._slot.condition.notify()
 
     def prefetch(self, frames: Sequence[Prefetch]) -> None:
-        """Embed these frames, and no earlier ones, when there is nothing else to do."""
+        """Embed these frames, and no earlier ones, when there is nothing else to do.
+
+        Frames of a model that is not loaded are left out, and so are those that would
+        drive frames in use out of memory. What fails is only logged.
+
+        Parameters
+        ----------
+        frames : sequence of Prefetch
+            The likeliest to be looked at first.
+        """
         with self._slot.condition:
             self._slot.to_prefetch = list(frames)
             self._slot.condition.notify()
@@ -136,43 +169,53 @@ class InferenceThread(QObject):
             self._thread.join(timeout)
 
     def _work(self) -> None:
+        # Nothing is held here between two jobs, so that closed images are let go.
+        while self._do_next():
+            pass
+
+    def _do_next(self) -> bool:
+        """Wait for a job and do it; False when the thread shall end."""
         slot = self._slot
-        while True:
-            with slot.condition:
-                slot.condition.wait_for(
-                    lambda: (
-                        slot.request or slot.to_load or slot.to_prefetch or slot.stopped
-                    )
-                )
-                if slot.stopped:
-                    return
-                request, slot.request = slot.request, None
-                to_load = None if request else slot.to_load
-                slot.to_load = None
-                waiting = None
-                if not request and not to_load and slot.to_prefetch:
-                    waiting = slot.to_prefetch.pop(0)
-            if request is not None:
-                self._emit(self.answered, self._answer(request))
-            elif to_load is not None:
-                self._load_quietly(to_load)
-            elif waiting is not None:
-                self._embed_quietly(waiting)
+        with slot.condition:
+            slot.condition.wait_for(slot.has_work)
+            if slot.stopped:
+                return False
+            request, slot.request = slot.request, None
+            to_load, slot.to_load = slot.to_load, None
+            frame = slot.to_prefetch[0] if slot.to_prefetch else None
+        if request is not None:
+            self._emit(self.answered, self._answer(request))
+        elif to_load is not None:
+            self._load_quietly(to_load)
+        elif frame is not None:
+            self._embed_quietly(frame)
+        return True
 
     def _embed_quietly(self, frame: Prefetch) -> None:
         """Embed a frame that may be looked at soon, unless it costs one in use."""
-        predictor = self._predictor
-        if predictor is None or self._predictor_name != (frame.model, frame.device):
-            return
-        cache = predictor.cache
-        size = cache.nbytes / len(cache) if len(cache) else 0
-        if cache.nbytes + size > cache.max_bytes:
-            return
         try:
-            self._embedding_for(predictor, frame)
+            predictor = self._predictor
+            if (
+                predictor is not None
+                and self._predictor_name == (frame.model, frame.device)
+                and self._has_room(predictor)
+                and self._known_embedding(predictor, frame) is None
+            ):
+                pixels = _read(frame)
+                if not self._slot.wants(frame):
+                    return
+                embedding = self._embed(predictor, frame, pixels)
+                self._bytes_in_advance += embedding.nbytes
         except Exception as error:  # noqa: BLE001
             # Whatever is wrong is reported when the frame is first clicked.
             _logger.info('Embedding a frame in advance failed: %s', error)
+        self._slot.drop(frame)
+
+    def _has_room(self, predictor: Predictor) -> bool:
+        """Whether one more frame in advance leaves those in use where they are."""
+        cache = predictor.cache
+        size = cache.nbytes / max(len(cache), 1)
+        return self._bytes_in_advance + size <= _SHARE_IN_ADVANCE * cache.max_bytes
 
     def _load_quietly(self, name: tuple[str, str]) -> None:
         try:
@@ -211,7 +254,12 @@ class InferenceThread(QObject):
         if name != self._predictor_name:
             self._emit(self.progressed, request.number, 'Loading the model…')
         predictor = self._predictor_for(name)
-        embedding, frame = self._embedding_for(predictor, request)
+        self._bytes_in_advance = 0
+        embedding, frame = self._known_embedding(predictor, request), None
+        if embedding is None:
+            self._emit(self.progressed, request.number, 'Encoding the image…')
+            frame = _read(request)
+            embedding = self._embed(predictor, request, frame)
         started = time.perf_counter()
         predictions = tuple(predictor.predict_many(embedding, request.prompts))
         for prediction in predictions:
@@ -258,25 +306,26 @@ class InferenceThread(QObject):
             self._tell_engine()
         return self._predictor
 
-    def _embedding_for(
-        self, predictor: Predictor, request: Request | Prefetch
-    ) -> tuple[ImageEmbedding, NDArray[Any] | None]:
-        token = (request.image_token, request.mapping)
-        key = self._known.get(token)
-        embedding = predictor.cache.get(key) if key else None
-        frame = None
-        if embedding is None:
-            if isinstance(request, Request):
-                self._emit(self.progressed, request.number, 'Encoding the image…')
-            frame = _read(request)
-            started = time.perf_counter()
-            embedding = predictor.embed(frame, request.mapping)
+    def _known_embedding(
+        self, predictor: Predictor, job: Request | Prefetch
+    ) -> ImageEmbedding | None:
+        key = self._known.get((job.image_token, job.mapping))
+        return predictor.cache.get(key) if key else None
+
+    def _embed(
+        self, predictor: Predictor, job: Request | Prefetch, frame: NDArray[Any]
+    ) -> ImageEmbedding:
+        held = {key for key in self._known.values() if key in predictor.cache}
+        started = time.perf_counter()
+        embedding = predictor.embed(frame, job.mapping)
+        if embedding.key not in held:
+            # Equal pixels of another frame are found at once; that is no measure.
             self._encode_ms = 1000 * (time.perf_counter() - started)
-            self._known[token] = embedding.key
-            while len(self._known) > _REMEMBERED_FRAMES:
-                self._known.popitem(last=False)
-            self._tell_engine()
-        return embedding, frame
+        self._known[job.image_token, job.mapping] = embedding.key
+        while len(self._known) > _REMEMBERED_FRAMES:
+            self._known.popitem(last=False)
+        self._tell_engine()
+        return embedding
 
     def _tell_engine(self) -> None:
         predictor = self._predictor
@@ -293,6 +342,11 @@ class InferenceThread(QObject):
                 cache.nbytes,
             ),
         )
+
+
+def _identity(job: Request | Prefetch) -> Hashable:
+    """Equal for jobs that need the same embedding."""
+    return job.image_token, job.mapping, job.model, job.device
 
 
 def _read(request: Request | Prefetch) -> NDArray[Any]:
