@@ -3,18 +3,84 @@
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from typing import Any
 
-from qtpy.QtCore import QPointF, QRectF, QSize, Qt, Signal  # type: ignore[attr-defined]
+from qtpy.QtCore import QPointF, QSize, Qt, Signal  # type: ignore[attr-defined]
 from qtpy.QtGui import QColor, QPainter, QPalette, QPolygonF
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QWidget
 
 _HEIGHT = 16
-_DONE, _OPEN = QColor('#2e9e44'), QColor('#e08a00')
+_POINTER = 5
+_THINNEST = 3
+# Each is three times as bright or as dark as the strip of its theme.
+_ON_DARK = (QColor('#3fc258'), QColor('#ffb43a'))
+_ON_LIGHT = (QColor('#1c7430'), QColor('#a34f00'))
 _LEGEND = (
-    'Full bars: frames with committed objects. Half bars: prompts not committed yet. '
-    'Frame in view: the triangle. Click to go there.'
+    'Bar from below: the frame has committed objects.\n'
+    'Bar from above: it has prompts that are not committed.\n'
+    'Triangle: the frame in view.\n'
+    'Where a bar stands for several frames, it is as tall as the part that is done.\n'
+    'Click to go to a frame.'
 )
+
+
+@dataclass(frozen=True)
+class FrameCell:
+    """One or more neighbouring frames that are drawn together.
+
+    Attributes
+    ----------
+    left, right : int
+        Pixel columns, half-open.
+    frames : range
+        Places of the frames in the stack.
+    done : float
+        Share of the frames that are done, 0..1.
+    open : bool
+        Whether any of them is open.
+    """
+
+    left: int
+    right: int
+    frames: range
+    done: float
+    open: bool
+
+
+def frame_cells(
+    count: int, done: AbstractSet[int], open_: AbstractSet[int], width: int
+) -> list[FrameCell]:
+    """Lay the frames of a stack out, sharing cells if there are more than pixels.
+
+    Parameters
+    ----------
+    count : int
+        Frames of the stack.
+    done, open_ : set of int
+        Places of frames with committed objects, and with open prompts.
+    width : int
+        Pixels there are.
+
+    Returns
+    -------
+    list of FrameCell
+        From left to right, without gaps.
+    """
+    number = min(count, width)
+    found = []
+    for index in range(number):
+        frames = range(index * count // number, (index + 1) * count // number)
+        found.append(
+            FrameCell(
+                left=index * width // number,
+                right=(index + 1) * width // number,
+                frames=frames,
+                done=sum(place in done for place in frames) / len(frames),
+                open=any(place in open_ for place in frames),
+            )
+        )
+    return found
 
 
 class FrameStrip(QWidget):
@@ -31,9 +97,10 @@ class FrameStrip(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.cells = _Cells()
-        self.cells.setToolTip(_LEGEND)
+        self.cells.setAccessibleName('Frames')
         self.cells.clicked.connect(self.frame_chosen)
         self.text = QLabel()
+        self.setToolTip(_LEGEND)
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.cells, stretch=1)
@@ -61,7 +128,9 @@ class FrameStrip(QWidget):
         self.setVisible(count > 1)
         if count > 1:
             self.cells.show_frames(count, frozenset(done), frozenset(open_), current)
-            self.text.setText(f'{len(done)} of {count} done')
+            said = f'{len(done)} of {count} frames done'
+            self.text.setText(said)
+            self.cells.setAccessibleDescription(said)
 
 
 class _Cells(QWidget):
@@ -70,6 +139,7 @@ class _Cells(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self._shown: tuple[int, frozenset[int], frozenset[int], int] = (
             0,
             frozenset(),
@@ -89,33 +159,62 @@ class _Cells(QWidget):
             self.update()
 
     def mousePressEvent(self, event: Any) -> None:
-        count = self._shown[0]
-        if count and self.width():
-            place = int(event.position().x() * count / self.width())
-            self.clicked.emit(min(max(place, 0), count - 1))
+        if event.button() != Qt.MouseButton.LeftButton:
+            super().mousePressEvent(event)
+            return
+        column = event.position().x()
+        for cell in self._laid_out():
+            if cell.left <= column < cell.right:
+                self.clicked.emit(cell.frames[0])
+                return
+
+    def _laid_out(self) -> list[FrameCell]:
+        count, done, open_, _ = self._shown
+        return frame_cells(count, done, open_, self.width())
 
     def paintEvent(self, event: Any) -> None:
-        count, done, open_, current = self._shown
-        if not count:
-            return
+        text = self.palette().color(QPalette.ColorRole.WindowText)
+        done_colour, open_colour = _ON_DARK if text.lightness() > 127 else _ON_LIGHT
+        groove = QColor(text)
+        groove.setAlpha(30)
         painter = QPainter(self)
-        width, height = self.width() / count, self.height()
-        groove = self.palette().color(QPalette.ColorRole.WindowText)
-        groove.setAlpha(50)
-        painter.fillRect(QRectF(0, 5, self.width(), height - 5), groove)
-        # Many frames share a pixel; a bar is never too thin to be seen.
-        bar = max(1.0, width - (1 if width > 4 else 0))
-        for places, colour, part in ((open_, _OPEN, 0.5), (done, _DONE, 1.0)):
-            tall = (height - 5) * part
-            for place in places:
-                cell = QRectF(place * width, height - tall, bar, tall)
-                painter.fillRect(cell, colour)
-        middle = (current + 0.5) * width
         painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(self.palette().color(QPalette.ColorRole.WindowText))
+        tall = self.height() - _POINTER
+        current = self._shown[-1]
+        cells = self._laid_out()
+        # Gaps show where frames end, and only where every cell has room for one.
+        gap = 1 if cells and self.width() // len(cells) > 3 else 0
+        for cell in cells:
+            bar = cell.right - cell.left - gap
+            painter.fillRect(cell.left, _POINTER, bar, tall, groove)
+            if cell.done:
+                part = max(2, round(cell.done * tall))
+                top = self.height() - part
+                painter.fillRect(cell.left, top, bar, part, done_colour)
+        for cell in cells:
+            if cell.open:
+                # Wide enough to be seen, and apart from a bar below it.
+                bar = max(cell.right - cell.left - gap, _THINNEST)
+                part = tall // 2
+                painter.fillRect(cell.left, _POINTER, bar, part, open_colour)
+                window = self.palette().window()
+                painter.fillRect(cell.left, _POINTER + part, bar, 1, window)
+            if current in cell.frames:
+                self._point_at(painter, (cell.left + cell.right - gap) / 2, text)
+        painter.end()
+
+    def _point_at(self, painter: QPainter, column: float, colour: QColor) -> None:
+        # Never cut off by the ends of the strip.
+        column = min(max(column, _POINTER - 1), self.width() - _POINTER + 1)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setBrush(colour)
         painter.drawPolygon(
             QPolygonF(
-                [QPointF(middle - 4, 0), QPointF(middle + 4, 0), QPointF(middle, 5)]
+                [
+                    QPointF(column - _POINTER + 1, 0),
+                    QPointF(column + _POINTER - 1, 0),
+                    QPointF(column, _POINTER),
+                ]
             )
         )
-        painter.end()
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing, on=False)
