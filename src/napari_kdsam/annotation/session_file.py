@@ -255,18 +255,14 @@ def read_session(path: Path, image: str | None = None) -> SavedSession:
             for values in content['drafts']
             for frame in [_frame_of(values['frame'], shape)]
         }
-        classes = _classes_of(content['classes'])
-        current = _whole(content['current_class'])
-        if current not in {item.id for item in classes}:
-            raise ValueError(f'there is no class {current}')
         found = SavedSession(
             str(content['image']),
             shape,
             AnnotationState(
                 MappingProxyType(drafts),
                 tuple(_objects_of(content['objects'], shape)),
-                classes,
-                current,
+                _classes_of(content['classes']),
+                _whole(content['current_class']),
                 CleanUp.from_dict(content['cleanup']),
                 # Nothing may have been looked at yet.
                 _frame_of(content['frame'], shape) if content['frame'] else (),
