@@ -293,16 +293,3 @@ def test_everything_can_be_done_without_a_mouse(annotate):
     assert session.controller.draft.number == 1
     by_name(session, 'clear')(session.viewer)
     assert not session.labels.any()
-
-
-def test_while_a_point_is_dragged_the_mask_follows(annotate):
-    session = annotate()
-    session.click(60, 60)
-    session.points.mode = 'select'
-    moved = session.points.data.copy()
-    moved[0] = (60, 140)
-    with session.points.events.data.blocker():
-        session.points.data = moved
-    session.controller._drag_timer.start()
-    session.qtbot.waitUntil(lambda: session.preview[60, 140] == 1, timeout=10_000)
-    assert session.controller.draft.points[0].column == 60, 'not let go yet'
