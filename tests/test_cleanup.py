@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from scipy import ndimage
@@ -397,7 +397,7 @@ def test_a_drawn_ellipse_is_found_again_at_any_angle(ellipse):
 
 
 @unhurried
-@given(ellipses(15), st.sampled_from([0.6, 0.7, 0.9]), st.integers(0, 3))
+@given(ellipses(30), st.sampled_from([0.6, 0.7, 0.9]), st.integers(0, 3))
 def test_an_ellipse_that_reaches_beyond_the_image_is_found_whole(ellipse, seen, turns):
     whole = np.rot90(ellipse.mask((200, 200)), turns)
     rows = np.flatnonzero(whole.any(axis=1))
@@ -405,7 +405,7 @@ def test_an_ellipse_that_reaches_beyond_the_image_is_found_whole(ellipse, seen, 
     assert found is not None
     assert abs(found.major - ellipse.major) < 0.08 * ellipse.major + 1
     assert abs(found.minor - ellipse.minor) < 0.08 * ellipse.major + 1
-    assert overlap(found.mask(whole.shape), whole) > 0.88
+    assert overlap(found.mask(whole.shape), whole) > 0.85
 
 
 @unhurried
@@ -429,6 +429,8 @@ def test_an_ellipse_is_drawn_as_scikit_image_draws_it(ellipse, rows, columns):
     assert larger[found].all()
 
 
+# No ellipse solves the equations for the outline of this mask.
+@example(mask_of('##.#.', '##.#.'))
 @unhurried
 @given(masks)
 def test_any_mask_has_an_ellipse_or_is_too_small(mask):
@@ -440,6 +442,16 @@ def test_any_mask_has_an_ellipse_or_is_too_small(mask):
         assert 0 <= found.angle <= math.pi
         assert math.isfinite(found.measurements((0.2, 0.3))['circumference'])
         assert overlap(found.mask(mask.shape), ndimage.binary_fill_holes(mask)) > 0
+
+
+@pytest.mark.parametrize('seen', [90, 120, 200])
+def test_a_smooth_outline_gives_the_ellipse_to_a_fraction_of_a_pixel(seen):
+    ellipse = Ellipse(100.3, 99.6, 70, 50, 0.4)
+    found = fit_ellipse(ellipse.mask((200, 200))[:seen])
+    assert found is not None
+    within = 0.05 if seen == 200 else 0.6
+    assert (found.row, found.column) == pytest.approx((100.3, 99.6), abs=within)
+    assert (found.major, found.minor) == pytest.approx((70, 50), abs=within)
 
 
 def test_parts_so_far_apart_that_their_ellipse_misses_them_have_none():
@@ -456,6 +468,10 @@ def test_a_mask_without_an_outline_has_the_ellipse_of_its_spread():
     assert math.pi * found.major * found.minor == pytest.approx(2400)
     assert found.major / found.minor == pytest.approx(1.5, abs=0.01)
     assert turned(found.angle, 0) < 1e-6
+    line = np.ones((1, 30), np.bool_)
+    found = fit_ellipse(line)
+    assert found is not None
+    assert found.mask(line.shape).all()
 
 
 def test_a_whisker_that_smoothing_removes_does_not_move_the_ellipse():

@@ -148,6 +148,7 @@ def test_a_long_title_is_cut_and_does_not_widen_the_dock(panel):
     panel.resize(800, 200)
     QApplication.processEvents()
     assert title(panel) == whole
+    assert panel.minimumSizeHint().width() == narrow
 
 
 def test_a_click_on_the_title_folds_the_settings(panel, qtbot):

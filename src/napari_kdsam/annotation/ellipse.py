@@ -161,15 +161,13 @@ def _ellipse_of_outline(part: Mask) -> Ellipse | None:
     if found is None:
         return None
     column, row, major, minor, angle = (float(value) for value in found)
-    if major < minor:
-        major, minor, angle = minor, major, angle + math.pi / 2
-    if not (minor > _THINNEST and major < _LONGEST):
+    if not _THINNEST < minor <= major < _LONGEST:
         return None
     return Ellipse(row, column, major, minor, angle % math.pi)
 
 
 def _estimate(points: NDArray[np.float64]) -> Sequence[float] | None:
-    """Centre (x, y), two semi-axes and the angle of the first; None if there is none."""
+    """Centre (x, y), semi-axes, the longer first, and its angle; None if there is none."""
     from skimage.measure import EllipseModel
 
     if hasattr(EllipseModel, 'from_estimate'):
