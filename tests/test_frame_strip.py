@@ -100,7 +100,7 @@ def test_a_shared_bar_is_as_tall_as_the_part_that_is_done(strip) -> None:
 
 
 def test_one_frame_of_very_many_is_still_seen(strip) -> None:
-    strip.show_frames(5000, {2500}, {4000}, 0)
+    strip.show_frames(10_000, {5000}, {8000}, 0)
     assert rows_drawn(strip, WIDTH // 2)
     assert rows_drawn(strip, WIDTH * 4 // 5)
 
