@@ -245,6 +245,8 @@ def test_frames_are_embedded_ahead_so_that_a_request_need_not_read_them(
     running.thread.prefetch([running.ahead(1), running.ahead(2)])
     running.idle()
     assert running.frames.read == [0, 1, 2]
+    told = [(1, 'Loading the model…'), (1, 'Encoding the image…')]
+    assert running.progress == told, 'of the request only'
     running.progress.clear()
     assert running.answer(2, number=7).predictions
     assert (running.frames.read, fake_model.encoded) == ([0, 1, 2], 3)
