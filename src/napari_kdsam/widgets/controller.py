@@ -250,6 +250,7 @@ class AnnotationController(KeyMethods, AnnotationView):
         self.updated.emit()
 
     def _leave_image(self) -> None:
+        self.cursor.close()
         if self.layers is not None:
             # Let go first, so that removing the layers does not bring them back.
             layers, self.layers = self.layers, None
@@ -260,7 +261,6 @@ class AnnotationController(KeyMethods, AnnotationView):
             self._record = None
         self.objects.question = None
         self.edits.stop()
-        self.cursor.close()
 
     def _on_session_changed(
         self, before: AnnotationState, after: AnnotationState

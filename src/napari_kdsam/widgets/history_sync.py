@@ -30,6 +30,7 @@ class HistorySync:
     def __init__(self, controller: Any) -> None:
         self._controller = controller
         self._layer: Labels | None = None
+        self._actions = {key: self._action(name) for key, name in _KEYS}
 
     def follow(self, record: ImageRecord) -> None:
         """Watch the layer that an image's commits go to."""
@@ -41,16 +42,18 @@ class HistorySync:
         if layer is None:
             return
         layer.events.set_data.connect(self._on_refreshed)
-        for key, name in _KEYS:
-            layer.bind_key(key, self._action(name), overwrite=True)
+        for key, action in self._actions.items():
+            layer.bind_key(key, action, overwrite=True)
 
     def close(self) -> None:
         """Let go of the layer; its keys are napari's again."""
         layer, self._layer = self._layer, None
         if layer is not None:
             layer.events.set_data.disconnect(self._on_refreshed)
-            for key, _ in _KEYS:
-                layer.bind_key(key, None)
+            for key, action in list(layer.keymap.items()):
+                # Another annotator on this layer may have taken a key over.
+                if action in self._actions.values():
+                    layer.bind_key(key, None)
 
     def _action(self, name: str) -> Any:
         def act(_: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 # Layers that a commit, an undo or a redo is writing to now; all annotators share it.
 _being_written: list[Any] = []
+_targets: WeakSet[LabelsLayerTarget] = WeakSet()
 
 OnPainted = Callable[['LabelsLayerTarget', tuple[PixelChange, ...]], None]
 
@@ -49,6 +51,7 @@ class LabelsLayerTarget:
         self.layer = layer
         self._on_painted = on_painted
         self._highest = 0 if empty else _highest_label(layer.data)
+        _targets.add(self)
         layer.events.data.connect(self._rescan)
         layer.events.paint.connect(self._on_paint)
 
@@ -92,7 +95,10 @@ class LabelsLayerTarget:
             ) from error
         finally:
             _being_written.remove(self.layer)
-        self._highest = max(self._highest, int(np.max(value)))
+        for target in _targets:
+            # Another annotator may be writing to the same layer.
+            if target.layer is self.layer:
+                target._highest = max(target._highest, int(np.max(value)))
 
     def frame(self, frame: FrameIndex) -> NDArray[Any]:
         """(rows, columns) labels of one frame."""
@@ -100,6 +106,7 @@ class LabelsLayerTarget:
 
     def close(self) -> None:
         """Stop watching the layer."""
+        _targets.discard(self)
         self.layer.events.data.disconnect(self._rescan)
         self.layer.events.paint.disconnect(self._on_paint)
 

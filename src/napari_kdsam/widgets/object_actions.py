@@ -148,8 +148,9 @@ class ObjectActions:
 
     def commit_waiting(self) -> None:
         """Commit the masks that have come, if that was asked for before."""
-        policy, self._waiting = self._waiting, None
-        if policy is not None and self._controller.shown is not None:
+        # Masks of a drag come as well, and are not to be committed.
+        if self._waiting is not None and self._controller.shown is not None:
+            policy, self._waiting = self._waiting, None
             self._commit(policy)
 
     def wait_no_longer(self) -> None:
@@ -257,7 +258,6 @@ class ObjectActions:
         if found is None:
             return False
         item, target = found
-        commands: list[Command] = []
         waiting = self._controller.session.state.draft(item.frame)
         if not waiting.empty and self._controller.shown is not None:
             # Prompts of another object on the frame would be lost: commit them first.
@@ -267,8 +267,8 @@ class ObjectActions:
             if found is None:
                 return False
             item, target = found
-        commands.append(ReopenObject(target, item))
-        self._execute(commands)
+        if not self._execute([ReopenObject(target, item)]):
+            return False
         self._controller.use_points()
         return True
 
@@ -278,7 +278,8 @@ class ObjectActions:
         if found is None:
             return False
         item, target = found
-        self._execute([DeleteObject(target, item)])
+        if not self._execute([DeleteObject(target, item)]):
+            return False
         self._controller.say(f'Deleted label {item.label}; undo brings it back.')
         return True
 
@@ -289,8 +290,7 @@ class ObjectActions:
             return False
         item, target = found
         label = class_id if item.semantic else item.label
-        self._execute([ReclassifyObject(target, item, class_id, label)])
-        return True
+        return self._execute([ReclassifyObject(target, item, class_id, label)])
 
     def load_mask_at(self, point: tuple[float, ...]) -> bool:
         """Start the draft from whatever label is at a world point, ours or not."""
@@ -309,8 +309,7 @@ class ObjectActions:
         if region is None:
             controller.say('There is no label under the cursor to start from.')
             return False
-        self._execute([LoadMask(frame, region)])
-        return True
+        return self._execute([LoadMask(frame, region)])
 
     def refine(self) -> None:
         """Predict again from the mask shown, as SAM refines its own answers."""
@@ -363,14 +362,16 @@ class ObjectActions:
         self._controller.say(NOTHING_THERE)
         return None
 
-    def _execute(self, commands: list[Command]) -> None:
+    def _execute(self, commands: list[Command]) -> bool:
         record = self._controller.record
         if record is None:
-            return
+            return False
         try:
             record.session.execute(_one(commands))
         except LAYER_ERRORS as error:
             self._controller.set_status(Status(Stage.ERROR, f'Not done: {error}'))
+            return False
+        return True
 
     def show_classes(self, record: ImageRecord) -> None:
         """Write the classes of an image's objects into the features of its labels."""

@@ -29,6 +29,7 @@ class PromptEdits:
     def __init__(self, controller: Any) -> None:
         self._controller = controller
         self._reading = False
+        self._dragged = False
         # A drag reports many places a second; the mask follows as fast as it can.
         self._timer = QTimer(controller.flow.thread)
         self._timer.setSingleShot(True)
@@ -49,7 +50,8 @@ class PromptEdits:
             self._controller.execute(edit.commands)
         finally:
             self._reading = False
-        if not edit.commands:
+        dragged, self._dragged = self._dragged, False
+        if dragged and not edit.commands:
             # A drag that ended where it began has left the mask of a place between.
             self._controller.refresh_preview()
         if edit.outside:
@@ -102,6 +104,7 @@ class PromptEdits:
         moved = replace(within(frame, held, record.shape), mask=draft.mask)
         if moved.same_prompts(draft):
             return
+        self._dragged = True
         try:
             controller.flow.request(record, frame, moved)
         except KDSAMError:
