@@ -176,6 +176,8 @@ def test_b05_a_dragged_point_takes_the_mask_along_and_ends_in_one_prediction(ann
     session.qtbot.waitUntil(lambda: bool(session.preview[60, 150]), timeout=10_000)
     assert session.preview[60, 60] == 0
     assert session.controller.draft.points[0].column == 60, 'not let go yet'
+    # The mouse rests, so that the mask of the last place between is there too.
+    session.qtbot.wait(300)
     before = session.model.decoded
     QTest.mouseRelease(canvas.native, left, pos=end)
     session.wait_for('ready')
