@@ -6,7 +6,7 @@ Each turns one state into the next. Those that also change label pixels are in
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from napari_kdsam.annotation.cleanup import CleanUp
@@ -250,3 +250,8 @@ class Several(Command):
     def revoke(self) -> None:
         for command in reversed(self.commands):
             command.revoke()
+
+
+def as_one(commands: Sequence[Command]) -> Command:
+    """Make one step of one or more commands."""
+    return commands[0] if len(commands) == 1 else Several(tuple(commands))

@@ -31,6 +31,7 @@ from napari_kdsam.widgets.annotator_panels import (
 from napari_kdsam.widgets.candidate_bar import CandidateBar
 from napari_kdsam.widgets.class_list import ClassList
 from napari_kdsam.widgets.cleanup_panel import CleanUpPanel
+from napari_kdsam.widgets.connections import Connections
 from napari_kdsam.widgets.controller import AnnotationController
 from napari_kdsam.widgets.dock_refresh import DockRefresh
 from napari_kdsam.widgets.frame_marks import FrameStrip
@@ -42,6 +43,7 @@ from napari_kdsam.widgets.shortcuts import (
     bound_shortcuts,
     key_actions,
     tooltip,
+    unbind,
 )
 from napari_kdsam.widgets.state_panel import StatePanel
 
@@ -86,21 +88,19 @@ class AnnotatorWidget(DockRefresh, QWidget):
             napari_viewer.bind_key(key, action, overwrite=True)
         self.controller.updated.connect(self._refresh)
         self.controller.help_wanted.connect(self._show_help)
-        self._watched = [
-            getattr(napari_viewer.layers.events, name)
-            for name in ('inserted', 'removed', 'reordered', 'renamed')
-            if hasattr(napari_viewer.layers.events, name)
-        ]
-        for event in self._watched:
-            event.connect(self._refresh_choices)
+        self._layer_events = Connections()
+        self._layer_events.connect(
+            napari_viewer.layers.events,
+            ('inserted', 'removed', 'reordered', 'renamed'),
+            self._refresh_choices,
+        )
         # Qt no longer calls methods of an object that is being destroyed.
         release = partial(
             _release,
             napari_viewer,
             self.controller,
             (self._refresh, self._show_help),
-            self._watched,
-            self._refresh_choices,
+            self._layer_events,
             self._key_actions,
         )
         self.destroyed.connect(release)
@@ -361,8 +361,7 @@ def _release(
     viewer: Viewer,
     controller: AnnotationController,
     slots: tuple[Callable[[], None], Callable[[], None]],
-    watched: list[Any],
-    refresh_choices: Callable[..., None],
+    layer_events: Connections,
     actions: dict[str, KeyAction],
     _: Any = None,
 ) -> None:
@@ -370,10 +369,6 @@ def _release(
     refresh, show_help = slots
     controller.updated.disconnect(refresh)
     controller.help_wanted.disconnect(show_help)
-    for event in watched:
-        event.disconnect(refresh_choices)
-    for key, action in list(viewer.keymap.items()):
-        # Another annotator on this viewer may have taken a key over.
-        if action in actions.values():
-            viewer.bind_key(key, None)
+    layer_events.close()
+    unbind(viewer, actions)
     controller.close()

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
-from napari_kdsam.annotation.commands import ChangeFrame, Command, Several
+from napari_kdsam.annotation.commands import ChangeFrame, Command, as_one
 from napari_kdsam.annotation.state import AnnotationState
 from napari_kdsam.errors import KDSAMError
 from napari_kdsam.inference.intensity import IntensityMapping
 from napari_kdsam.widgets.annotation_view import AnnotationView
+from napari_kdsam.widgets.connections import Connections
 from napari_kdsam.widgets.frame_actions import FrameActions
 from napari_kdsam.widgets.history_sync import HistorySync
 from napari_kdsam.widgets.image_record import ImageRecord, Shown
@@ -107,12 +108,12 @@ class AnnotationController(KeyMethods, AnnotationView):
         self.pick = PickTool(self)
         self.edits = PromptEdits(self)
         self._watch = LayerWatch(self)
-        self._views = [
-            getattr(viewer.dims.events, name)
-            for name in ('current_step', 'ndisplay', 'order')
-        ]
-        for event in self._views:
-            event.connect(self._on_view_changed)
+        self._view_events = Connections()
+        self._view_events.connect(
+            viewer.dims.events,
+            ('current_step', 'ndisplay', 'order'),
+            self._on_view_changed,
+        )
 
     def restore_session(self) -> None:
         """Bring earlier work on the image back."""
@@ -159,11 +160,9 @@ class AnnotationController(KeyMethods, AnnotationView):
             self.set_status(Status(Stage.ERROR, text))
             return
         self.show_contrast()
-        if self.frame != record.session.state.frame:
-            # So that undo finds its way back to where the first object was made.
-            record.session.execute(ChangeFrame(self.frame))
-        image.events.data.connect(self._watch.on_image_data)
+        # So that undo finds its way back to where the first object was made.
         record.session.execute(ChangeFrame(self.frame))
+        image.events.data.connect(self._watch.on_image_data)
         record.session.changed.connect(self._on_session_changed)
         self.layers.show_drafts(record.session.state.drafts)
         self.use_points()
@@ -225,8 +224,7 @@ class AnnotationController(KeyMethods, AnnotationView):
         self.cursor.close()
         self.history.close()
         self._watch.close()
-        for event in self._views:
-            event.disconnect(self._on_view_changed)
+        self._view_events.close()
         self._leave_image()
         self.keeper.close()
         for record in self._records.values():
@@ -236,9 +234,7 @@ class AnnotationController(KeyMethods, AnnotationView):
     def execute(self, commands: tuple[Command, ...]) -> None:
         """Do commands as one step."""
         if commands:
-            self.session.execute(
-                commands[0] if len(commands) == 1 else Several(commands)
-            )
+            self.session.execute(as_one(commands))
 
     def say(self, text: str) -> None:
         """Show a sentence; the stage stays."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from napari_kdsam.annotation.cleanup import fit_ellipse
+from napari_kdsam.annotation.ellipse import Ellipse, fit_ellipse
 from napari_kdsam.widgets.cleanup_panel import describe_ellipse
 
 if TYPE_CHECKING:
+    from napari_kdsam.annotation.mask_shapes import Mask
     from napari_kdsam.widgets.candidate_bar import CandidateBar
     from napari_kdsam.widgets.class_list import ClassList
     from napari_kdsam.widgets.cleanup_panel import CleanUpPanel
@@ -27,6 +28,7 @@ class DockRefresh:
     strip: FrameStrip
     status: StatePanel
     intensity_choice: Any
+    _fitted: tuple[Mask | None, Ellipse | None] = (None, None)
 
     def refresh_candidates(self) -> None:
         """Show the candidates of a single click as pictures."""
@@ -50,7 +52,10 @@ class DockRefresh:
         text, record, shown = '', self.controller.record, self.controller.shown
         if state.cleanup.snap == 'ellipse' and record is not None and shown is not None:
             masks = shown.masks(self.controller.chosen_candidate, state.cleanup)
-            ellipse = fit_ellipse(masks[0])
+            # The dock is refreshed several times a click; the mask changes once.
+            if masks[0] is not self._fitted[0]:
+                self._fitted = masks[0], fit_ellipse(masks[0])
+            ellipse = self._fitted[1]
             if ellipse is not None:
                 text = describe_ellipse(ellipse, *record.pixel_size())
         self.cleanup.show_ellipse(text)

@@ -10,13 +10,12 @@ from qtpy.QtCore import QTimer
 from napari_kdsam.annotation.commands import Command, Several
 from napari_kdsam.annotation.object_commands import PixelCommand
 from napari_kdsam.annotation.region import Values
+from napari_kdsam.widgets.shortcuts import LAYER_SHORTCUTS, key_actions, unbind
 
 if TYPE_CHECKING:
     from napari.layers import Labels
 
     from napari_kdsam.widgets.image_record import ImageRecord
-
-_KEYS = (('Control-Z', 'undo'), ('Control-Shift-Z', 'redo'))
 
 
 class HistorySync:
@@ -30,7 +29,7 @@ class HistorySync:
     def __init__(self, controller: Any) -> None:
         self._controller = controller
         self._layer: Labels | None = None
-        self._actions = {key: self._action(name) for key, name in _KEYS}
+        self._actions = key_actions(controller, LAYER_SHORTCUTS)
 
     def follow(self, record: ImageRecord) -> None:
         """Watch the layer that an image's commits go to."""
@@ -50,17 +49,7 @@ class HistorySync:
         layer, self._layer = self._layer, None
         if layer is not None:
             layer.events.set_data.disconnect(self._on_refreshed)
-            for key, action in list(layer.keymap.items()):
-                # Another annotator on this layer may have taken a key over.
-                if action in self._actions.values():
-                    layer.bind_key(key, None)
-
-    def _action(self, name: str) -> Any:
-        def act(_: Any) -> None:
-            getattr(self._controller, name)()
-
-        act.__name__ = name
-        return act
+            unbind(layer, self._actions)
 
     def _on_refreshed(self, event: Any = None) -> None:
         record = self._controller.record

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
     from napari_kdsam.inference.predictor import Candidate, Prediction
 
+# Clean-ups of a mask kept, so that turning one on and off costs nothing.
+_CLEANED_KEPT = 4
+
 
 @dataclass(frozen=True, eq=False)
 class Shown:
@@ -68,9 +71,6 @@ class Shown:
                 self._cleaned[key] = cleanup.apply(candidate.mask)
             found.append(self._cleaned[key])
         return tuple(found)
-
-
-_CLEANED_KEPT = 4
 
 
 @dataclass(eq=False)

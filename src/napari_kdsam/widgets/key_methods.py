@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from napari_kdsam.widgets.pick_tool import PickTool
     from napari_kdsam.widgets.prompt_layers import PromptLayers
 
-CLASS_KEYS = 9
-
 
 class KeyMethods:
     """The part of the controller that keys and buttons call."""

@@ -14,7 +14,7 @@ from napari_kdsam.annotation.commands import (
     LoadMask,
     SetClasses,
     SetCleanUp,
-    Several,
+    as_one,
 )
 from napari_kdsam.annotation.object_commands import (
     CommitObject,
@@ -177,12 +177,11 @@ class ObjectActions:
                 controller.set_status(Status(Stage.ERROR, NOTHING_TO_WRITE))
                 return False
             labels = [command.item.label for command in commands]
-            record.session.execute(_one(commands))
+            record.session.execute(as_one(commands))
         except LAYER_ERRORS as error:
             controller.set_status(Status(Stage.ERROR, f'Not committed: {error}'))
             return False
         controller.history.follow(record)
-        self.show_classes(record)
         name = ', '.join(str(label) for label in labels)
         text = f'Committed as label {name}. Click inside the next structure.'
         controller.set_status(Status(Stage.WAITING, text))
@@ -267,7 +266,7 @@ class ObjectActions:
             if found is None:
                 return False
             item, target = found
-        if not self._execute([ReopenObject(target, item)]):
+        if not self._execute(ReopenObject(target, item)):
             return False
         self._controller.use_points()
         return True
@@ -278,7 +277,7 @@ class ObjectActions:
         if found is None:
             return False
         item, target = found
-        if not self._execute([DeleteObject(target, item)]):
+        if not self._execute(DeleteObject(target, item)):
             return False
         self._controller.say(f'Deleted label {item.label}; undo brings it back.')
         return True
@@ -290,26 +289,21 @@ class ObjectActions:
             return False
         item, target = found
         label = class_id if item.semantic else item.label
-        return self._execute([ReclassifyObject(target, item, class_id, label)])
+        return self._execute(ReclassifyObject(target, item, class_id, label))
 
     def load_mask_at(self, point: tuple[float, ...]) -> bool:
         """Start the draft from whatever label is at a world point, ours or not."""
         controller = self._controller
         record: ImageRecord | None = controller.record
         place = record.pixel_at(point) if record is not None else None
-        if record is None or record.target is None or place is None:
-            controller.say('There is no label under the cursor to start from.')
-            return False
-        frame, (row, column) = place
-        labels = record.target.frame(frame)
-        value = int(labels[row, column])
-        region = None
-        if value:
-            region = PixelRegion.of_mask(frame, labels == value)
-        if region is None:
-            controller.say('There is no label under the cursor to start from.')
-            return False
-        return self._execute([LoadMask(frame, region)])
+        if record is not None and record.target is not None and place is not None:
+            frame, (row, column) = place
+            labels = record.target.frame(frame)
+            if labels[row, column] != 0:
+                region = PixelRegion.of_mask(frame, labels == labels[row, column])
+                return self._execute(LoadMask(frame, region))
+        controller.say('There is no label under the cursor to start from.')
+        return False
 
     def refine(self) -> None:
         """Predict again from the mask shown, as SAM refines its own answers."""
@@ -320,26 +314,26 @@ class ObjectActions:
             return
         region = PixelRegion.of_mask(controller.frame, self._masks(record, shown)[0])
         if region is not None:
-            self._execute([LoadMask(controller.frame, region)])
+            self._execute(LoadMask(controller.frame, region))
 
     def choose_class(self, class_id: int) -> None:
         """Give the next objects another class."""
         state = self._controller.session.state
         known = {item.id for item in state.classes}
         if class_id in known and class_id != state.current_class:
-            self._execute([ChangeClass(class_id)])
+            self._execute(ChangeClass(class_id))
 
     def set_classes(self, classes: tuple[ObjectClass, ...]) -> None:
         """Add, rename, recolour or remove classes."""
         record = self._controller.record
         if record is not None and classes and classes != record.session.state.classes:
-            self._execute([SetClasses(classes)])
+            self._execute(SetClasses(classes))
 
     def set_cleanup(self, cleanup: CleanUp) -> None:
         """Clean masks up in another way, the one in view at once."""
         record = self._controller.record
         if record is not None and cleanup != record.session.state.cleanup:
-            self._execute([SetCleanUp(cleanup)])
+            self._execute(SetCleanUp(cleanup))
 
     def on_painted(
         self, target: LabelsLayerTarget, changes: tuple[PixelChange, ...]
@@ -362,12 +356,12 @@ class ObjectActions:
         self._controller.say(NOTHING_THERE)
         return None
 
-    def _execute(self, commands: list[Command]) -> bool:
+    def _execute(self, command: Command) -> bool:
         record = self._controller.record
         if record is None:
             return False
         try:
-            record.session.execute(_one(commands))
+            record.session.execute(command)
         except LAYER_ERRORS as error:
             self._controller.set_status(Status(Stage.ERROR, f'Not done: {error}'))
             return False
@@ -377,7 +371,3 @@ class ObjectActions:
         """Write the classes of an image's objects into the features of its labels."""
         if record.target is not None:
             show_classes_on(record.target.layer, record.session.state, self.output)
-
-
-def _one(commands: Any) -> Command:
-    return commands[0] if len(commands) == 1 else Several(tuple(commands))

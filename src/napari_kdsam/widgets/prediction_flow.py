@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from napari_kdsam.inference.intensity import IntensityMapping
     from napari_kdsam.inference.predictor import Prediction
+    from napari_kdsam.inference.prompts import Prompt
 
 _THUMBNAIL_SIDE = 74
 _THUMBNAIL_PIXELS = 1000
@@ -93,7 +94,8 @@ class PredictionFlow:
                 device=self.device,
                 candidate=draft.candidate,
                 context=(record, frame, draft),
-                finish=_thumbnails,
+                # Reads the frame again, so only for what offers candidates.
+                finish=_thumbnails if _offers_candidates(prompts) else None,
             )
         )
 
@@ -139,13 +141,15 @@ class PredictionFlow:
             self._pass_answer(answer)
 
 
+def _offers_candidates(prompts: Sequence[Prompt]) -> bool:
+    return len(prompts) == 1 and prompts[0].ambiguous
+
+
 def _thumbnails(
     frame: NDArray[Any], predictions: tuple[Prediction, ...], mapping: IntensityMapping
 ) -> tuple[NDArray[np.uint8], ...]:
     """Pictures of the candidates of a single object, made in the thread."""
     candidates = predictions[0].candidates
-    if len(predictions) > 1 or len(candidates) < 2:
-        return ()
     from napari_kdsam.inference.intensity import check_image
     from napari_kdsam.inference.masks import mask_of_logits
     from napari_kdsam.inference.thumbnails import candidate_thumbnails

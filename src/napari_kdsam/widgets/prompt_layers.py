@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_kdsam.annotation.state import Draft, FrameIndex
+from napari_kdsam.widgets.connections import Connections
 from napari_kdsam.widgets.drag_watch import watch_drags
 from napari_kdsam.widgets.preview_layer import PreviewLayer
 from napari_kdsam.widgets.prompt_geometry import (
@@ -76,13 +77,8 @@ class PromptLayers:
         self.shapes: Shapes = self._new_shapes()
         for layer in self.layers:
             viewer.add_layer(layer)
-        self._followed = [
-            getattr(image.events, name)
-            for name in TRANSFORM_NAMES
-            if hasattr(image.events, name)
-        ]
-        for event in self._followed:
-            event.connect(self._follow_image)
+        self._followed = Connections()
+        self._followed.connect(image.events, TRANSFORM_NAMES, self._follow_image)
 
     @property
     def preview(self) -> Any:
@@ -139,8 +135,7 @@ class PromptLayers:
 
     def close(self) -> None:
         """Remove the layers and stop following the image."""
-        for event in self._followed:
-            event.disconnect(self._follow_image)
+        self._followed.close()
         self.points.events.data.disconnect(self._on_data)
         self.shapes.events.data.disconnect(self._on_data)
         for layer in self.layers:

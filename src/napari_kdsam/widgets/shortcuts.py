@@ -209,6 +209,14 @@ def key_actions(actor: object, shortcuts: Iterable[Shortcut]) -> dict[str, KeyAc
     }
 
 
+def unbind(owner: Any, actions: Mapping[str, KeyAction]) -> None:
+    """Take these actions from the keys of a viewer or layer, and no one else's."""
+    for key, action in list(owner.keymap.items()):
+        # Another annotator may have taken a key over.
+        if action in actions.values():
+            owner.bind_key(key, None)
+
+
 def _napari_key(key: str) -> str:
     # napari calls a Mac's Command key Meta.
     return key.replace('Control', 'Meta') if sys.platform == 'darwin' else key
