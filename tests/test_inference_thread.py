@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from napari_kdsam.widgets.inference_requests import (
     Prefetch,
     Request,
 )
+from napari_kdsam.widgets.quick_switching import SHORT_INTERVAL, quick_switching
 
 pytestmark = pytest.mark.gui
 
@@ -419,3 +421,30 @@ def test_the_idle_thread_holds_no_image(start, ahead) -> None:
     running.answers.clear()
     del stack
     running.until(lambda: gc.collect() >= 0 and watched() is None)
+
+
+def test_threads_take_short_turns_only_while_something_is_predicted(
+    start, fake_model: Any
+) -> None:
+    usual = sys.getswitchinterval()
+    running, decode, seen = start(), fake_model.decode, []
+
+    def watched(*given: Any, **options: Any) -> Any:
+        seen.append(sys.getswitchinterval())
+        return decode(*given, **options)
+
+    fake_model.decode = watched
+    running.answer(0)
+    assert seen == [pytest.approx(SHORT_INTERVAL)]
+    assert sys.getswitchinterval() == pytest.approx(usual)
+    running.answer(0, prompts=(Prompt([(1000.0, 1000.0)]),))
+    assert sys.getswitchinterval() == pytest.approx(usual), 'after an error too'
+
+
+def test_the_usual_turns_are_back_when_the_last_of_several_is_done() -> None:
+    usual = sys.getswitchinterval()
+    with quick_switching():
+        with quick_switching():
+            assert sys.getswitchinterval() == pytest.approx(SHORT_INTERVAL)
+        assert sys.getswitchinterval() == pytest.approx(SHORT_INTERVAL)
+    assert sys.getswitchinterval() == pytest.approx(usual)

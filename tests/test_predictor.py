@@ -450,6 +450,55 @@ def test_half_and_single_precision_agree(predictor: Predictor, half: Predictor) 
         assert overlap(found.mask, single.mask) > 0.97
 
 
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_a_traced_decoder_gives_the_same_answers_for_all_kinds_of_prompts(
+    dtype: torch.dtype,
+) -> None:
+    plain = Predictor(load_model(None, 'cpu', dtype=dtype))
+    traced = Predictor(load_model(None, 'cpu', dtype=dtype))
+    traced.model.trace_decoder()
+    image, masks = scene()
+    embedding = plain.embed(image)
+    box = box_of_mask(masks[0])
+    row, column = 0.5 * (box[0] + box[2]), 0.5 * (box[1] + box[3])
+    points = [(row, column), (row + 2, column), (2.0, 2.0)]
+    first = plain.predict(embedding, Prompt(points[:1]))
+    several = [
+        Prompt(points[:1]),
+        Prompt(points, [1, 1, 0]),
+        Prompt(box=box),
+        Prompt(points[:2], box=box),
+        Prompt(points[:1], logits=first.logits),
+        *[Prompt(box=(1.0, 1.0, 20.0 + n, 30.0)) for n in range(5)],
+    ]
+    for one, other in zip(
+        plain.predict_many(embedding, several),
+        traced.predict_many(embedding, several),
+        strict=True,
+    ):
+        assert len(one.candidates) == len(other.candidates)
+        for a, b in zip(one.candidates, other.candidates, strict=True):
+            np.testing.assert_allclose(a.logits, b.logits, atol=1e-3)
+            assert a.score == pytest.approx(b.score, abs=1e-4)
+
+
+def test_a_decoder_that_cannot_be_traced_is_used_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    predictor = Predictor(load_model(None, 'cpu', dtype=torch.float32))
+    image, masks = scene()
+    prompt = Prompt(box=box_of_mask(masks[0]))
+    before = predictor.predict(predictor.embed(image), prompt)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RuntimeError('tracing was removed')
+
+    monkeypatch.setattr(torch.jit, 'trace', refuse)
+    predictor.model.trace_decoder()
+    after = predictor.predict(predictor.embed(image), prompt)
+    np.testing.assert_array_equal(before.logits, after.logits)
+
+
 def test_embeddings_of_another_precision_are_refused(
     predictor: Predictor, half: Predictor
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +20,9 @@ from napari_kdsam.model.student import (
     StudentEncoder,
 )
 from napari_kdsam.model.torchvision_guard import import_segment_anything
+from napari_kdsam.model.tracing import TracedDecoder
+
+_logger = logging.getLogger(__name__)
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
@@ -88,6 +93,8 @@ class PromptableModel(nn.Module):
         self.prepared = False
         self._pixel_dtype = torch.float32
         self._dense_positions: torch.Tensor | None = None
+        # In a tuple, so that it is no part of the model's parameters.
+        self._quick_decoder: tuple[nn.Module, ...] = ()
 
     @property
     def device(self) -> torch.device:
@@ -122,7 +129,54 @@ class PromptableModel(nn.Module):
         has_weights = next(self.encoder.parameters(), None) is not None
         self._pixel_dtype = dtype if has_weights else torch.float32
         self._dense_positions = None
+        self._quick_decoder = ()
+        if dtype == torch.bfloat16:
+            # Autocast would convert every weight again for every click.
+            self._quick_decoder = (deepcopy(self.mask_decoder).to(dtype),)
         return self
+
+    def trace_decoder(self) -> None:
+        """Make `decode` leave Python's lock to other threads, for a window's sake.
+
+        Call it after `prepare`. Takes about a second; the answers stay the same. Where
+        PyTorch cannot trace (any more), `decode` goes on as it is.
+        """
+        decoder, dtype = self._decoder_in_use()
+        points = torch.full((2, 3, 2), 0.5 * PROMPT_FRAME, device=self.device)
+        labels = torch.ones((2, 3), device=self.device)
+        embedding = torch.zeros(
+            (1, EMBEDDING_CHANNELS, EMBEDDING_SIZE, EMBEDDING_SIZE), device=self.device
+        )
+        inputs = self._decoder_inputs(embedding, (points, labels), None, None, dtype)
+        try:
+            self._quick_decoder = (TracedDecoder(decoder, *inputs),)
+        except (AttributeError, RuntimeError) as error:
+            _logger.info('The decoder is used without tracing: %s', error)
+
+    def _decoder_in_use(self) -> tuple[nn.Module, torch.dtype]:
+        half = self.prepared and self.compute_dtype == torch.bfloat16
+        decoder = self._quick_decoder[0] if self._quick_decoder else self.mask_decoder
+        return decoder, torch.bfloat16 if half else torch.float32
+
+    def _decoder_inputs(
+        self,
+        embedding: torch.Tensor,
+        points: tuple[torch.Tensor, torch.Tensor] | None,
+        boxes: torch.Tensor | None,
+        mask_logits: torch.Tensor | None,
+        dtype: torch.dtype,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        if self._dense_positions is None:
+            self._dense_positions = self.prompt_encoder.get_dense_pe()
+        sparse, dense = self.prompt_encoder(
+            points=points, boxes=boxes, masks=mask_logits
+        )
+        return (
+            embedding.to(dtype),
+            self._dense_positions.to(dtype),
+            sparse.to(dtype),
+            dense.to(dtype),
+        )
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """Embed 8-bit pixels already scaled to the input frame.
@@ -177,20 +231,17 @@ class PromptableModel(nn.Module):
         scores : torch.Tensor
             (N, C) float32 predicted IoU.
         """
-        if self._dense_positions is None:
-            self._dense_positions = self.prompt_encoder.get_dense_pe()
-        sparse, dense = self.prompt_encoder(
-            points=points, boxes=boxes, masks=mask_logits
+        decoder, dtype = self._decoder_in_use()
+        embedding, positions, sparse, dense = self._decoder_inputs(
+            embedding, points, boxes, mask_logits, dtype
         )
-        half = self.compute_dtype == torch.bfloat16
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            logits, scores = self.mask_decoder(
-                image_embeddings=embedding,
-                image_pe=self._dense_positions,
-                sparse_prompt_embeddings=sparse,
-                dense_prompt_embeddings=dense,
-                multimask_output=several,
-            )
+        logits, scores = decoder(
+            image_embeddings=embedding,
+            image_pe=positions,
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=several,
+        )
         return logits.float(), scores.float()
 
 

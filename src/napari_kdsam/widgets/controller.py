@@ -152,6 +152,8 @@ class AnnotationController(KeyMethods, AnnotationView):
                 image,
                 self.edits.on_edit,
                 self.edits.on_drag,
+                self.edits.on_press,
+                self.edits.on_release,
                 self._layer_keys,
             )
         except (KDSAMError, MemoryError, ValueError, TypeError, IndexError) as error:
@@ -283,6 +285,7 @@ class AnnotationController(KeyMethods, AnnotationView):
             self._forget_requests()
             self.set_status(OTHER_VIEW)
             return
+        self.edits.use_ahead()
         if self.shown is not None and all(
             candidate.has_mask
             for candidate in self.shown.candidates(self.chosen_candidate)
@@ -355,6 +358,8 @@ class AnnotationController(KeyMethods, AnnotationView):
         shown = Shown(draft, answer.predictions, tuple(answer.finished or ()))
         if draft.same_prompts(record.session.state.draft(frame)):
             record.shown[frame] = shown
+        else:
+            self.edits.keep_ahead(record, frame, shown)
         self.mapping = answer.mapping
         self.decode_ms = answer.milliseconds
         self._show(shown, answer.milliseconds)

@@ -21,6 +21,7 @@ from napari_kdsam.widgets.inference_requests import (
     Prefetch,
     Request,
 )
+from napari_kdsam.widgets.quick_switching import quick_switching
 
 if TYPE_CHECKING:
     from napari_kdsam.inference.intensity import IntensityMapping
@@ -41,7 +42,9 @@ def make_predictor(model: str, device: str) -> Predictor:
     from napari_kdsam.inference.predictor import Predictor
     from napari_kdsam.model.loading import load_model
 
-    return Predictor(load_model(model, device))
+    loaded = load_model(model, device)
+    loaded.trace_decoder()
+    return Predictor(loaded)
 
 
 @dataclass
@@ -184,7 +187,9 @@ class InferenceThread(QObject):
             to_load, slot.to_load = slot.to_load, None
             frame = slot.to_prefetch[0] if slot.to_prefetch else None
         if request is not None:
-            self._emit(self.answered, self._answer(request))
+            with quick_switching():
+                answer = self._answer(request)
+            self._emit(self.answered, answer)
         elif to_load is not None:
             self._load_quietly(to_load)
         elif frame is not None:

@@ -153,6 +153,11 @@ class ObjectActions:
             policy, self._waiting = self._waiting, None
             self._commit(policy)
 
+    @property
+    def waits(self) -> bool:
+        """Whether a commit waits for masks that are on their way."""
+        return self._waiting is not None
+
     def wait_no_longer(self) -> None:
         """Commit nothing that is still to come."""
         self._waiting = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -64,6 +65,7 @@ class PredictionFlow:
         self.device = 'auto'
         self.use_contrast_limits = False
         self._newest = 0
+        self._awaited: Any = None
         self._pass_progress = on_progress
         self._pass_answer = on_answer
         self.thread = InferenceThread(predictor_factory)
@@ -75,6 +77,8 @@ class PredictionFlow:
     def request(self, record: ImageRecord, frame: FrameIndex, draft: Draft) -> None:
         """Ask for the masks of a draft; any earlier request is overtaken.
 
+        Does nothing if the answer to the very same question is on its way.
+
         Raises
         ------
         PromptError
@@ -82,11 +86,17 @@ class PredictionFlow:
         """
         prompts = prompts_of(draft, record.plane_shape)
         mapping = record.mapping(self.use_contrast_limits)
+        token = record.token(frame)
+        asked = replace(draft, number=None)
+        question = token, asked, mapping, self.model, self.device
+        if question == self._awaited:
+            return
+        self._awaited = question
         self._newest += 1
         self.thread.submit(
             Request(
                 number=self._newest,
-                image_token=record.token(frame),
+                image_token=token,
                 read_frame=record.reader(frame),
                 prompts=prompts,
                 mapping=mapping,
@@ -118,6 +128,7 @@ class PredictionFlow:
     def forget(self) -> None:
         """Want no answer any more."""
         self._newest += 1
+        self._awaited = None
         self.thread.cancel_waiting()
 
     def preload(self) -> None:
@@ -138,6 +149,7 @@ class PredictionFlow:
 
     def _on_answer(self, answer: Answer) -> None:
         if answer.request.number == self._newest:
+            self._awaited = None
             self._pass_answer(answer)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,10 @@ def colormap_of(color: str) -> Any:
     return DirectLabelColormap(color_dict={None: color, 0: 'transparent'})
 
 
+def _same(some: Sequence[Any], others: Sequence[Any]) -> bool:
+    return len(some) == len(others) and all(map(operator.is_, some, others))
+
+
 class PreviewLayer:
     """One frame of labels, lying on the frame in view, so that stacks cost no memory.
 
@@ -44,13 +49,13 @@ class PreviewLayer:
         self._shape = spatial_shape(image)
         self._color = FIRST_CLASS.color
         self._high_contrast = False
-        self._filled = False
+        self._painted: tuple[NDArray[np.bool_], ...] = ()
         self.layer: Labels = self._new_layer()
 
     def renew(self) -> Labels:
         """Make an equal empty layer in place of a deleted one."""
         self.layer = self._new_layer()
-        self._filled = False
+        self._painted = ()
         return self.layer
 
     def show(
@@ -58,19 +63,16 @@ class PreviewLayer:
     ) -> None:
         """Show (rows, columns) masks on a frame, the first one uppermost."""
         drawn = self.layer.data.reshape(self._shape[-2:])
-        if not masks:
-            if self._filled:
-                drawn[:] = 0
-                self._filled = False
-                self._repaint()
-            return
-        drawn[:] = 0
-        for number in reversed(range(len(masks))):
-            drawn[masks[number]] = number % 255 + 1
-        self._filled = True
-        self._use_color(color)
-        self._place(frame)
-        self._repaint()
+        if masks:
+            self._use_color(color)
+            self._place(frame)
+        # Painting is slow, and masks that were asked for ahead are shown twice.
+        if not _same(masks, self._painted):
+            self._painted = tuple(masks)
+            drawn[:] = 0
+            for number in reversed(range(len(masks))):
+                drawn[masks[number]] = number % 255 + 1
+            self._repaint()
 
     def _repaint(self) -> None:
         # Replacing the data would cost three times as much: thumbnail, extent, events.

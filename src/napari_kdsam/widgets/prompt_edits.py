@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QTimer
 
 from napari_kdsam.annotation.edits import edit_between, within
+from napari_kdsam.annotation.state import Draft
 from napari_kdsam.errors import KDSAMError
 
 if TYPE_CHECKING:
-    from napari_kdsam.annotation.state import AnnotationState
-    from napari_kdsam.widgets.image_record import ImageRecord
+    from napari_kdsam.annotation.state import AnnotationState, FrameIndex
+    from napari_kdsam.widgets.image_record import ImageRecord, Shown
     from napari_kdsam.widgets.prompt_layers import PromptLayers
 
 _DRAG_MS = 60
@@ -30,6 +31,8 @@ class PromptEdits:
         self._controller = controller
         self._reading = False
         self._dragged = False
+        self._pressed = False
+        self._ahead: tuple[ImageRecord, FrameIndex, Shown] | None = None
         # A drag reports many places a second; the mask follows as fast as it can.
         self._timer = QTimer(controller.flow.thread)
         self._timer.setSingleShot(True)
@@ -64,6 +67,46 @@ class PromptEdits:
         if not self._timer.isActive():
             self._timer.start()
 
+    def on_press(self, position: Any) -> None:
+        """Ask for the mask of a point while the button that adds it is held down."""
+        controller = self._controller
+        layers: PromptLayers | None = controller.layers
+        record: ImageRecord | None = controller.record
+        if layers is None or record is None or controller.objects.waits:
+            return
+        frame, point = layers.point_at(position)
+        draft: Draft = controller.draft
+        points = within(frame, Draft((*draft.points, point)), record.shape).points
+        ahead = replace(draft, points=points, candidate=None)
+        if frame != controller.frame or len(points) == len(draft.points):
+            return
+        self._pressed = self._request(record, frame, ahead)
+
+    def on_release(self) -> None:
+        """Show the masks of the prompts there are, if no point was added after all."""
+        if self._pressed:
+            # napari adds the point after this.
+            QTimer.singleShot(0, self._settle)
+
+    def keep_ahead(self, record: ImageRecord, frame: FrameIndex, shown: Shown) -> None:
+        """Keep the answer to prompts that are not there, or not yet."""
+        self._ahead = record, frame, shown
+
+    def use_ahead(self) -> None:
+        """Take the masks that were asked for ahead, if they are those of the prompts."""
+        if self._ahead is None:
+            return
+        record, frame, shown = self._ahead
+        if record is not self._controller.record or frame != self._controller.frame:
+            self._ahead = None
+        elif shown.draft.same_prompts(self._controller.draft):
+            record.shown[frame] = shown
+            self._ahead = None
+
+    def _settle(self) -> None:
+        self._pressed, self._ahead = False, None
+        self._controller.refresh_preview()
+
     def follow(self, before: AnnotationState, after: AnnotationState) -> None:
         """Show the prompts of a session that has changed."""
         layers: PromptLayers | None = self._controller.layers
@@ -86,16 +129,13 @@ class PromptEdits:
     def stop(self) -> None:
         """Ask for no mask of a drag any more."""
         self._timer.stop()
+        self._pressed, self._ahead = False, None
 
     def _predict_dragged(self) -> None:
         controller = self._controller
         layers: PromptLayers | None = controller.layers
         record: ImageRecord | None = controller.record
-        if (
-            layers is None
-            or record is None
-            or not record.in_plane(controller.viewer.dims)
-        ):
+        if layers is None or record is None:
             return
         frame, draft = controller.frame, controller.draft
         held = layers.read().get(frame)
@@ -105,8 +145,14 @@ class PromptEdits:
         if moved.same_prompts(draft):
             return
         self._dragged = True
+        self._request(record, frame, moved)
+
+    def _request(self, record: ImageRecord, frame: FrameIndex, draft: Draft) -> bool:
+        if not (draft.predictable and record.in_plane(self._controller.viewer.dims)):
+            return False
         try:
-            controller.flow.request(record, frame, moved)
+            self._controller.flow.request(record, frame, draft)
         except KDSAMError:
-            # Half-way through a drag prompts may make no sense; the end decides.
-            return
+            # Half-way through an edit prompts may make no sense; the end decides.
+            return False
+        return True

@@ -101,6 +101,14 @@ def _to_image(
     return tuple(int(round(index)) for index in frame), place
 
 
+def point_at(
+    image: Image, points: Points, position: Any, positive: bool
+) -> tuple[FrameIndex, PointPrompt]:
+    """What a point added to the layer at a position would be read as."""
+    frame, (row, column) = _to_image(image, points, position)
+    return frame, PointPrompt(row, column, positive)
+
+
 def frame_of(image: Image, layer: Layer, position: Any) -> FrameIndex:
     """The frame of the image that a position in a prompt layer is on."""
     return _to_image(image, layer, position)[0]

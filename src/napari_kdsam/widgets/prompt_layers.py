@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_kdsam.annotation.state import Draft, FrameIndex
+from napari_kdsam.annotation.state import Draft, FrameIndex, PointPrompt
 from napari_kdsam.widgets.connections import Connections
-from napari_kdsam.widgets.drag_watch import watch_drags
+from napari_kdsam.widgets.drag_watch import watch_drags, watch_presses
 from napari_kdsam.widgets.preview_layer import PreviewLayer
 from napari_kdsam.widgets.prompt_geometry import (
     COLORS,
@@ -20,6 +20,7 @@ from napari_kdsam.widgets.prompt_geometry import (
     SYMBOLS,
     frame_of,
     name_of,
+    point_at,
     polarity_table,
     read_drafts,
     show_points,
@@ -53,6 +54,8 @@ class PromptLayers:
         Called without arguments when the user has changed points or shapes.
     on_drag : callable
         Called without arguments while the user drags a point or a shape.
+    on_press, on_release : callable
+        See `watch_presses`.
     keys : mapping of str to callable
         Bound on points and shapes, also on those that replace deleted ones.
     """
@@ -63,12 +66,16 @@ class PromptLayers:
         image: Image,
         on_edit: Callable[[], None],
         on_drag: Callable[[], None],
+        on_press: Callable[[Any], None],
+        on_release: Callable[[], None],
         keys: Mapping[str, KeyAction],
     ) -> None:
         self._viewer = viewer
         self._image = image
         self._on_edit = on_edit
         self._on_drag = on_drag
+        self._on_press = on_press
+        self._on_release = on_release
         self._keys = keys
         self._shape = spatial_shape(image)
         self._positive = True
@@ -154,6 +161,10 @@ class PromptLayers:
             self._viewer.add_layer(self.mask.renew())
         self.positive = self._positive
 
+    def point_at(self, position: Any) -> tuple[FrameIndex, PointPrompt]:
+        """Frame and prompt of a point that would be added at a position now."""
+        return point_at(self._image, self.points, position, self._positive)
+
     def read(self) -> dict[FrameIndex, Draft]:
         """What the layers hold now, by frame, in image coordinates."""
         return read_drafts(self._image, self.points, self.shapes)
@@ -226,6 +237,7 @@ class PromptLayers:
             **transform_of(self._image),
         )
         self._attend(layer)
+        watch_presses(layer, self._on_press, self._on_release)
         return layer
 
     def _new_shapes(self) -> Shapes:

@@ -1,0 +1,34 @@
+"""Let a prediction take its turns among Python's threads without waiting long for each."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# A decoder is hundreds of short operations, each of which lets go of Python's lock. With
+# the usual 5 ms it would wait that long after each while the window paints.
+SHORT_INTERVAL = 0.0001
+
+_lock = threading.Lock()
+_usual: list[float] = []
+
+
+@contextmanager
+def quick_switching() -> Iterator[None]:
+    """Shorten Python's thread switch interval; the usual one is back afterwards.
+
+    The interval belongs to the whole process, so it is shortened only for as long as a
+    prediction takes; several at once share one change.
+    """
+    with _lock:
+        _usual.append(_usual[-1] if _usual else sys.getswitchinterval())
+        sys.setswitchinterval(min(SHORT_INTERVAL, _usual[-1]))
+    try:
+        yield
+    finally:
+        with _lock:
+            before = _usual.pop()
+            if not _usual:
+                sys.setswitchinterval(before)
