@@ -197,6 +197,40 @@ def test_an_object_can_be_deleted_and_given_another_class(annotate):
     assert not controller.objects.delete_at((5, 195))
 
 
+def test_the_object_under_the_cursor_gets_the_class_of_the_next_object(annotate):
+    session = annotate()
+    controller = session.controller
+    controller.objects.set_classes(
+        (ObjectClass(1, 'polyp', '#ff0000'), ObjectClass(2, 'tool', '#00ff00'))
+    )
+    session.click(60, 60)
+    controller.commit()
+    controller.class_2()
+    session.viewer.cursor.position = (60, 60)
+    controller.reclassify()
+    assert controller.session.state.objects[0].class_id == 2
+    controller.undo()
+    assert controller.session.state.objects[0].class_id == 1
+    session.viewer.cursor.position = (5, 195)
+    controller.reclassify()
+    assert 'no object under the cursor' in controller.status.text
+
+
+def test_changing_the_image_changes_whose_labels_undo_is_for(annotate):
+    session = annotate()
+    controller, first = session.controller, session.controller.image
+    session.click(60, 60)
+    controller.commit()
+    labels = controller.target_layer
+    other = session.viewer.add_image(np.zeros((40, 50), np.uint8), name='other')
+    bound = len(labels.keymap)
+    assert bound
+    controller.set_image(other)
+    assert len(labels.keymap) < bound, 'undo here would undo on the other image'
+    controller.set_image(first)
+    assert len(labels.keymap) == bound
+
+
 def test_clean_up_changes_the_preview_at_once_and_is_what_is_committed(annotate):
     session = annotate()
     session.click(60, 60)

@@ -218,6 +218,23 @@ def test_a_change_is_told_once_typing_has_paused_until_it_is_no_longer_wanted(
 
 
 @pytest.mark.gui
+def test_an_open_annotator_takes_over_what_is_changed_and_nothing_else(
+    own_settings, annotate
+):
+    session = annotate()
+    widget, frames = session.widget, session.controller.frames
+    widget.contrast.setChecked(True)
+    assert frames.prefetching
+    own_settings().annotator.prefetch = False
+    session.qtbot.waitUntil(lambda: not frames.prefetching, timeout=10_000)
+    assert widget.contrast.isChecked(), 'chosen in the dock, and not changed here'
+    own_settings().keys.undo = 'F9'
+    session.qtbot.waitUntil(
+        lambda: 'opened again' in session.controller.status.text, timeout=10_000
+    )
+
+
+@pytest.mark.gui
 def test_naparis_preferences_dialog_has_a_page_that_changes_them(
     own_settings, make_napari_viewer_proxy, qtbot
 ):

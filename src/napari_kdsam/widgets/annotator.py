@@ -37,7 +37,7 @@ from napari_kdsam.widgets.dock_refresh import DockRefresh
 from napari_kdsam.widgets.frame_marks import FrameStrip
 from napari_kdsam.widgets.help_panel import HelpPanel
 from napari_kdsam.widgets.inference_thread import PredictorFactory, make_predictor
-from napari_kdsam.widgets.preferences import load_preferences
+from napari_kdsam.widgets.preferences import Preferences, load_preferences, on_change
 from napari_kdsam.widgets.shortcuts import (
     KeyAction,
     bound_shortcuts,
@@ -75,7 +75,8 @@ class AnnotatorWidget(DockRefresh, QWidget):
     ) -> None:
         super().__init__()
         self.viewer = napari_viewer
-        preferences, warnings = load_preferences()
+        self._preferences, warnings = load_preferences()
+        preferences = self._preferences
         self.shortcuts, refused = bound_shortcuts(preferences.keys)
         self.controller = AnnotationController(
             napari_viewer, predictor_factory, self.shortcuts
@@ -94,6 +95,7 @@ class AnnotatorWidget(DockRefresh, QWidget):
             ('inserted', 'removed', 'reordered', 'renamed'),
             self._refresh_choices,
         )
+        self._stop_preferences = on_change(self._prefer_anew)
         # Qt no longer calls methods of an object that is being destroyed.
         release = partial(
             _release,
@@ -102,6 +104,7 @@ class AnnotatorWidget(DockRefresh, QWidget):
             (self._refresh, self._show_help),
             self._layer_events,
             self._key_actions,
+            self._stop_preferences,
         )
         self.destroyed.connect(release)
         application = QApplication.instance()
@@ -235,7 +238,7 @@ class AnnotatorWidget(DockRefresh, QWidget):
         outer.addWidget(self.status)
         self.setMinimumWidth(300)
 
-    def _apply(self, preferences: Any) -> None:
+    def _apply(self, preferences: Preferences) -> None:
         """Start with what the user prefers; a choice that is not there is left out."""
         for choice, value in (
             (self.model_choice, preferences.model),
@@ -246,10 +249,25 @@ class AnnotatorWidget(DockRefresh, QWidget):
             if value in choice.choices:
                 choice.value = value
         self.contrast.setChecked(preferences.high_contrast)
+        self._apply_to_work(preferences)
+
+    def _apply_to_work(self, preferences: Preferences) -> None:
         self.controller.frames.prefetching = preferences.prefetch
         self.controller.set_autosave(
             preferences.autosave, preferences.sessions == 'beside the image'
         )
+
+    def _prefer_anew(self) -> None:
+        """Take over what was changed in the preferences, and no more than that."""
+        before = self._preferences
+        self._preferences, warnings = load_preferences()
+        self._apply_to_work(self._preferences)
+        if self._preferences.high_contrast != before.high_contrast:
+            self.contrast.setChecked(self._preferences.high_contrast)
+        if self._preferences.keys != before.keys:
+            warnings.append('Changed keys hold when "Click to label" is opened again.')
+        if warnings:
+            self.controller.say(' '.join(warnings))
 
     def _images(self) -> list[Image]:
         from napari.layers import Image
@@ -363,6 +381,7 @@ def _release(
     slots: tuple[Callable[[], None], Callable[[], None]],
     layer_events: Connections,
     actions: dict[str, KeyAction],
+    stop_preferences: Callable[[], None],
     _: Any = None,
 ) -> None:
     """Let go of the viewer; the widget's buttons are already gone."""
@@ -370,5 +389,6 @@ def _release(
     controller.updated.disconnect(refresh)
     controller.help_wanted.disconnect(show_help)
     layer_events.close()
+    stop_preferences()
     unbind(viewer, actions)
     controller.close()

@@ -145,6 +145,7 @@ class AnnotationController(KeyMethods, AnnotationView):
             image, ImageRecord(image, self.objects.on_painted)
         )
         self._record = record
+        self.history.follow(record)
         try:
             record.check()
             self.layers = PromptLayers(
@@ -257,6 +258,7 @@ class AnnotationController(KeyMethods, AnnotationView):
             self._record.image.events.data.disconnect(self._watch.on_image_data)
             self._record.session.changed.disconnect(self._on_session_changed)
             self._record = None
+        self.history.close()
         self.objects.question = None
         self.edits.stop()
 

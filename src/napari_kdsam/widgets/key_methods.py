@@ -39,6 +39,7 @@ class KeyMethods:
     help_wanted: Any
     execute: Any
     set_status: Any
+    say: Any
 
     def __getattr__(self, name: str) -> Any:
         # class_1 to class_9, as the table of shortcuts names them.
@@ -161,6 +162,12 @@ class KeyMethods:
         known = [item.id for item in state.classes]
         place = known.index(state.current_class) if state.current_class in known else -1
         self.objects.choose_class(known[(place + 1) % len(known)])
+
+    def reclassify(self) -> None:
+        """Give the object under the cursor the class of the next object."""
+        current = self.session.state.current_class
+        if not self.objects.reclassify_at(self.cursor.position, current):
+            self.say('There is no object under the cursor to give a class to.')
 
     def next_unfinished(self) -> None:
         """Go to the next frame without objects."""

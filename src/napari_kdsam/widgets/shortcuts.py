@@ -88,6 +88,12 @@ SHORTCUTS = (
         'delete_object', 'Shift-K', 'Delete the object under the cursor', 'Objects'
     ),
     Shortcut('next_class', 'Shift-C', 'Next class', 'Objects'),
+    Shortcut(
+        'reclassify',
+        'Shift-J',
+        'Give the object under the cursor the class of the next object',
+        'Objects',
+    ),
     *(
         Shortcut(f'class_{n}', f'Alt-{n}', f'Class {n}', 'Objects', _CLASSES)
         for n in range(1, CLASS_KEYS + 1)
