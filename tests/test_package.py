@@ -30,6 +30,7 @@ LAYERS = {
     'annotation': ('errors', 'inference', 'io', 'model'),
     'io': ('errors', 'inference', 'model.registry'),
     'training': ('errors', 'inference', 'io', 'model', 'phantoms'),
+    'batch': ('errors', 'inference', 'io', 'model', 'segmenting'),
     'sample_data': ('errors', 'io', 'phantoms'),
     'segmenting': ('errors', 'inference', 'io', 'model'),
     'demo': (
@@ -43,6 +44,7 @@ LAYERS = {
     ),
     'widgets': (
         'annotation',
+        'batch',
         'demo',
         'errors',
         'inference',
@@ -53,7 +55,7 @@ LAYERS = {
     ),
 }
 # The command line ties all of them together, so it may import any.
-COMMAND_LINE = {'cli', 'cli_segment', 'cli_tables'}
+COMMAND_LINE = {'cli', 'cli_batch', 'cli_segment', 'cli_tables'}
 TOOLKITS = {'napari', 'qtpy', 'superqt', 'PyQt5', 'PyQt6', 'PySide2', 'PySide6'}
 
 

@@ -1,0 +1,1 @@
+"""Many images: items, prompts for each, what became of them; no Qt."""

@@ -1,0 +1,1 @@
+"""The work of ``napari-kdsam batch`` and ``napari-kdsam embed``."""
