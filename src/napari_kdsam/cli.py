@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from napari_kdsam.io.formats import LabelFormat
+from napari_kdsam.io.formats import Existing, LabelFormat
 from napari_kdsam.training.command import app as training_app
 from napari_kdsam.training.evaluation.command import evaluate
 
@@ -137,6 +137,152 @@ def segment(
         frames=frame or [],
     )
     raise typer.Exit(code)
+
+
+@app.command()
+def batch(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar='INPUT',
+            help='Image files, folders, patterns in quotes, or URLs.',
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            '--out',
+            '-o',
+            metavar='DIR',
+            help='Folder for the results, made if it does not exist.',
+            show_default=False,
+        ),
+    ],
+    prompts: Annotated[
+        str,
+        typer.Option(
+            metavar='FILE|automatic|none',
+            help='Prompts from a JSON, CSV or COCO file; everything there is '
+            '(automatic); or the targets that the model proposes itself (none).',
+            show_default=False,
+        ),
+    ] = '',
+    point: Annotated[
+        list[str] | None,
+        typer.Option(metavar='R,C', help='A point inside the object (repeatable).'),
+    ] = None,
+    negative: Annotated[
+        list[str] | None,
+        typer.Option(metavar='R,C', help='A point outside the object (repeatable).'),
+    ] = None,
+    box: Annotated[
+        list[str] | None,
+        typer.Option(metavar='R0,C0,R1,C1', help='A box around an object.'),
+    ] = None,
+    propagate: Annotated[
+        bool,
+        typer.Option(
+            '--propagate',
+            help='Follow objects through stacks from the frames that have prompts.',
+        ),
+    ] = False,
+    model: _ModelOption = 'kdsam',
+    device: _DeviceOption = 'auto',
+    workers: Annotated[
+        int, typer.Option(min=1, metavar='N', help='Processes on this computer.')
+    ] = 1,
+    scheduler: Annotated[
+        str,
+        typer.Option(
+            metavar='tcp://HOST:PORT', help='A Dask scheduler.', show_default=False
+        ),
+    ] = '',
+    embeddings: Annotated[
+        Path | None,
+        typer.Option(
+            metavar='DIR',
+            help='Look for embeddings in this store, and keep new ones there.',
+            show_default=False,
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option('--resume', help='Go on with a batch that ended early.'),
+    ] = False,
+    existing: Annotated[
+        Existing,
+        typer.Option(help='What to do with results that are there already.'),
+    ] = Existing.fail,
+) -> None:
+    """Segment many images and stacks, in parallel and restartable.
+
+    Every image gives STEM_labels.png, every stack (TIFF, NPY, DICOM, NIfTI, video or
+    zarr) STEM_labels.tif. manifest.csv lists what became of each frame: done, failed
+    or skipped, with the reason. A frame that fails is named and the others go on.
+
+    A CSV of prompts has the columns image, frame, object, row, column and label for
+    points, or row0, column0, row1 and column1 for boxes; image, frame and object may
+    be left out. Of a COCO file the box of each annotation is an object.
+
+    Exit code: 0 all done or skipped, 1 some failed, 2 wrong usage, 130 interrupted.
+    """
+    from napari_kdsam.cli_batch import batch_files
+
+    code = batch_files(
+        inputs,
+        out,
+        prompts=prompts,
+        points=point or [],
+        negatives=negative or [],
+        boxes=box or [],
+        propagate=propagate,
+        model=model,
+        device=device,
+        workers=workers,
+        scheduler=scheduler,
+        store=embeddings,
+        existing=Existing.resume if resume else existing,
+    )
+    raise typer.Exit(code)
+
+
+@app.command()
+def embed(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar='INPUT',
+            help='Image files, folders, patterns in quotes, or URLs.',
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            '--out',
+            '-o',
+            metavar='DIR',
+            help='Folder of the embedding store, made if it does not exist.',
+            show_default=False,
+        ),
+    ],
+    model: _ModelOption = 'kdsam',
+    device: _DeviceOption = 'auto',
+    workers: Annotated[
+        int, typer.Option(min=1, metavar='N', help='Processes on this computer.')
+    ] = 1,
+) -> None:
+    """Compute embeddings once and keep them, for `batch --embeddings` and the viewer.
+
+    A store is a zarr group with 2 MB for each frame. It may be filled by several
+    processes at once and shared between users; a damaged embedding is made again.
+    """
+    from napari_kdsam.cli_batch import embed_files
+
+    raise typer.Exit(
+        embed_files(inputs, out, model=model, device=device, workers=workers)
+    )
 
 
 @app.command()

@@ -77,7 +77,7 @@ def segment_files(
     """
     inputs = list({path.resolve(): path for path in inputs}.values())
     try:
-        prompts = _prompts(points, negatives, boxes, prompts_path)
+        prompts = prompts_from_options(points, negatives, boxes, prompts_path)
         for path in inputs:
             prompts.for_image(path.name)
         make_folder(out)
@@ -166,12 +166,19 @@ def _segment_file(
         return segmenter.segment(image, objects, outputs, frames, on_frame)
 
 
-def _prompts(
+def prompts_from_options(
     points: Sequence[str],
     negatives: Sequence[str],
     boxes: Sequence[str],
     prompts_path: Path | None,
 ) -> PromptSet:
+    """Read prompts from the options of a command.
+
+    Raises
+    ------
+    PromptError
+        If there are none, or they contradict each other.
+    """
     if prompts_path is not None:
         if points or negatives or boxes:
             raise PromptError(

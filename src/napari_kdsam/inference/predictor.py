@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ from napari_kdsam.inference.masks import mask_of_logits
 from napari_kdsam.inference.prompts import Prompt
 from napari_kdsam.model.network import PromptableModel
 from napari_kdsam.model.sizes import PROMPT_FRAME
+
+if TYPE_CHECKING:
+    from napari_kdsam.inference.embedding_store import EmbeddingStore
 
 DEFAULT_CACHE_BYTES = 512 * 1024**2
 # Objects decoded together; more would only cost memory.
@@ -147,12 +150,19 @@ class Predictor:
         From `load_model`.
     cache_bytes : int
         Memory for embeddings, least recently used dropped first; each takes 4 MB.
+    store : EmbeddingStore, optional
+        Where embeddings are looked for and kept on disk. It rounds them to half
+        precision, the same before and after.
     """
 
     def __init__(
-        self, model: PromptableModel, cache_bytes: int = DEFAULT_CACHE_BYTES
+        self,
+        model: PromptableModel,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        store: EmbeddingStore | None = None,
     ) -> None:
         self.model = model
+        self.store = store
         self.cache: LeastRecentlyUsed[ImageEmbedding] = LeastRecentlyUsed(cache_bytes)
 
     @property
@@ -190,12 +200,22 @@ class Predictor:
         found = self.cache.get(key)
         if found is not None:
             return found
-        batch = torch.from_numpy(pixels.transpose(2, 0, 1)[None].copy())
-        with torch.inference_mode():
-            features = self.model.encode(batch)
+        features = self._features(key, pixels)
         embedding = ImageEmbedding(features, shape, resolved, self.model_key, key)
         self.cache.put(key, embedding)
         return embedding
+
+    def _features(self, key: str, pixels: NDArray[np.uint8]) -> torch.Tensor:
+        stored = None if self.store is None else self.store.get(key)
+        if stored is None:
+            batch = torch.from_numpy(pixels.transpose(2, 0, 1)[None].copy())
+            with torch.inference_mode():
+                features = self.model.encode(batch)
+            if self.store is None:
+                return features
+            stored = self.store.put(key, features[0].cpu().numpy())
+        wide = np.asarray(stored, np.float32)[None]
+        return torch.from_numpy(wide).to(self.model.device)
 
     def _key(
         self,

@@ -1,4 +1,4 @@
-"""Names of file formats that users choose from; imports nothing heavy."""
+"""Names that users choose from on the command line; imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -11,3 +11,12 @@ class LabelFormat(StrEnum):
     auto = 'auto'
     png = 'png'
     tiff = 'tiff'
+
+
+class Existing(StrEnum):
+    """What a batch does where there is a result already."""
+
+    fail = 'fail'
+    skip = 'skip'
+    overwrite = 'overwrite'
+    resume = 'resume'

@@ -1,0 +1,192 @@
+"""Embeddings on disk, shared between runs, users and the viewer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_kdsam.errors import ImageError, MissingExtraError
+
+_logger = logging.getLogger(__name__)
+SHAPE = (256, 64, 64)
+_FORMAT, _FORMAT_KEY = 1, 'napari-kdsam-embeddings'
+_DIGEST = 'blake2b'
+
+
+class EmbeddingStore:
+    """A zarr group with one half-precision array for each embedding.
+
+    An array is named by the hash that `Predictor.embed` makes of the pixels the network
+    sees, their mapping and the model, so that it is found again wherever the same image
+    comes from, and never taken for another one. Its attributes hold a checksum; one that
+    does not fit is as good as absent, is computed again and is logged. Arrays are one
+    uncompressed chunk, so reading is mapping a file into memory. Several processes may
+    read and write at once: an array is written beside and renamed.
+
+    Parameters
+    ----------
+    folder : path-like
+        The group; made if needed.
+
+    Raises
+    ------
+    ImageError
+        If the folder is something else, of a later format, or cannot be made.
+    MissingExtraError
+        If zarr is not installed.
+
+    Attributes
+    ----------
+    damaged, written : int
+        Embeddings found damaged, and written, by this object.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        try:
+            import zarr
+        except ImportError as error:
+            raise MissingExtraError('An embedding store', 'batch') from error
+        self.folder = Path(folder)
+        self.damaged = self.written = 0
+        if self.folder.exists() and any(self.folder.iterdir()):
+            self._check()
+            return
+        try:
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            group = zarr.open_group(str(self.folder), mode='a', zarr_format=3)
+            group.attrs[_FORMAT_KEY] = _FORMAT
+        except OSError as error:
+            raise ImageError(
+                f'The embedding store {self.folder.name} cannot be made '
+                f'({error.strerror}); choose another folder.'
+            ) from error
+
+    def _check(self) -> None:
+        found = None
+        try:
+            text = (self.folder / 'zarr.json').read_text(encoding='utf-8')
+            found = json.loads(text)['attributes'][_FORMAT_KEY]
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        if found != _FORMAT:
+            raise ImageError(
+                f'{self.folder.name} is no embedding store of this version; choose '
+                'an empty folder.'
+            )
+
+    def __contains__(self, key: str) -> bool:
+        return self._array(key).is_dir()
+
+    def __len__(self) -> int:
+        return sum(
+            1 for item in self.folder.iterdir() if item.is_dir() and _is_key(item)
+        )
+
+    def get(self, key: str) -> NDArray[np.float16] | None:
+        """Find an embedding.
+
+        Parameters
+        ----------
+        key : str
+            `ImageEmbedding.key`.
+
+        Returns
+        -------
+        numpy.ndarray or None
+            (256, 64, 64) float16, mapped from the file; None if it is not there or
+            damaged.
+        """
+        array = self._array(key)
+        if not array.is_dir():
+            return None
+        try:
+            described = json.loads((array / 'zarr.json').read_text(encoding='utf-8'))
+            values = np.memmap(_chunk(array), np.float16, 'r', shape=SHAPE)
+            if described['attributes'][_DIGEST] == _digest(values):
+                return values
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        self.damaged += 1
+        _logger.warning('The stored embedding %s is damaged; it is made again.', key)
+        shutil.rmtree(array, ignore_errors=True)
+        return None
+
+    def put(self, key: str, values: NDArray[Any]) -> NDArray[np.float16]:
+        """Keep an embedding.
+
+        Parameters
+        ----------
+        key : str
+            `ImageEmbedding.key`.
+        values : numpy.ndarray
+            (256, 64, 64).
+
+        Returns
+        -------
+        numpy.ndarray
+            The same in half precision, as `get` gives it.
+
+        Raises
+        ------
+        ImageError
+            If it cannot be written.
+        """
+        import zarr
+
+        rounded = np.ascontiguousarray(values, np.float16).reshape(SHAPE)
+        part = self.folder / f'.{key}.{secrets.token_hex(4)}.part'
+        try:
+            written = zarr.create_array(
+                str(part),
+                shape=SHAPE,
+                chunks=SHAPE,
+                dtype=np.float16,
+                compressors=None,
+                zarr_format=3,
+                attributes={_DIGEST: _digest(rounded)},
+            )
+            written[:] = rounded
+            self._place(part, self._array(key))
+        except OSError as error:
+            raise ImageError(
+                f'The embedding store {self.folder.name} cannot be written '
+                f'({error.strerror}); free some space or leave it out.'
+            ) from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        self.written += 1
+        return rounded
+
+    @staticmethod
+    def _place(part: Path, array: Path) -> None:
+        try:
+            os.replace(part, array)
+        except OSError:
+            # Another process has written the same embedding in the meantime.
+            if not array.is_dir():
+                raise
+
+    def _array(self, key: str) -> Path:
+        return self.folder / key
+
+
+def _chunk(array: Path) -> Path:
+    return array / 'c' / '0' / '0' / '0'
+
+
+def _digest(values: NDArray[Any]) -> str:
+    little = np.ascontiguousarray(values, '<f2')
+    return hashlib.blake2b(little.tobytes(), digest_size=16).hexdigest()
+
+
+def _is_key(item: Path) -> bool:
+    return not item.name.startswith('.')
