@@ -154,7 +154,13 @@ def test_each_image_gets_the_prompts_of_its_name_and_others_are_skipped(
     assert labels[40, 70] == 2
     assert not (results / 'scan0_labels.png').exists()
     frames = tifffile.imread(results / 'stack_labels.tif')
-    assert [np.unique(frame).tolist() for frame in frames] == [[0], [0, 1], [0], [0, 2], [0]]
+    assert [np.unique(frame).tolist() for frame in frames] == [
+        [0],
+        [0, 1],
+        [0],
+        [0, 2],
+        [0],
+    ]
     reasons = {row['reason'] for row in rows(results) if row['status'] == 'skipped'}
     assert reasons == {'there are no prompts for it'}
 
@@ -228,7 +234,10 @@ def test_what_a_killed_process_was_writing_is_swept_away(run, folder, results):
     run(folder, executor=interrupted_after(5))
     frames = results / 'stack_labels_frames'
     assert frames.is_dir()
-    for part in (results / '.scan0_labels.png.0a1b2c3d.part', frames / '.x.0a1b2c3d.part'):
+    for part in (
+        results / '.scan0_labels.png.0a1b2c3d.part',
+        frames / '.x.0a1b2c3d.part',
+    ):
         part.write_bytes(b'half')
     run(folder, existing=Existing.resume)
     assert not list(results.rglob('*.part'))
@@ -245,7 +254,9 @@ def test_results_that_are_there_are_not_touched_unless_allowed(run, folder, resu
         run(folder, prompts=box, existing=Existing.resume)
     summary = run(folder, prompts=box, existing=Existing.skip)
     assert summary.count(Status.skipped) == 8
-    labels = {name: data for name, data in contents(results).items() if name != MANIFEST}
+    labels = {
+        name: data for name, data in contents(results).items() if name != MANIFEST
+    }
     assert labels == {name: data for name, data in before.items() if name != MANIFEST}
     summary = run(folder, prompts=box, existing=Existing.overwrite)
     assert summary.count(Status.done) == 8
@@ -335,7 +346,9 @@ def test_a_record_travels_within_its_label_image(tmp_path):
     labels[2, 3] = 300
     write_frame(tmp_path / 'x' / 'a.png', labels, record)
     assert read_record(tmp_path / 'x' / 'a.png') == record
-    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / 'x' / 'a.png')), labels)
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(tmp_path / 'x' / 'a.png')), labels
+    )
     assert read_record(tmp_path / 'absent.png') is None
     whole = (tmp_path / 'x' / 'a.png').read_bytes()
     (tmp_path / 'cut.png').write_bytes(whole[:20])
@@ -401,3 +414,82 @@ def test_masks_that_overlap_leave_the_pixels_to_the_earlier_object():
     found = methods.label_masks((4, 4), [(1, first, 0.9), (7, second, 0.123456)], 7)
     assert found.labels[:, 0].tolist() == [1, 1, 7, 0]
     assert found.objects == (FoundObject(1, 0.9, 8), FoundObject(7, 0.1235, 4))
+
+
+# Propagation
+
+
+@pytest.fixture
+def moving(tmp_path: Path) -> Path:
+    """A stack of bright discs that move to the right on a dark ground."""
+    rows, columns = np.mgrid[:64, :160]
+    frames = [
+        np.where((rows - 32) ** 2 + (columns - 30 - 4 * n) ** 2 < 144, 200, 20)
+        for n in range(12)
+    ]
+    np.save(tmp_path / 'moving.npy', np.stack(frames).astype(np.uint8))
+    return tmp_path / 'moving.npy'
+
+
+def key(frame: int, column: float) -> ObjectPrompt:
+    return ObjectPrompt(Prompt(box=(20, column - 12, 45, column + 13)), frame)
+
+
+def test_objects_are_followed_both_ways_from_key_frames(run, moving, results):
+    prompts = PromptSet((key(3, 42), key(8, 62)))
+    summary = run(moving, prompts=prompts, method=Method.propagation)
+    assert summary.count(Status.done) == 12
+    labels = tifffile.imread(results / 'moving_labels.tif')
+    assert all(frame.any() for frame in labels)
+    assert labels[3, 32, 42] == 1
+    assert labels[8, 32, 62] == 1, 'a later key frame starts anew'
+    assert labels[8, 32, 42] == 0
+
+
+def test_an_interrupted_propagation_resumes_to_the_same_bytes(run, moving, results):
+    prompts = PromptSet((key(3, 42), key(8, 62)))
+    options = {'prompts': prompts, 'method': Method.propagation}
+    run(moving, **options)
+    whole = contents(results)
+    for count in (0, 1, 6, 10):
+        shutil.rmtree(results)
+        run(moving, executor=interrupted_after(count), **options)
+        run(moving, existing=Existing.resume, **options)
+        assert contents(results) == whole
+
+
+def test_a_drift_stops_until_the_next_key_frame_and_says_so(
+    run, moving, results, monkeypatch
+):
+    from napari_kdsam.inference.propagation import DriftLimits
+
+    seen = []
+
+    def once(self, label, before, after, score):
+        seen.append(label)
+        return 'Object 1 jumped.' if len(seen) == 2 else ''
+
+    monkeypatch.setattr(DriftLimits, 'doubt', once)
+    prompts = PromptSet((key(3, 42), key(8, 62)))
+    run(moving, prompts=prompts, method=Method.propagation)
+    listed = rows(results)
+    assert [row['status'] for row in listed[3:9]] == [
+        'done',
+        'done',
+        'done',
+        'skipped',
+        'skipped',
+        'done',
+    ]
+    assert listed[5]['reason'] == 'Object 1 jumped.'
+    assert 'stopped at frame 5' in listed[6]['reason']
+
+
+def test_a_prompt_beyond_the_stack_fails_that_stack_only(run, moving, folder, results):
+    prompts = PromptSet(
+        (ObjectPrompt(Prompt([(30.0, 40.0)])),), {'moving.npy': (key(12, 40),)}
+    )
+    summary = run(moving, folder, prompts=prompts, method=Method.propagation)
+    assert summary.count(Status.failed) == 12
+    assert summary.count(Status.done) == 8
+    assert 'frames are 0 to 11' in rows(results)[0]['reason']

@@ -95,7 +95,7 @@ def _on_cluster(address: str, job: Job, tasks: Sequence[Task]) -> Iterator[Frame
         futures = client.map(partial(do_task, job), tasks, pure=False, retries=_RETRIES)
         waiting = dict(zip((f.key for f in futures), tasks, strict=True))
         try:
-            for future in as_they_come(futures):
+            for future in as_they_come(futures, loop=client.loop):
                 try:
                     yield from future.result()
                 except KilledWorker:
