@@ -20,7 +20,8 @@ from qtpy.QtWidgets import QApplication
 from napari_kdsam import sample_data
 from napari_kdsam.annotation.cleanup import CleanUp
 from napari_kdsam.annotation.state import ObjectClass
-from napari_kdsam.phantoms import dermoscopy_phantom
+from napari_kdsam.phantoms import dermoscopy_phantom, ultrasound_phantom
+from napari_kdsam.widgets.agreement_widget import AgreementWidget
 from napari_kdsam.widgets.annotator import AnnotatorWidget
 
 FOLDER = Path(__file__).resolve().parent.parent / 'docs' / 'images'
@@ -134,6 +135,32 @@ def cine() -> None:
     viewer.close()
 
 
+def comparison() -> None:
+    """Labels of a stack of phantoms against the truth, with the errors of a frame."""
+    phantoms = [ultrasound_phantom(seed=seed) for seed in range(8)]
+    truth = np.stack([phantom.mask for phantom in phantoms]).astype(np.uint8)
+    labels = np.stack([np.roll(mask, i * i, i % 2) for i, mask in enumerate(truth)])
+    placed = {'scale': (1, 0.1, 0.1), 'units': ('pixel', 'mm', 'mm')}
+    viewer = napari.Viewer()
+    viewer.add_image(np.stack([p.image for p in phantoms]), name='phantoms', **placed)
+    viewer.add_labels(truth, name='reader 1', visible=False, **placed)
+    viewer.add_labels(labels, name='mine', visible=False, **placed)
+    widget = AgreementWidget(viewer)
+    viewer.window.add_dock_widget(
+        widget, name='Compare labels with a reference', area='right'
+    )
+    viewer.window.resize(*SIZE)
+    rest()
+    widget.compare()
+    wait_until(lambda: widget.found is not None)
+    widget.show_errors(True)
+    widget.view.selectRow(0)
+    widget.go_to(widget.view.contents.place(0))
+    rest()
+    save(viewer, 'compare.png')
+    viewer.close()
+
+
 def rest() -> None:
     """Let the window be painted."""
     end = time.monotonic() + 0.5
@@ -151,3 +178,4 @@ if __name__ == '__main__':
     ultrasound()
     dermoscopy()
     cine()
+    comparison()

@@ -189,6 +189,12 @@ def measure_stack(
         yield table
 
 
+def unit_suffix(unit: str) -> str:
+    """Name of a unit for the title of a CSV column, such as ``um`` for micrometres."""
+    # Spreadsheets take a byte order mark or plain ASCII; the latter is safe for both.
+    return re.sub(r'[^0-9A-Za-z]+', '_', unit.replace('µ', 'u').replace('μ', 'u'))
+
+
 def write_measurements(
     path: str | os.PathLike[str], table: pd.DataFrame, unit: str
 ) -> None:
@@ -210,8 +216,7 @@ def write_measurements(
     ImageError
         If the file cannot be written.
     """
-    # Spreadsheets take a byte order mark or plain ASCII; the latter is safe for both.
-    unit = re.sub(r'[^0-9A-Za-z]+', '_', unit.replace('µ', 'u').replace('μ', 'u'))
+    unit = unit_suffix(unit)
     names = {name: f'{name}_px' for name in _IN_PIXELS}
     for name, power in _POWERS.items():
         names[name] = f'{name}_{unit}{power if power > 1 else ""}'
