@@ -151,6 +151,7 @@ class EmbeddingStore:
                 chunks=SHAPE,
                 dtype=np.float16,
                 compressors=None,
+                config={'write_empty_chunks': True},
                 zarr_format=3,
                 attributes={_DIGEST: _digest(rounded)},
             )

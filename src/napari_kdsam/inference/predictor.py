@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from napari_kdsam.errors import PromptError
+from napari_kdsam.errors import ImageError, PromptError
 from napari_kdsam.inference.cache import LeastRecentlyUsed
 from napari_kdsam.inference.geometry import Frame
 from napari_kdsam.inference.intensity import (
@@ -28,6 +29,7 @@ from napari_kdsam.model.sizes import PROMPT_FRAME
 if TYPE_CHECKING:
     from napari_kdsam.inference.embedding_store import EmbeddingStore
 
+_logger = logging.getLogger(__name__)
 DEFAULT_CACHE_BYTES = 512 * 1024**2
 # Objects decoded together; more would only cost memory.
 _OBJECTS_PER_CALL = 32
@@ -213,9 +215,21 @@ class Predictor:
                 features = self.model.encode(batch)
             if self.store is None:
                 return features
-            stored = self.store.put(key, features[0].cpu().numpy())
+            stored = self._kept(self.store, key, features)
         wide = np.asarray(stored, np.float32)[None]
         return torch.from_numpy(wide).to(self.model.device)
+
+    @staticmethod
+    def _kept(
+        store: EmbeddingStore, key: str, features: torch.Tensor
+    ) -> NDArray[np.float16]:
+        values = features[0].cpu().numpy().astype(np.float16)
+        try:
+            return store.put(key, values)
+        except ImageError as error:
+            # A store that is full or only to be read is no reason to stop.
+            _logger.warning('%s', error)
+            return values
 
     def _key(
         self,

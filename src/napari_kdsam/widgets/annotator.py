@@ -78,6 +78,8 @@ class AnnotatorWidget(DockRefresh, QWidget):
         self._preferences, warnings = load_preferences()
         preferences = self._preferences
         self.shortcuts, refused = bound_shortcuts(preferences.keys)
+        if preferences.embeddings and predictor_factory is make_predictor:
+            predictor_factory = partial(make_predictor, store=preferences.embeddings)
         self.controller = AnnotationController(
             napari_viewer, predictor_factory, self.shortcuts
         )

@@ -37,14 +37,27 @@ _SHARE_IN_ADVANCE = 0.5
 PredictorFactory = Callable[[str, str], 'Predictor']
 
 
-def make_predictor(model: str, device: str) -> Predictor:
-    """Load a model by name or path and make a predictor of it."""
+def make_predictor(model: str, device: str, store: str = '') -> Predictor:
+    """Load a model by name or path and make a predictor of it.
+
+    Parameters
+    ----------
+    model, device : str
+        As for `load_model`.
+    store : str
+        Folder of an `EmbeddingStore`; empty for none.
+
+    Returns
+    -------
+    Predictor
+    """
+    from napari_kdsam.inference.embedding_store import EmbeddingStore
     from napari_kdsam.inference.predictor import Predictor
     from napari_kdsam.model.loading import load_model
 
     loaded = load_model(model, device)
     loaded.trace_decoder()
-    return Predictor(loaded)
+    return Predictor(loaded, store=EmbeddingStore(store) if store else None)
 
 
 @dataclass

@@ -37,6 +37,8 @@ class Preferences(BaseModel):
         Where those files are.
     prefetch : bool
         Whether neighbouring frames are embedded when nothing else is to do.
+    embeddings : str
+        Folder of an embedding store; empty for none.
     high_contrast : bool
         Whether masks are previewed as bright outlines.
     keys : dict of str to str
@@ -77,6 +79,12 @@ class Preferences(BaseModel):
         True,
         title='Prepare neighbouring frames',
         description='Encode the next frames when there is nothing else to do',
+    )
+    embeddings: str = Field(
+        '',
+        title='Embedding store',
+        description='Folder that "napari-kdsam embed" fills: images in it need no '
+        'encoding',
     )
     high_contrast: bool = Field(
         False,
