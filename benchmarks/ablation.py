@@ -65,7 +65,7 @@ def write_start(path: Path) -> None:
     save_kdsam(model, path, {'name': 'ablation-start'})
 
 
-def configuration(name: str, out: Path, steps: int) -> TrainingConfig:
+def configuration(name: str, out: Path, steps: int, images: int) -> TrainingConfig:
     """The configuration of one variant; stage 2 goes on from `PARENT`."""
     weights = Path(os.environ['KDSAM_WEIGHTS'])
     common = {
@@ -81,7 +81,7 @@ def configuration(name: str, out: Path, steps: int) -> TrainingConfig:
         'input_size': 1024 if name == 'input-1024' else 512,
         'data': {
             'sources': [{'folder': '${KDSAM_SHARED}/data', 'data_sets': DATA_SETS}],
-            'train_limit': 60,
+            'train_limit': images,
             'val_limit': 4,
             'balance': 1.0,
         },
@@ -146,13 +146,15 @@ def scores_of(weights: Path, config: TrainingConfig, limit: int) -> dict[str, fl
     }
 
 
-def run_variant(name: str, out: Path, steps: int, limit: int) -> dict[str, Any]:
+def run_variant(
+    name: str, out: Path, steps: int, images: int, limit: int
+) -> dict[str, Any]:
     """Train and score one variant, unless its result is there already."""
     result = out / f'{name}.json'
     if result.is_file():
         found: dict[str, Any] = json.loads(result.read_text())
         return found
-    config = configuration(name, out, steps)
+    config = configuration(name, out, steps, images)
     part = 'encoder' if name in ENCODER_VARIANTS else 'decoder'
     (weights,) = run_parts(config, [part])
     found = {'variant': name, **scores_of(weights, config, limit)}
@@ -182,14 +184,16 @@ def main() -> None:
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument('--only', nargs='+', choices=names, default=names)
     parser.add_argument('--steps', type=int, default=120)
+    parser.add_argument('--images', type=int, default=60, help='train images of a set')
     parser.add_argument('--limit', type=int, default=12, help='val images of a set')
     arguments = parser.parse_args()
     out = arguments.out.resolve()
     write_start(out / START)
     if any(name in ENCODER_VARIANTS for name in arguments.only):
-        list(run_parts(configuration('mse', out, arguments.steps), ['cache-teacher']))
+        config = configuration('mse', out, arguments.steps, arguments.images)
+        list(run_parts(config, ['cache-teacher']))
     for name in arguments.only:
-        run_variant(name, out, arguments.steps, arguments.limit)
+        run_variant(name, out, arguments.steps, arguments.images, arguments.limit)
     print('| variant | val MSE | val cosine distance | box | 1 click |')
     print('|---|--:|--:|--:|--:|')
     for name in names:
