@@ -45,29 +45,35 @@ def name_of(positive: bool) -> str:
 
 
 def read_drafts(
-    image: Image, points: Points, shapes: Shapes
+    image: Image, points: Points | None, shapes: Shapes | None
 ) -> dict[FrameIndex, Draft]:
-    """What the layers hold, by frame, in image coordinates."""
+    """What the layers hold, by frame, in image coordinates.
+
+    In a layer without polarity everything is inside.
+    """
     clicks: dict[FrameIndex, list[PointPrompt]] = {}
     boxes: dict[FrameIndex, list[Box]] = {}
     scribbles: dict[FrameIndex, list[Scribble]] = {}
     outlines: dict[FrameIndex, list[Outline]] = {}
-    polarity = points.features[POLARITY].tolist()
-    for position, name in zip(points.data, polarity, strict=True):
-        frame, (row, column) = _to_image(image, points, position)
-        clicks.setdefault(frame, []).append(PointPrompt(row, column, name != NEGATIVE))
-    polarity = shapes.features[POLARITY].tolist()
-    for vertices, kind, name in zip(
-        shapes.data, shapes.shape_type, polarity, strict=True
-    ):
-        placed = [_to_image(image, shapes, vertex) for vertex in vertices]
-        frame, places = placed[0][0], tuple(place for _, place in placed)
-        if kind in _BOXES:
-            boxes.setdefault(frame, []).append(_box_around(places))
-        elif kind in _OUTLINES:
-            outlines.setdefault(frame, []).append(Outline(places, name != NEGATIVE))
-        else:
-            scribbles.setdefault(frame, []).append(Scribble(places, name != NEGATIVE))
+    if points is not None:
+        for position, name in zip(points.data, _polarity(points), strict=True):
+            frame, (row, column) = _to_image(image, points, position)
+            point = PointPrompt(row, column, name != NEGATIVE)
+            clicks.setdefault(frame, []).append(point)
+    if shapes is not None:
+        for vertices, kind, name in zip(
+            shapes.data, shapes.shape_type, _polarity(shapes), strict=True
+        ):
+            placed = [_to_image(image, shapes, vertex) for vertex in vertices]
+            frame, places = placed[0][0], tuple(place for _, place in placed)
+            if kind in _BOXES:
+                boxes.setdefault(frame, []).append(_box_around(places))
+            elif kind in _OUTLINES:
+                outline = Outline(places, name != NEGATIVE)
+                outlines.setdefault(frame, []).append(outline)
+            else:
+                scribble = Scribble(places, name != NEGATIVE)
+                scribbles.setdefault(frame, []).append(scribble)
     return {
         frame: Draft(
             tuple(clicks.get(frame, ())),
@@ -77,6 +83,12 @@ def read_drafts(
         )
         for frame in {*clicks, *boxes, *scribbles, *outlines}
     }
+
+
+def _polarity(layer: Points | Shapes) -> list[str]:
+    if POLARITY in layer.features:
+        return list(layer.features[POLARITY])
+    return [POSITIVE] * len(layer.data)
 
 
 def _box_around(corners: Iterable[Place]) -> Box:
