@@ -142,7 +142,7 @@ install_into_venv() {
   rm -f .venv/.installed-*
   local wanted=(-e '.[all,fast]')
   if [ "$mode" = dev ]; then
-    wanted=(-e '.[all,fast,training]' --group dev)
+    wanted=(-e '.[all,batch,fast,training]' --group dev)
   fi
   # Dependency groups need a recent pip.
   if ! { .venv/bin/python -m pip install --upgrade 'pip>=25.1' &&
