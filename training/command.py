@@ -122,6 +122,42 @@ def everything(
 
 
 @app.command()
+def proposals(
+    config: Annotated[
+        Path,
+        typer.Option(
+            '--config',
+            '-c',
+            metavar='FILE',
+            help='A YAML file, or proposals.yaml.',
+            show_default=False,
+        ),
+    ],
+    out: _Out = None,
+) -> None:
+    """Train the head that proposes a box without a prompt, on the frozen encoder.
+
+    A run that was stopped goes on from its last checkpoint when the same command is
+    given again.
+    """
+    try:
+        require_training_extra()
+    except KDSAMError as error:
+        raise _failed(error, 2) from error
+    from napari_kdsam.training.config import ConfigError, read_config_as
+    from napari_kdsam.training.proposals import ProposalsConfig, train_proposals
+
+    try:
+        settings = read_config_as(ProposalsConfig, config)
+        if out is not None:
+            settings = settings.model_copy(update={'out': out})
+        for path in train_proposals(settings):
+            typer.echo(f'Written: {path}')
+    except KDSAMError as error:
+        raise _failed(error, 2 if isinstance(error, ConfigError) else 1) from error
+
+
+@app.command()
 def average(
     tuned: Annotated[Path, typer.Argument(help='Weights that were fine-tuned.')],
     start: Annotated[Path, typer.Argument(help='Weights that they started from.')],
