@@ -293,6 +293,18 @@ def test_folder_pairs_masks_by_name_and_names_the_missing(tmp_path: Path) -> Non
         found['three'].load()
 
 
+def test_grey_images_of_a_folder_are_given_to_models_as_colour(tmp_path: Path) -> None:
+    for name in ('images', 'masks'):
+        (tmp_path / name).mkdir()
+    grey = np.random.default_rng(0).integers(0, 255, (20, 30), np.uint8)
+    Image.fromarray(grey).save(tmp_path / 'images' / 'scan.png')
+    Image.fromarray((grey > 90).astype(np.uint8)).save(tmp_path / 'masks' / 'scan.png')
+    (sample,) = samples_of_folder(tmp_path)
+    image, _ = sample.load()
+    assert image.shape == (20, 30, 3)
+    np.testing.assert_array_equal(image[..., 1], grey)
+
+
 def test_a_folder_without_masks_is_explained(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match='images'):
         samples_of_folder(tmp_path)

@@ -94,4 +94,6 @@ class Sample:
             )
         if not mask.any():
             raise ImageError(f'{self.name}: the mask is empty.')
+        if image.ndim == 2:
+            image = np.repeat(image[..., None], 3, axis=2)
         return image, mask
