@@ -63,6 +63,8 @@ class BatchWidget(QWidget):
         super().__init__()
         self.viewer = napari_viewer
         preferences, _ = load_preferences()
+        if preferences.embeddings and predictor_factory is make_predictor:
+            predictor_factory = partial(make_predictor, store=preferences.embeddings)
         self.choices = BatchChoices(napari_viewer, preferences)
         self.controller = BatchController(napari_viewer, predictor_factory)
         self._listed: list[tuple[Item, str]] = []
