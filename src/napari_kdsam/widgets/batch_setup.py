@@ -42,9 +42,9 @@ class Method(Enum):
 
     SAME = 'These, on every frame'
     EACH = "Each frame's own"
-    FOLLOW_PROMPTS = 'Follow from these prompts'
-    FOLLOW_LABELS = 'Follow from these labels'
-    FOLLOW_KEYS = 'Follow from labelled frames'
+    FOLLOW_PROMPTS = 'Follow these prompts'
+    FOLLOW_LABELS = 'Follow these labels'
+    FOLLOW_KEYS = 'Follow labelled frames'
     AUTOMATIC = 'None: find everything'
     PROPOSALS = 'None: likely objects'
 

@@ -187,7 +187,7 @@ class BatchWidget(QWidget):
         counts = controller.counts
         self.bar.setVisible(counts.total > 0)
         self.bar.setRange(0, max(counts.total, 1))
-        self.bar.setValue(counts.total - counts.waiting)
+        self.bar.setValue(counts.done + counts.failed)
         parts = [controller.sentence or _HINT]
         if controller.phase is not Phase.IDLE and counts.total:
             parts.append(f'{counts.describe()}.')
