@@ -447,7 +447,8 @@ def test_objects_are_followed_both_ways_from_key_frames(run, moving, results):
 
 
 def test_an_interrupted_propagation_resumes_to_the_same_bytes(run, moving, results):
-    prompts = PromptSet((key(3, 42), key(8, 62)))
+    # Two objects that overlap, so that their masks differ from what labels hold.
+    prompts = PromptSet((key(3, 42), key(3, 50), key(8, 62)))
     options = {'prompts': prompts, 'method': Method.propagation}
     run(moving, **options)
     whole = contents(results)
@@ -465,7 +466,7 @@ def test_a_drift_stops_until_the_next_key_frame_and_says_so(
 
     seen = []
 
-    def once(self, label, before, after, score):
+    def once(self, label, before, after, score, likeness):
         seen.append(label)
         return 'Object 1 jumped.' if len(seen) == 2 else ''
 

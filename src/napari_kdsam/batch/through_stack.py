@@ -24,6 +24,7 @@ from napari_kdsam.inference.intensity import check_image
 if TYPE_CHECKING:
     from napari_kdsam.inference.predictor import ImageEmbedding, Predictor
     from napari_kdsam.inference.prompts import Prompt
+    from napari_kdsam.inference.propagation import PropagatedFrame
 
 Masks = dict[int, NDArray[np.bool_]]
 Found = Labelled | KDSAMError
@@ -38,8 +39,8 @@ def propagate_stack(
 ) -> Iterator[tuple[int, Found]]:
     """Segment the key frames of a stack by their prompts, and the others from those.
 
-    Every step begins from the label image of the frame before as it is written, so a
-    batch that goes on after an interruption makes the same labels.
+    A batch that goes on after an interruption begins from the label images as they were
+    written, and makes the same labels.
 
     Parameters
     ----------
@@ -66,7 +67,7 @@ def propagate_stack(
     walk = _Walk(predictor, job, source, reader, key_frames)
     first = min(key_frames)
     for onward in ([f for f in frames if f >= first], [*reversed(range(first))]):
-        walk.turn_around(first)
+        walk.begin(onward)
         for frame in onward:
             found = walk.step(frame)
             if found is not None:
@@ -104,20 +105,26 @@ class _Walk:
         self._predictor, self._job, self._source = predictor, job, source
         self._reader, self._key_frames = reader, key_frames
         self._highest = max(len(prompts) for prompts in key_frames.values())
+        self._key: tuple[int, Masks] = (0, {})
+        self._first: tuple[int, Masks] | None = None
         self._masks: Masks = {}
-        self._last = 0
         self._stopped = ''
-        self._first: Masks | None = None
+        self._onward: Sequence[int] = ()
+        self._steps: Iterator[PropagatedFrame] | None = None
 
-    def turn_around(self, frame: int) -> None:
-        """Go on from the first key frame, the other way."""
-        self._masks, self._last, self._stopped = self._first or {}, frame, ''
+    def begin(self, onward: Sequence[int]) -> None:
+        """Go on from the first key frame through these frames."""
+        self._onward, self._stopped, self._steps = onward, '', None
+        if self._first is not None:
+            self._key = self._first
+            self._masks = self._first[1]
 
     def step(self, frame: int) -> Found | None:
         """Do one frame; None if its labels are there already."""
         path = self._job.labels_path(self._source, frame)
         record = read_record(path)
         if record is not None and record.fingerprint == self._job.fingerprint:
+            self._steps = None
             self._go_on_from(frame, read_labels(path), record.reason)
             return None
         if self._stopped and frame not in self._key_frames:
@@ -131,10 +138,10 @@ class _Walk:
 
     def _go_on_from(self, frame: int, labels: NDArray[Any], doubt: str) -> None:
         self._masks = {int(n): labels == n for n in np.unique(labels) if n}
-        self._last = frame
         self._stopped = f'stopped at frame {frame}: {doubt}' if doubt else ''
-        if self._first is None:
-            self._first = self._masks
+        if frame in self._key_frames:
+            self._key, self._steps = (frame, self._masks), None
+            self._first = self._first or self._key
 
     def _segment(self, frame: int) -> Labelled:
         if frame in self._key_frames:
@@ -142,16 +149,18 @@ class _Walk:
             prompts = self._key_frames[frame]
             return label_prompts(self._predictor, embedding, prompts, self._highest)
         if not self._masks:
-            raise NothingToDo(f'there is no object to follow from frame {self._last}')
+            raise NothingToDo(f'there is no object to follow from frame {self._key[0]}')
         return self._follow(frame)
 
     def _follow(self, frame: int) -> Labelled:
-        from napari_kdsam.inference.propagation import propagate
+        from napari_kdsam.inference.propagation import follow
 
-        steps = propagate(
-            self._predictor, self._embed, {self._last: self._masks}, [frame]
-        )
-        found = next(steps)
+        if self._steps is None:
+            left = self._onward[self._onward.index(frame) :]
+            self._steps = follow(
+                self._predictor, self._embed, self._key, self._masks, left
+            )
+        found = next(self._steps)
         if found.error:
             raise KDSAMError(found.error)
         shape = next(iter(self._masks.values())).shape

@@ -118,7 +118,8 @@ class PropagatedFrame:
     index : int
         Of the frame.
     masks : mapping of int to numpy.ndarray
-        (rows, columns) bool by label; an object that was not found is left out.
+        (rows, columns) bool by label, without overlaps: the lower label keeps a pixel.
+        An object that was not found is left out.
     scores : mapping of int to float
         Predicted IoU by label; empty for a key frame.
     doubt : str
@@ -188,6 +189,46 @@ def propagate(
     yield from walk.follow(keys[0], known[keys[0]], back)
 
 
+def follow(
+    predictor: Predictor,
+    embed_frame: Callable[[int], ImageEmbedding],
+    key: tuple[int, Masks],
+    last: Masks,
+    frames: Sequence[int],
+    limits: DriftLimits | None = None,
+) -> Iterator[PropagatedFrame]:
+    """Go on with a propagation that was stopped.
+
+    Parameters
+    ----------
+    predictor, embed_frame, limits
+        As for `propagate`.
+    key : tuple of (int, mapping of int to numpy.ndarray)
+        The key frame and its masks, which objects must go on looking like.
+    last : mapping of int to numpy.ndarray
+        Masks (rows, columns) by label of the last frame that is done.
+    frames : sequence of int
+        What is still to do, one way, in order.
+
+    Yields
+    ------
+    PropagatedFrame
+        The same as if it had never been stopped.
+    """
+    walk = _Walk(predictor, embed_frame, limits or DriftLimits())
+    return walk.follow(key[0], _present(key[1]), frames, _present(last))
+
+
+def _apart(masks: Masks) -> Masks:
+    """Leave each pixel to one object, the one with the lowest label, as labels do."""
+    taken: Any = False
+    found = {}
+    for label in sorted(masks):
+        found[label] = masks[label] & ~np.asarray(taken)
+        taken = masks[label] | taken
+    return _present(found)
+
+
 def _present(masks: Masks) -> Masks:
     found = {label: np.asarray(mask, np.bool_) for label, mask in masks.items()}
     return {label: mask for label, mask in found.items() if mask.any()}
@@ -200,11 +241,16 @@ class _Walk:
     limits: DriftLimits
 
     def follow(
-        self, key: int, masks: Masks, frames: Sequence[int]
+        self,
+        key: int,
+        key_masks: Masks,
+        frames: Sequence[int],
+        last: Masks | None = None,
     ) -> Iterator[PropagatedFrame]:
+        masks = key_masks if last is None else last
         if not masks or not frames:
             return
-        looks = self._looks_of_key(key, masks)
+        looks = self._looks_of_key(key, key_masks)
         for index in frames:
             try:
                 embedding = self.embed_frame(index)
@@ -226,7 +272,7 @@ class _Walk:
             ]
             done = PropagatedFrame(
                 index,
-                _present({label: p.mask for label, p in found.items()}),
+                _apart({label: p.mask for label, p in found.items()}),
                 {label: p.score for label, p in found.items()},
                 ' '.join(doubt for doubt in doubts if doubt),
             )
