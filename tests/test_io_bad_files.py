@@ -118,9 +118,9 @@ def test_missing_files_folders_and_other_kinds_are_refused_with_advice(
     assert 'There is no file lost.png' in problem_with(tmp_path / 'lost.png')
     (tmp_path / 'scans.png').mkdir()
     assert 'is a folder' in problem_with(tmp_path / 'scans.png')
-    (tmp_path / 'movie.mp4').write_bytes(b'x' * 200)
-    assert 'save it as PNG, JPEG, TIFF, NPY or DICOM' in problem_with(
-        tmp_path / 'movie.mp4'
+    (tmp_path / 'sound.mp3').write_bytes(b'x' * 200)
+    assert 'save it as PNG, JPEG, TIFF, NPY, DICOM' in problem_with(
+        tmp_path / 'sound.mp3'
     )
     (tmp_path / 'unknown').write_bytes(b'x' * 200)
     assert 'unknown kind' in problem_with(tmp_path / 'unknown')
@@ -207,6 +207,9 @@ def test_dicom_without_pydicom_says_what_to_install(
 
 def test_stems_lose_image_suffixes_but_not_the_dots_of_uids() -> None:
     assert stem_of('a.b.PNG') == 'a.b'
+    assert stem_of('a.b.NII.gz') == 'a.b'
+    assert stem_of('a.zarr') == 'a'
+    assert stem_of('.png') == '.png'
     assert stem_of('1.2.840.10008') == '1.2.840.10008'
 
 

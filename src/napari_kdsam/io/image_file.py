@@ -36,6 +36,25 @@ class FrameLayout:
     frame_shape: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class FrameAxis:
+    """One of the axes along which the frames of a stack lie.
+
+    Attributes
+    ----------
+    name : str
+        ``frame``, ``t`` (time) or ``z`` (depth).
+    size : int
+        Frames along it.
+    spacing : float or None
+        Millimetres between frames, where they are slices and the file says so.
+    """
+
+    name: str
+    size: int
+    spacing: float | None = None
+
+
 def layout_of(name: str, shape: Sequence[int]) -> FrameLayout:
     """Tell frames, rows, columns and channels of an array apart by fixed rules.
 
@@ -138,6 +157,9 @@ class ImageFile(ABC):
     spacing : tuple of float, optional
         Distance between pixel centres along (rows, columns) in millimetres, where
         the file states it reliably; print resolutions (dots per inch) do not count.
+    frame_axes : tuple of FrameAxis, optional
+        How the frames lie, the last axis changing fastest; one axis ``frame`` for a
+        stack by default.
     """
 
     def __init__(
@@ -146,6 +168,7 @@ class ImageFile(ABC):
         layout: FrameLayout,
         dtype: np.dtype[Any],
         spacing: tuple[float, float] | None = None,
+        frame_axes: tuple[FrameAxis, ...] | None = None,
     ) -> None:
         if dtype.kind not in 'buif':
             raise ImageError(
@@ -156,6 +179,10 @@ class ImageFile(ABC):
         self.frame_shape = layout.frame_shape
         self.dtype = dtype
         self.spacing = spacing
+        if frame_axes is None:
+            stack = layout.frame_count > 1
+            frame_axes = (FrameAxis('frame', layout.frame_count),) if stack else ()
+        self.frame_axes = frame_axes
 
     @property
     def is_stack(self) -> bool:

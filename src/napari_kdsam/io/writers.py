@@ -20,6 +20,7 @@ from napari_kdsam.io.overlay import draw_overlay
 
 PNG_SUFFIX, TIFF_SUFFIXES = '.png', ('.tif', '.tiff')
 _PNG_MAX_LABEL = 65535
+_LABEL_SHAPES = {2: '(H, W)', 3: '(T, H, W)', 4: '(T, Z, H, W)'}
 # Classic TIFF addresses 4 GiB; the margin is for page descriptions.
 _CLASSIC_TIFF_BYTES = 2**32 - 2**25
 
@@ -77,7 +78,7 @@ def write_labels(path: str | os.PathLike[str], labels: NDArray[Any]) -> None:
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    _check_labels(path.name, labels)
+    check_labels(path.name, labels)
     highest = int(labels.max())
     if suffix in TIFF_SUFFIXES:
         frames = labels if labels.ndim == 3 else labels[None]
@@ -133,10 +134,33 @@ def write_stack(
             )
 
 
-def _check_labels(name: str, labels: NDArray[Any]) -> None:
-    if labels.dtype.kind not in 'bui' or labels.ndim not in (2, 3) or not labels.size:
+def check_labels(
+    name: str, labels: NDArray[Any], dimensions: tuple[int, ...] = (2, 3)
+) -> None:
+    """Refuse what is not labels.
+
+    Parameters
+    ----------
+    name : str
+        Of the file, for the message.
+    labels : numpy.ndarray
+        To be checked.
+    dimensions : tuple of int
+        Numbers of axes that are allowed.
+
+    Raises
+    ------
+    ImageError
+        If the values are not whole numbers from 0, or the shape is not allowed.
+    """
+    if (
+        labels.dtype.kind not in 'bui'
+        or labels.ndim not in dimensions
+        or not labels.size
+    ):
+        forms = ' or '.join(_LABEL_SHAPES[count] for count in dimensions)
         raise ImageError(
-            f'{name}: labels must be whole numbers of shape (H, W) or (T, H, W), not '
+            f'{name}: labels must be whole numbers of shape {forms}, not '
             f'{labels.dtype} of shape {labels.shape}.'
         )
     if labels.dtype.kind == 'i' and labels.min() < 0:
