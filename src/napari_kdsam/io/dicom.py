@@ -64,6 +64,9 @@ _WANTED = [
 ]
 # Larger values stay in the file; lookup tables (128 kB at most) do not.
 _DEFERRED_BYTES = 1_000_000
+# The object identifier of CMS enveloped data, 1.2.840.113549.1.7.3.
+_ENVELOPED_DATA = bytes.fromhex('06092a864886f70d010703')
+_ENVELOPE_REACH = 32
 _CENTIMETRES = 3
 _TISSUE_PLANE = 1
 
@@ -97,6 +100,11 @@ def open_dicom(path: Path) -> ImageFile:
                 path, defer_size=_DEFERRED_BYTES, specific_tags=list(_WANTED)
             )
         except InvalidDicomError as error:
+            if _is_encrypted(path):
+                raise ImageError(
+                    f'{path.name} is encrypted; decrypt it with the program it comes '
+                    'from, and open the result.'
+                ) from error
             raise ImageError(
                 f'{path.name} lacks the mark of a DICOM file; export it from its viewer '
                 'again.'
@@ -110,6 +118,13 @@ def open_dicom(path: Path) -> ImageFile:
             if keyword in dataset:
                 del dataset[keyword]
         return _DicomFile(path, source, dataset)
+
+
+def _is_encrypted(path: Path) -> bool:
+    """Whether a file is an envelope as DICOM's secure media (PS3.15) have."""
+    with path.open('rb') as file:
+        start = file.read(_ENVELOPE_REACH)
+    return start[:1] == b'\x30' and _ENVELOPED_DATA in start
 
 
 def _check_decodable(name: str, dataset: Any) -> None:
@@ -155,7 +170,7 @@ class _DicomFile(ImageFile):
             (rows, columns, 3) if colour else (rows, columns),
         )
         super().__init__(
-            path.name, layout, self._delivered_dtype(colour), _spacing(dataset)
+            path.name, layout, self._delivered_dtype(colour), spacing_of(dataset)
         )
 
     def _delivered_dtype(self, colour: bool) -> np.dtype[Any]:
@@ -311,8 +326,18 @@ def _palette_table(dataset: Any) -> tuple[int, NDArray[np.uint8]]:
     return int(first), table.astype(np.uint8)
 
 
-def _spacing(dataset: Any) -> tuple[float, float] | None:
-    """Millimetres between pixel centres along (rows, columns), if stated reliably."""
+def spacing_of(dataset: Any) -> tuple[float, float] | None:
+    """Millimetres between pixel centres along (rows, columns), if stated reliably.
+
+    Parameters
+    ----------
+    dataset : pydicom.dataset.Dataset
+        Of an image, with its functional groups and ultrasound regions.
+
+    Returns
+    -------
+    tuple of float or None
+    """
     spacing = _frame_attributes(dataset, 0).get('PixelSpacing')
     if spacing is not None and len(spacing) == 2 and min(map(float, spacing)) > 0:
         return float(spacing[0]), float(spacing[1])

@@ -1,0 +1,399 @@
+"""DICOM Segmentation files: labels that know which image they belong to.
+
+A written file is a SEG object of type BINARY with one segment for each label, linked to
+the source image and to its frames, of the same pixel spacing and, where the source has
+one, in the same frame of reference.
+
+What is copied from the source is what the standard asks of every image of a patient's
+study (types 1 and 2 of the modules Patient, General Study and Frame of Reference), so
+that an archive files the result with its image: name, ID, birth date and sex of the
+patient; UID, ID, date, time and accession number of the study; the UIDs it is linked
+to. The referring physician stays empty, as the standard allows. Nothing else that says
+who the patient is, no remark, no institution and no device is copied: an image that has
+been anonymised gives an anonymous segmentation.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_kdsam import __version__
+from napari_kdsam.errors import ImageError, MissingExtraError
+from napari_kdsam.io.dicom import spacing_of
+from napari_kdsam.io.image_file import reading
+from napari_kdsam.io.writers import atomic_path, check_labels, label_dtype
+
+try:
+    import highdicom
+    from highdicom.seg import Segmentation, SegmentDescription
+    from highdicom.spatial import get_image_coordinate_system
+    from pydicom import dcmread
+    from pydicom.datadict import tag_for_keyword
+    from pydicom.dataset import Dataset
+    from pydicom.errors import InvalidDicomError
+    from pydicom.pixels.utils import pixel_array
+    from pydicom.sr.codedict import codes
+    from pydicom.uid import SegmentationStorage, generate_uid
+    from pydicom.valuerep import DA, TM
+except ImportError as _error:
+    raise MissingExtraError('Reading and writing DICOM-SEG', 'medical') from _error
+
+_PATIENT_AND_STUDY = (
+    'PatientName',
+    'PatientID',
+    'PatientBirthDate',
+    'PatientSex',
+    'StudyInstanceUID',
+    'StudyID',
+    'StudyDate',
+    'StudyTime',
+    'AccessionNumber',
+)
+_IMAGE = (
+    'SpecificCharacterSet',
+    'SOPClassUID',
+    'SOPInstanceUID',
+    'SeriesInstanceUID',
+    'Modality',
+    'Rows',
+    'Columns',
+    'NumberOfFrames',
+    'LossyImageCompression',
+    'LossyImageCompressionRatio',
+    'LossyImageCompressionMethod',
+)
+_PLACE = (
+    'FrameOfReferenceUID',
+    'PositionReferenceIndicator',
+    'ImagePositionPatient',
+    'ImageOrientationPatient',
+    'PixelSpacing',
+    'SliceThickness',
+    'SpacingBetweenSlices',
+    'SharedFunctionalGroupsSequence',
+    'PerFrameFunctionalGroupsSequence',
+)
+_LINKS = ('SOPInstanceUID', 'StudyInstanceUID', 'SeriesInstanceUID', 'Rows')
+_FOR_SPACING = ('SequenceOfUltrasoundRegions',)
+_SERIES_NUMBER = 1000
+_MAX_NAME = 64
+
+
+@dataclass(frozen=True, eq=False)
+class DicomSegmentation:
+    """What a SEG file holds.
+
+    Attributes
+    ----------
+    labels : numpy.ndarray
+        (T, H, W) unsigned; pixels of segment n have the value n, and where segments
+        overlap the one with the lower number keeps the pixels. T is the frame count of
+        the source image.
+    names : dict
+        Segment number to its name.
+    spacing : tuple of float or None
+        Millimetres between pixels along (rows, columns).
+    source_uid : str
+        SOP instance UID of the source image.
+    """
+
+    labels: NDArray[Any]
+    names: dict[int, str]
+    spacing: tuple[float, float] | None
+    source_uid: str
+
+
+def write_dicom_seg(
+    path: Path | str,
+    labels: NDArray[Any],
+    source_path: Path | str,
+    names: Mapping[int, str] | None = None,
+) -> dict[int, int]:
+    """Write labels as a DICOM Segmentation of a source image.
+
+    Parameters
+    ----------
+    path : path-like
+        The file, usually ``.dcm``.
+    labels : numpy.ndarray
+        (H, W) or (T, H, W) whole numbers, 0 for background, of the source's size.
+    source_path : path-like
+        The DICOM image that was labelled, single-frame or multi-frame.
+    names : mapping, optional
+        Label to the name of its segment; ``Label n`` for those left out.
+
+    Returns
+    -------
+    dict
+        Label to its segment number; segments count from 1 in the order of the labels.
+
+    Raises
+    ------
+    ImageError
+        If the labels are empty or of another size, the source is no DICOM image, or
+        the file cannot be written.
+    """
+    path, source_path = Path(path), Path(source_path)
+    check_labels(path.name, labels)
+    source = _source(source_path)
+    frames = labels if labels.ndim == 3 else labels[None]
+    size = (int(source.get('NumberOfFrames') or 1), source.Rows, source.Columns)
+    if frames.shape != size:
+        raise ImageError(
+            f'{path.name}: the labels have {_described(frames.shape)} but '
+            f'{source_path.name} has {_described(size)}; label that image.'
+        )
+    values = [int(value) for value in np.unique(frames) if value]
+    if not values:
+        raise ImageError(
+            f'{path.name}: there is no label to write; DICOM-SEG needs at least one.'
+        )
+    numbers = {value: number for number, value in enumerate(values, start=1)}
+    given = names or {}
+    segments = [
+        _segment(number, given.get(value) or f'Label {value}')
+        for value, number in numbers.items()
+    ]
+    numbered = np.searchsorted([0, *values], frames).astype(label_dtype(len(values)))
+    try:
+        made = _segmentation(source, numbered, segments)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ImageError(
+            f'{path.name} cannot be linked to {source_path.name}, which lacks what '
+            f'DICOM-SEG needs of an image ({error}); write the labels as TIFF or NIfTI.'
+        ) from error
+    with atomic_path(path) as part:
+        made.save_as(part, enforce_file_format=True)
+    return numbers
+
+
+def _source(path: Path) -> Any:
+    """The attributes of an image that a segmentation of it is made from."""
+    wanted = [*_PATIENT_AND_STUDY, *_IMAGE, *_PLACE, *_FOR_SPACING]
+    with reading(path.name):
+        try:
+            source = dcmread(path, stop_before_pixels=True, specific_tags=wanted)
+        except InvalidDicomError as error:
+            raise ImageError(
+                f'{path.name} is not a DICOM file; DICOM-SEG needs the DICOM image '
+                'that was labelled.'
+            ) from error
+    missing = [name for name in _LINKS if name not in source]
+    if missing:
+        raise ImageError(
+            f'{path.name} has no {missing[0]}, so nothing can be linked to it; choose '
+            'an image as it came from the device or archive.'
+        )
+    for name in _PATIENT_AND_STUDY:
+        if name not in source:
+            setattr(source, name, '')
+    for name, parse in (('PatientBirthDate', DA), ('StudyDate', DA), ('StudyTime', TM)):
+        if not _is_valid(source.get(name), parse):
+            setattr(source, name, '')
+    if 'SliceThickness' not in source and 'ImagePositionPatient' in source:
+        source.SliceThickness = None
+    # Text is written in another character set, so it must be decoded by its own.
+    source.decode()
+    if source.PatientSex not in ('M', 'F', 'O'):
+        source.PatientSex = ''
+    return source
+
+
+def _is_valid(value: Any, parse: Any) -> bool:
+    with suppress(ValueError):
+        parse(str(value or ''))
+        return True
+    return False
+
+
+def _segment(number: int, name: str) -> SegmentDescription:
+    return SegmentDescription(
+        segment_number=number,
+        # A backslash would part the name into several.
+        segment_label=name.replace('\\', '/')[:_MAX_NAME],
+        # What it is, is for the reader of the name to say; all of it is tissue.
+        segmented_property_category=codes.SCT.Tissue,
+        segmented_property_type=codes.SCT.Tissue,
+        algorithm_type='SEMIAUTOMATIC',
+        algorithm_identification=highdicom.AlgorithmIdentificationSequence(
+            name='napari-kdsam',
+            family=codes.DCM.ArtificialIntelligence,
+            version=__version__,
+        ),
+    )
+
+
+def _segmentation(
+    source: Any, frames: NDArray[Any], segments: Sequence[SegmentDescription]
+) -> Any:
+    if get_image_coordinate_system(source) is not None:
+        return _built(source, frames, segments)
+    measures = Dataset()
+    spacing = spacing_of(source)
+    if spacing is not None:
+        measures.PixelSpacing = list(spacing)
+    # highdicom looks for the spacing in other places than ultrasound keeps it, and
+    # takes one frame of an image without positions; the header made for that frame is
+    # then given all of them.
+    first = copy.copy(source)
+    first.NumberOfFrames = 1
+    groups = Dataset()
+    groups.PixelMeasuresSequence = [measures]
+    first.SharedFunctionalGroupsSequence = [groups]
+    if spacing is not None:
+        first.PixelSpacing = list(spacing)
+    made = _built(first, np.ones_like(frames[:1]), segments)
+    if spacing is None:
+        made.SharedFunctionalGroupsSequence[0].pop('PixelMeasuresSequence', None)
+    _put_frames(made, frames, len(segments))
+    return made
+
+
+def _built(
+    source: Any, frames: NDArray[Any], segments: Sequence[SegmentDescription]
+) -> Any:
+    return Segmentation(
+        source_images=[source],
+        pixel_array=frames,
+        segmentation_type='BINARY',
+        segment_descriptions=segments,
+        series_instance_uid=generate_uid(),
+        series_number=_SERIES_NUMBER,
+        series_description='Segmentation',
+        sop_instance_uid=generate_uid(),
+        instance_number=1,
+        manufacturer='napari-kdsam',
+        manufacturer_model_name='napari-kdsam',
+        software_versions=__version__,
+        device_serial_number='0',
+        content_label='SEGMENTATION',
+        # Names of segments may need letters that the source's set does not have.
+        specific_character_set='ISO_IR 192',
+    )
+
+
+def _put_frames(made: Any, frames: NDArray[Any], segments: int) -> None:
+    """Replace the only frame by those with pixels, one for each segment and time."""
+    dimension = Dataset()
+    organization = made.DimensionOrganizationSequence[0]
+    dimension.DimensionOrganizationUID = organization.DimensionOrganizationUID
+    dimension.DimensionIndexPointer = tag_for_keyword('TemporalPositionIndex')
+    dimension.FunctionalGroupPointer = tag_for_keyword('FrameContentSequence')
+    dimension.DimensionDescriptionLabel = 'Temporal Position Index'
+    made.DimensionIndexSequence.append(dimension)
+    template = made.PerFrameFunctionalGroupsSequence[0]
+    groups, packed, rest = [], [], np.empty(0, np.bool_)
+    for number in range(1, segments + 1):
+        for time, frame in enumerate(frames, start=1):
+            mask = frame == number
+            if not mask.any():
+                continue
+            groups.append(_group(template, number, time, of_several=segments > 1))
+            # Frames follow each other without padding to whole bytes.
+            bits = np.concatenate([rest, mask.ravel()])
+            whole = len(bits) // 8 * 8
+            packed.append(np.packbits(bits[:whole], bitorder='little').tobytes())
+            rest = bits[whole:]
+    packed.append(np.packbits(rest, bitorder='little').tobytes())
+    pixels = b''.join(packed)
+    made.PixelData = pixels + b'\0' * (len(pixels) % 2)
+    made.NumberOfFrames = len(groups)
+    made.PerFrameFunctionalGroupsSequence = groups
+
+
+def _group(template: Any, number: int, time: int, *, of_several: bool) -> Any:
+    group = copy.deepcopy(template)
+    content = group.FrameContentSequence[0]
+    content.DimensionIndexValues = [number, time]
+    content.TemporalPositionIndex = time
+    image = group.DerivationImageSequence[0].SourceImageSequence[0]
+    image.ReferencedFrameNumber = time
+    if of_several:
+        group.SegmentIdentificationSequence[0].ReferencedSegmentNumber = number
+    return group
+
+
+def read_dicom_seg(
+    path: Path | str, frame_count: int | None = None
+) -> DicomSegmentation:
+    """Read a binary DICOM Segmentation of one image.
+
+    Parameters
+    ----------
+    path : path-like
+        The SEG file.
+    frame_count : int, optional
+        Frames of the source image. The file does not say it, and may leave out frames
+        without pixels; by default the last frame with pixels is the last.
+
+    Returns
+    -------
+    DicomSegmentation
+
+    Raises
+    ------
+    ImageError
+        If it is no such file, is damaged, or belongs to several images.
+    """
+    path = Path(path)
+    with reading(path.name):
+        try:
+            dataset = dcmread(path)
+        except InvalidDicomError as error:
+            raise ImageError(f'{path.name} is not a DICOM file.') from error
+        if (
+            dataset.get('SOPClassUID') != SegmentationStorage
+            or dataset.get('SegmentationType') != 'BINARY'
+        ):
+            raise ImageError(
+                f'{path.name} is not a binary DICOM Segmentation; choose a SEG file of '
+                'that type.'
+            )
+        return _read(path.name, dataset, frame_count)
+
+
+def _read(name: str, dataset: Any, frame_count: int | None) -> DicomSegmentation:
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    placed = []
+    for group in dataset.PerFrameFunctionalGroupsSequence:
+        holder = group if 'SegmentIdentificationSequence' in group else shared
+        segment = holder.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        image = group.DerivationImageSequence[0].SourceImageSequence[0]
+        number = int(image.get('ReferencedFrameNumber') or 1)
+        placed.append((image.ReferencedSOPInstanceUID, int(segment), number))
+    images = {uid for uid, _, _ in placed}
+    if len(images) != 1:
+        raise ImageError(
+            f'{name} belongs to {len(images)} images; read the segmentation of one.'
+        )
+    count = max(number for _, _, number in placed)
+    if frame_count is not None and frame_count < count:
+        raise ImageError(
+            f'{name} has labels in frame {count - 1} of its image, which has only '
+            f'{frame_count}; choose the image it was made of.'
+        )
+    names = {
+        int(item.SegmentNumber): str(item.SegmentLabel)
+        for item in dataset.SegmentSequence
+    }
+    shape = (frame_count or count, int(dataset.Rows), int(dataset.Columns))
+    labels = np.zeros(shape, label_dtype(max(names)))
+    masks = pixel_array(dataset).reshape(len(placed), *shape[1:])
+    order = sorted(range(len(placed)), key=lambda place: placed[place][1])
+    for place in order:
+        _, segment, number = placed[place]
+        frame = labels[number - 1]
+        frame[(masks[place] > 0) & (frame == 0)] = segment
+    return DicomSegmentation(labels, names, spacing_of(dataset), str(images.pop()))
+
+
+def _described(shape: Sequence[int]) -> str:
+    return ' x '.join(map(str, shape)) + ' pixels'
