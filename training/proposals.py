@@ -65,7 +65,8 @@ class ProposalsConfig(BaseModel):
     model : str
         Name or file of the KD SAM model whose frozen encoder is used.
     device : str
-        ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        Where images are embedded: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``;
+        the head is small enough to be trained on the CPU.
     data : DataConfig
         Which images; ``workers`` has no effect here.
     beside_share : float

@@ -48,7 +48,7 @@ class AutomaticSettings:
     """
 
     points_per_side: int = 12
-    min_score: float = 0.7
+    min_score: float = 0.6
     min_stability: float = 0.8
     stability_offset: float = 1.0
     min_area: float = 0.001
