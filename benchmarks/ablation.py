@@ -41,8 +41,8 @@ ENCODER_VARIANTS: dict[str, dict[str, Any]] = {
 }
 DECODER_VARIANTS: dict[str, dict[str, Any]] = {
     'decoder': {},
-    'decoder+neck': {'neck_rate': 2e-4},
-    'decoder+neck+trunk': {'neck_rate': 2e-4, 'trunk_rate': 1e-4},
+    'decoder-neck': {'neck_rate': 2e-4},
+    'decoder-neck-trunk': {'neck_rate': 2e-4, 'trunk_rate': 1e-4},
 }
 PARENT = 'mse'
 START = 'start.safetensors'
