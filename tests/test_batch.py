@@ -494,3 +494,59 @@ def test_a_prompt_beyond_the_stack_fails_that_stack_only(run, moving, folder, re
     assert summary.count(Status.failed) == 12
     assert summary.count(Status.done) == 8
     assert 'frames are 0 to 11' in rows(results)[0]['reason']
+
+
+# Further forms
+
+
+def test_labels_are_also_written_with_the_place_of_their_images(run, folder, results):
+    import highdicom
+    import nibabel
+    import pydicom
+    from pycocotools.coco import COCO
+    from pydicom.data import get_testdata_file
+
+    from napari_kdsam.batch.exports import COCO_NAME, export
+    from napari_kdsam.io.formats import Export
+
+    affine = np.diag([0.5, 0.4, 2.0, 1.0])
+    volume = np.stack([pixels(n) for n in range(5)]).transpose(2, 1, 0)
+    nibabel.save(nibabel.Nifti1Image(volume, affine), folder / 'volume.nii.gz')
+    dicom = Path(get_testdata_file('CT_small.dcm'))
+    shutil.copy(dicom, folder / 'ct.dcm')
+    summary = run(folder)
+    assert summary.count(Status.done) == 14
+    job = Job(str(results))
+    assert export(job, summary, list(Export)) == []
+    written = nibabel.load(results / 'volume_labels.nii.gz')
+    np.testing.assert_allclose(written.affine, affine)
+    frames = tifffile.imread(results / 'volume_labels.tif')
+    np.testing.assert_array_equal(np.asarray(written.dataobj).T, frames)
+    segmentation = highdicom.seg.segread(results / 'ct_labels.dcm')
+    source = pydicom.dcmread(dicom)
+    (mask,) = segmentation.get_pixels_by_source_instance([source.SOPInstanceUID])[
+        ..., 0
+    ]
+    labels = np.asarray(Image.open(results / 'ct_labels.png'))
+    np.testing.assert_array_equal(mask, labels)
+    found = COCO(results / COCO_NAME)
+    assert len(found.getImgIds()) == 14
+    assert len(found.getAnnIds()) == 14
+    assert not (results / 'scan0_labels.dcm').exists()
+
+
+def test_what_cannot_be_written_in_another_form_is_said(
+    run, folder, results, monkeypatch
+):
+    from napari_kdsam.batch import exports
+    from napari_kdsam.io.formats import Export
+
+    summary = run(folder)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ImageError('labels.coco.json could not be written (No space left).')
+
+    monkeypatch.setattr(exports, 'write_coco', refuse)
+    assert exports.export(Job(str(results)), summary, [Export.coco]) == [
+        'labels.coco.json could not be written (No space left).'
+    ]

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from napari_kdsam.io.formats import Existing, LabelFormat
+from napari_kdsam.io.formats import Existing, Export, LabelFormat
 from napari_kdsam.training.command import app as training_app
 from napari_kdsam.training.evaluation.command import evaluate
 
@@ -214,6 +214,13 @@ def batch(
         Existing,
         typer.Option(help='What to do with results that are there already.'),
     ] = Existing.fail,
+    also: Annotated[
+        list[Export] | None,
+        typer.Option(
+            help='Also write NIfTI for NIfTI images, DICOM-SEG for DICOM images, or one '
+            'COCO file (repeatable).'
+        ),
+    ] = None,
 ) -> None:
     """Segment many images and stacks, in parallel and restartable.
 
@@ -243,6 +250,7 @@ def batch(
         scheduler=scheduler,
         store=embeddings,
         existing=Existing.resume if resume else existing,
+        also=also or [],
     )
     raise typer.Exit(code)
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from napari_kdsam.batch.jobs import Job, Method
     from napari_kdsam.batch.records import FrameResult
     from napari_kdsam.batch.runner import Summary
-    from napari_kdsam.io.formats import Existing
+    from napari_kdsam.io.formats import Existing, Export
 
 INTERRUPTED = 130
 
@@ -52,6 +52,7 @@ def batch_files(
     scheduler: str,
     store: Path | None,
     existing: Existing,
+    also: Sequence[Export] = (),
 ) -> int:
     """Segment many files and say how it went.
 
@@ -76,6 +77,8 @@ def batch_files(
         Folder of an embedding store.
     existing : Existing
         What to do with results that are there already.
+    also : sequence of Export
+        Further forms of the labels.
 
     Returns
     -------
@@ -95,10 +98,23 @@ def batch_files(
             summary = run_batch(
                 job, sources, executor_for(workers, scheduler), existing, on_result
             )
+        problems = [] if summary.stopped else _export(job, summary, also)
     except KDSAMError as error:
         complain(error)
         return WRONG_USAGE
-    return _tell(summary, out)
+    code = _tell(summary, out)
+    for problem in problems:
+        complain(problem)
+    return code or (SOME_FAILED if problems else DONE)
+
+
+def _export(job: Job, summary: Summary, also: Sequence[Export]) -> list[str]:
+    if not also:
+        return []
+    # COCO, NIfTI and DICOM-SEG have packages of their own.
+    from napari_kdsam.batch.exports import export
+
+    return export(job, summary, also)
 
 
 def make_job(

@@ -111,7 +111,7 @@ def _images_below(folder: Path) -> list[Path]:
     for item in folder.iterdir():
         if item.name.startswith('.'):
             continue
-        if item.suffix.lower() in (*SUFFIXES, '.zarr'):
+        if item.name.lower().endswith((*SUFFIXES, '.zarr')):
             found.append(item)
         elif item.is_dir():
             found += _images_below(item)

@@ -20,3 +20,11 @@ class Existing(StrEnum):
     skip = 'skip'
     overwrite = 'overwrite'
     resume = 'resume'
+
+
+class Export(StrEnum):
+    """A further form in which a batch writes labels."""
+
+    nifti = 'nifti'
+    dicom_seg = 'dicom-seg'
+    coco = 'coco'

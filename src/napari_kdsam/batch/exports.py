@@ -1,0 +1,113 @@
+"""The labels of a batch in forms that keep the place of an image in the body."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from napari_kdsam.batch.jobs import Job
+from napari_kdsam.batch.records import Status, read_labels
+from napari_kdsam.batch.runner import Summary
+from napari_kdsam.batch.sources import Source
+from napari_kdsam.errors import KDSAMError
+from napari_kdsam.io.coco import LabelledImage, write_coco
+from napari_kdsam.io.formats import Export
+from napari_kdsam.io.image_file import reading
+
+COCO_NAME = 'labels.coco.json'
+_NIFTI = ('.nii', '.nii.gz')
+
+
+def export(job: Job, summary: Summary, kinds: Sequence[Export]) -> list[str]:
+    """Write the labels of finished files in further forms, beside the others.
+
+    NIfTI is written for NIfTI images (``STEM_labels.nii.gz``, with their affine),
+    DICOM-SEG for DICOM images (``STEM_labels.dcm``, linked to them), COCO for all in one
+    file. Other images are left out of the first two.
+
+    Parameters
+    ----------
+    job : Job
+    summary : Summary
+        Of the finished batch.
+    kinds : sequence of Export
+
+    Returns
+    -------
+    list of str
+        A sentence for each file that could not be written.
+    """
+    problems = []
+    finished = [s for s in summary.sources if _labels_path(job, s) is not None]
+    for kind in kinds:
+        try:
+            if kind is Export.coco:
+                write_coco(Path(job.out, COCO_NAME), _labelled(job, summary, finished))
+                continue
+        except KDSAMError as error:
+            problems.append(str(error))
+            continue
+        for source in finished:
+            try:
+                _export_one(job, source, kind)
+            except KDSAMError as error:
+                problems.append(f'{source.name}: {error}')
+    return problems
+
+
+def _labels_path(job: Job, source: Source) -> Path | None:
+    path = job.stack_path(source) if source.is_stack else job.labels_path(source, 0)
+    return path if path.is_file() else None
+
+
+def _labels(job: Job, source: Source) -> NDArray[Any]:
+    path = _labels_path(job, source)
+    assert path is not None
+    if not source.is_stack:
+        return read_labels(path)
+    with reading(path.name):
+        return np.asarray(tifffile.imread(path))
+
+
+def _export_one(job: Job, source: Source, kind: Export) -> None:
+    if '://' in source.location:
+        return
+    path = Path(source.location)
+    start = Path(job.out, f'{source.stem}_labels')
+    if kind is Export.nifti and path.name.lower().endswith(_NIFTI):
+        from napari_kdsam.io.nifti import write_nifti_labels
+
+        target = start.with_name(f'{start.name}.nii.gz')
+        write_nifti_labels(target, _labels(job, source), like=path)
+    elif kind is Export.dicom_seg and _is_dicom(path):
+        labels = _labels(job, source)
+        if labels.any():
+            from napari_kdsam.io.dicom_seg import write_dicom_seg
+
+            write_dicom_seg(start.with_name(f'{start.name}.dcm'), labels, path)
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open('rb') as file:
+        file.seek(128)
+        return file.read(4) == b'DICM'
+
+
+def _labelled(
+    job: Job, summary: Summary, sources: Sequence[Source]
+) -> Iterator[LabelledImage]:
+    for source in sources:
+        if not source.is_stack:
+            yield LabelledImage(source.name, _labels(job, source))
+            continue
+        path = job.stack_path(source)
+        with reading(path.name), tifffile.TiffFile(path) as tiff:
+            for frame, page in enumerate(tiff.pages):
+                result = summary.results[source.location, frame]
+                if result.status is Status.done:
+                    yield LabelledImage(source.name, page.asarray(), frame=frame)
