@@ -13,7 +13,7 @@ from napari_kdsam.inference.geometry import Frame, box_of_mask
 from napari_kdsam.inference.predictor import Candidate, ImageEmbedding, Predictor
 from napari_kdsam.inference.prompts import LOGITS_SIZE, Point, Prompt
 
-# On a processor, objects decoded together stay in its cache up to about this many.
+# On a processor, 32 points in one call cost half as much again a point as these.
 _POINTS_PER_CALL = 8
 
 
