@@ -290,3 +290,14 @@ def test_fewer_frames_than_the_segmentation_labels_are_refused(tmp_path: Path) -
     write_dicom_seg(tmp_path / 'seg.dcm', labels_for(source), source)
     with pytest.raises(ImageError, match='labels in frame 29'):
         read_dicom_seg(tmp_path / 'seg.dcm', 10)
+
+
+def test_no_warning_quotes_the_patient(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source = example('ybr_color')
+    name = str(pydicom.dcmread(source, stop_before_pixels=True).PatientName)
+    assert name
+    write_dicom_seg(tmp_path / 'seg.dcm', labels_for(source), source)
+    said = [str(warning.message) for warning in recwarn] + [*capfd.readouterr()]
+    assert not any(name in text for text in said)

@@ -15,6 +15,7 @@ been anonymised gives an anonymous segmentation.
 
 from __future__ import annotations
 
+import warnings
 import copy
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -164,7 +165,10 @@ def write_dicom_seg(
     ]
     numbered = np.searchsorted([0, *values], frames).astype(label_dtype(len(values)))
     try:
-        made = _segmentation(source, numbered, segments)
+        with warnings.catch_warnings():
+            # They quote the patient's name.
+            warnings.simplefilter('ignore')
+            made = _segmentation(source, numbered, segments)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ImageError(
             f'{path.name} cannot be linked to {source_path.name}, which lacks what '
@@ -200,8 +204,6 @@ def _source(path: Path) -> Any:
             setattr(source, name, '')
     if 'SliceThickness' not in source and 'ImagePositionPatient' in source:
         source.SliceThickness = None
-    # Text is written in another character set, so it must be decoded by its own.
-    source.decode()
     if source.PatientSex not in ('M', 'F', 'O'):
         source.PatientSex = ''
     return source
