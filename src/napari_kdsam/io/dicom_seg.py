@@ -15,8 +15,8 @@ been anonymised gives an anonymous segmentation.
 
 from __future__ import annotations
 
-import warnings
 import copy
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
