@@ -167,7 +167,8 @@ def noisy(
     noise = np.random.default_rng(0)
     with av.open(str(path), 'w', options=container) as file:
         stream = file.add_stream(codec, rate=25, options=options)
-        stream.width, stream.height, stream.pix_fmt = COLUMNS, ROWS, 'yuv420p'
+        pixels = 'yuvj420p' if codec == 'mjpeg' else 'yuv420p'
+        stream.width, stream.height, stream.pix_fmt = COLUMNS, ROWS, pixels
         for number in range(FRAMES):
             picture = picture_of(number)
             picture[ROWS // 2 :] = noise.integers(0, 255, picture[ROWS // 2 :].shape)
@@ -185,6 +186,7 @@ def noisy(
     [
         ('a.mp4', 'libx264', {'bf': '3', 'g': '12'}, {'movflags': 'faststart'}),
         ('a.avi', 'mpeg4', {'g': '12', 'b': '4000000'}, {}),
+        ('a.mov', 'mjpeg', {}, {'movflags': 'faststart'}),
     ],
 )
 def test_frames_before_the_end_of_a_video_cut_short_are_still_read(
@@ -222,6 +224,27 @@ def test_frames_before_the_end_of_a_video_cut_short_are_still_read(
                 assert index < len(read) + 16
                 np.testing.assert_array_equal(frame, expected[index])
         np.testing.assert_array_equal(image.frame(2), expected[2])
+
+
+def test_wherever_a_video_breaks_off_no_frame_takes_the_place_of_another(
+    tmp_path: Path,
+) -> None:
+    options = {'bf': '4', 'g': '30', 'b_strategy': '0'}
+    path = noisy(tmp_path / 'a.mp4', 'libx264', options, {'movflags': 'faststart'})
+    with open_image(path) as whole:
+        expected = whole.every_frame()
+    content = path.read_bytes()
+    for share in np.linspace(0.4, 0.6, 16):
+        path.write_bytes(content[: int(len(content) * share)])
+        with open_image(path) as image:
+            # The last ones that are there first, so that each is sought for anew.
+            for index in range(int(FRAMES * share) + 8, int(FRAMES * share) - 12, -1):
+                try:
+                    frame = image.frame(index)
+                except ImageError as error:
+                    assert f'Frame {index} of' in str(error)
+                else:
+                    np.testing.assert_array_equal(frame, expected[index])
 
 
 def test_an_mkv_cut_short_has_the_frames_that_are_there(tmp_path: Path) -> None:
