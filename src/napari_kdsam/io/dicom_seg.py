@@ -79,11 +79,11 @@ _PLACE = (
     'PixelSpacing',
     'SliceThickness',
     'SpacingBetweenSlices',
+    'SequenceOfUltrasoundRegions',
     'SharedFunctionalGroupsSequence',
     'PerFrameFunctionalGroupsSequence',
 )
 _LINKS = ('SOPInstanceUID', 'StudyInstanceUID', 'SeriesInstanceUID', 'Rows')
-_FOR_SPACING = ('SequenceOfUltrasoundRegions',)
 _SERIES_NUMBER = 1000
 _MAX_NAME = 64
 
@@ -181,7 +181,7 @@ def write_dicom_seg(
 
 def _source(path: Path) -> Any:
     """The attributes of an image that a segmentation of it is made from."""
-    wanted = [*_PATIENT_AND_STUDY, *_IMAGE, *_PLACE, *_FOR_SPACING]
+    wanted = [*_PATIENT_AND_STUDY, *_IMAGE, *_PLACE]
     with reading(path.name):
         try:
             source = dcmread(path, stop_before_pixels=True, specific_tags=wanted)
@@ -211,8 +211,7 @@ def _source(path: Path) -> Any:
 
 def _is_valid(value: Any, parse: Any) -> bool:
     with suppress(ValueError):
-        parse(str(value or ''))
-        return True
+        return parse(str(value or '')) is not False
     return False
 
 
