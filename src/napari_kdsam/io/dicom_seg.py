@@ -158,9 +158,8 @@ def write_dicom_seg(
             f'{path.name}: there is no label to write; DICOM-SEG needs at least one.'
         )
     numbers = {value: number for number, value in enumerate(values, start=1)}
-    given = names or {}
     segments = [
-        _segment(number, given.get(value) or f'Label {value}')
+        _segment(number, (names or {}).get(value) or f'Label {value}')
         for value, number in numbers.items()
     ]
     numbered = np.searchsorted([0, *values], frames).astype(label_dtype(len(values)))
@@ -197,8 +196,7 @@ def _source(path: Path) -> Any:
             'an image as it came from the device or archive.'
         )
     for name in _PATIENT_AND_STUDY:
-        if name not in source:
-            setattr(source, name, '')
+        source.setdefault(name, '')
     for name, parse in (('PatientBirthDate', DA), ('StudyDate', DA), ('StudyTime', TM)):
         if not _is_valid(source.get(name), parse):
             setattr(source, name, '')
@@ -211,7 +209,8 @@ def _source(path: Path) -> Any:
 
 def _is_valid(value: Any, parse: Any) -> bool:
     with suppress(ValueError):
-        return parse(str(value or '')) is not False
+        parse(str(value or ''))
+        return True
     return False
 
 
