@@ -32,7 +32,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group('gui'))
 
 
-
 @dataclass
 class FakeModel:
     """Answers every prompt with a shape one can compute by hand.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import islice
 from pathlib import Path
 
@@ -337,3 +339,9 @@ def test_a_sample_without_its_file_is_an_image_error(seed: int) -> None:
     sample = Sample('set', 'train', f'x{seed}', read=Broken())
     with pytest.raises(ImageError, match=f'set/x{seed}'):
         sample.load()
+
+
+@pytest.mark.parametrize('module', ['loop', 'overlays', 'stage', 'run', 'proposals'])
+def test_every_part_of_training_can_be_imported_first(module: str) -> None:
+    command = f'import napari_kdsam.training.{module}'
+    subprocess.run([sys.executable, '-c', command], check=True)

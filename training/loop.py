@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import napari_kdsam.training.torchvision_first  # noqa: F401 # isort: skip
 import os
 from functools import partial
 from pathlib import Path

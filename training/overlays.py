@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import napari_kdsam.training.torchvision_first  # noqa: F401 # isort: skip
 from pathlib import Path
 from typing import Any
 

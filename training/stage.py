@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import napari_kdsam.training.torchvision_first  # noqa: F401 # isort: skip
 import hashlib
 import time
 from typing import Any, cast

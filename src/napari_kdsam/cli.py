@@ -43,7 +43,7 @@ def segment(
         list[Path],
         typer.Argument(
             metavar='INPUT',
-            help='Image files: PNG, JPEG, TIFF, NPY or DICOM.',
+            help='Image files: PNG, JPEG, TIFF, NPY, DICOM, NIfTI, video or zarr.',
             show_default=False,
         ),
     ],

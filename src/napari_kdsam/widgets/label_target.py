@@ -150,10 +150,12 @@ def new_labels_layer(image: Image, highest: int = 0) -> Labels:
             f'There is no memory for labels of shape {shape}; make a labels layer of '
             'your own (on disk, with zarr) and choose it.'
         ) from error
+    # Our writers take over the place in the body from the file named here.
+    kept = {k: image.metadata[k] for k in ('source',) if k in image.metadata}
     return Labels(
         data,
         name=f'{image.name} labels',
-        metadata={OURS: True},
+        metadata={OURS: True, **kept},
         **transform_of(image),
     )
 
