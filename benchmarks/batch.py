@@ -64,9 +64,9 @@ class StandIn:
 
 
 def memory_mb() -> float:
-    """Resident memory of this process."""
+    """Memory of this process alone, without the pages of files mapped into it."""
     text = Path('/proc/self/status').read_text(encoding='ascii')
-    return float(text.split('VmRSS:')[1].split()[0]) / 1024
+    return float(text.split('RssAnon:')[1].split()[0]) / 1024
 
 
 def rate(seconds: Sequence[float]) -> float:
