@@ -6,7 +6,9 @@ ultrasound that comes with pydicom and the drawn phantoms; no other images.
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +25,8 @@ from napari_kdsam.annotation.state import ObjectClass
 from napari_kdsam.phantoms import dermoscopy_phantom, ultrasound_phantom
 from napari_kdsam.widgets.agreement_widget import AgreementWidget
 from napari_kdsam.widgets.annotator import AnnotatorWidget
+from napari_kdsam.widgets.batch_setup import Method
+from napari_kdsam.widgets.batch_widget import BatchWidget
 
 FOLDER = Path(__file__).resolve().parent.parent / 'docs' / 'images'
 SIZE = (1366, 768)
@@ -161,6 +165,26 @@ def comparison() -> None:
     viewer.close()
 
 
+def stack_batch() -> None:
+    """A heart followed through a cine from one click."""
+    ((pixels, options, _),) = sample_data.heart_ultrasound_cine()
+    viewer = napari.Viewer()
+    viewer.add_image(pixels, **options)
+    widget = BatchWidget(viewer)
+    viewer.window.add_dock_widget(widget, name='Segment a stack or layers')
+    viewer.window.resize(*SIZE)
+    viewer.dims.set_point(0, 0)
+    viewer.add_points([(0, 95, 185)], name='clicks', size=6)
+    widget.choices.method.value = Method.FOLLOW_PROMPTS
+    rest()
+    widget.start()
+    wait_until(lambda: sum(widget.controller.counts[:3]) == len(pixels), 120)
+    viewer.dims.set_point(0, 12)
+    rest()
+    save(viewer, 'batch.png')
+    viewer.close()
+
+
 def rest() -> None:
     """Let the window be painted."""
     end = time.monotonic() + 0.5
@@ -175,7 +199,8 @@ def grab(window: Any, name: str) -> None:
 
 
 if __name__ == '__main__':
-    ultrasound()
-    dermoscopy()
-    cine()
-    comparison()
+    # Sessions of whoever runs this must not turn up in the pictures.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
+        os.environ['XDG_DATA_HOME'] = home
+        for make in (ultrasound, dermoscopy, cine, comparison, stack_batch):
+            make()
