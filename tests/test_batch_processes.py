@@ -39,7 +39,9 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What an uninterrupted batch writes."""
     out = tmp_path_factory.mktemp('whole')
-    subprocess.run([*batch(images, out)], check=True, capture_output=True)
+    subprocess.run(
+        batch(images, out), check=True, env=environment(), capture_output=True
+    )
     return contents(out)
 
 
