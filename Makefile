@@ -4,8 +4,6 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 PYTEST_ARGS ?=
-# All tests with windows go to one process, because windows share one keyboard.
-PYTEST_PARALLEL ?= -n 2 --dist loadgroup
 
 # A window is opened only where there is a screen to show it on.
 HAS_DISPLAY := $(DISPLAY)$(WAYLAND_DISPLAY)$(filter Darwin,$(shell uname -s))
@@ -34,8 +32,7 @@ manifest: setup-dev  ## Check napari's manifest
 	$(BIN)/npe2 validate src/napari_kdsam/napari.yaml
 
 unit: setup-dev  ## Run the tests; choose some with PYTEST_ARGS="tests/test_package.py -k layer"
-	OMP_NUM_THREADS=1 scripts/with_display.sh $(BIN)/python -m pytest \
-		$(PYTEST_PARALLEL) $(PYTEST_ARGS)
+	scripts/test.sh $(PYTEST_ARGS)
 
 installs: setup-dev  ## Build wheel and sdist and try each in an empty environment
 	$(BIN)/python scripts/check_installs.py

@@ -25,13 +25,6 @@ os.environ['NAPARI_CONFIG'] = str(Path(_CONFIGURATION.name, 'settings.yaml'))
 RADIUS = 24.0
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests with windows in one process: windows share one keyboard."""
-    for item in items:
-        if item.get_closest_marker('gui'):
-            item.add_marker(pytest.mark.xdist_group('gui'))
-
-
 @dataclass
 class FakeModel:
     """Answers every prompt with a shape one can compute by hand.
