@@ -10,7 +10,7 @@ if [ $# -gt 0 ]; then
   exec scripts/with_display.sh "${pytest[@]}" "$@"
 fi
 mkdir -p build
-"${pytest[@]}" -m 'not gui' -o cache_dir=.pytest_cache/others >build/others.log 2>&1 &
+scripts/with_display.sh "${pytest[@]}" -m 'not gui' -o cache_dir=.pytest_cache/others >build/others.log 2>&1 &
 others=$!
 status=0
 scripts/with_display.sh "${pytest[@]}" -m gui || status=$?
