@@ -243,6 +243,16 @@ def test_what_a_killed_process_was_writing_is_swept_away(run, folder, results):
     assert not list(results.rglob('*.part'))
 
 
+def test_what_a_dead_worker_was_writing_is_swept_away_at_the_end(run, folder, results):
+    def dying(job: Job, tasks: Sequence[Task]) -> Iterator[FrameResult]:
+        (results / '.scan0_labels.png.0a1b2c3d.part').write_bytes(b'half')
+        yield from do_tasks(job, tasks)
+
+    summary = run(folder, executor=dying)
+    assert summary.count(Status.done) == 8
+    assert not list(results.rglob('*.part'))
+
+
 def test_results_that_are_there_are_not_touched_unless_allowed(run, folder, results):
     run(folder)
     before = contents(results)

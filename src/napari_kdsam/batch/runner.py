@@ -162,6 +162,8 @@ def run_batch(
         close = getattr(results, 'close', None)
         if close is not None:
             close()
+    # A worker that died has left what it was writing; its task was done again.
+    _sweep(out)
     reached = set(summary.results)
     for location, frame in summary.places():
         if (location, frame) not in reached:
