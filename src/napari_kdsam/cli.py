@@ -35,6 +35,25 @@ _ModelOption = Annotated[
 _DeviceOption = Annotated[
     str, typer.Option(metavar='auto|cpu|cuda|mps', help='Where to compute.')
 ]
+_PointOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar='R,C', help='A point inside the object (repeatable).'),
+]
+_NegativeOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar='R,C', help='A point outside the object (repeatable).'),
+]
+_ManyInputs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar='INPUT',
+        help='Image files, folders, patterns in quotes, or URLs.',
+        show_default=False,
+    ),
+]
+_WorkersOption = Annotated[
+    int, typer.Option(min=1, metavar='N', help='Processes on this computer.')
+]
 
 
 @app.command()
@@ -57,14 +76,8 @@ def segment(
             show_default=False,
         ),
     ],
-    point: Annotated[
-        list[str] | None,
-        typer.Option(metavar='R,C', help='A point inside the object (repeatable).'),
-    ] = None,
-    negative: Annotated[
-        list[str] | None,
-        typer.Option(metavar='R,C', help='A point outside the object (repeatable).'),
-    ] = None,
+    point: _PointOption = None,
+    negative: _NegativeOption = None,
     box: Annotated[
         list[str] | None,
         typer.Option(
@@ -141,14 +154,7 @@ def segment(
 
 @app.command()
 def batch(
-    inputs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar='INPUT',
-            help='Image files, folders, patterns in quotes, or URLs.',
-            show_default=False,
-        ),
-    ],
+    inputs: _ManyInputs,
     out: Annotated[
         Path,
         typer.Option(
@@ -168,14 +174,8 @@ def batch(
             show_default=False,
         ),
     ] = '',
-    point: Annotated[
-        list[str] | None,
-        typer.Option(metavar='R,C', help='A point inside the object (repeatable).'),
-    ] = None,
-    negative: Annotated[
-        list[str] | None,
-        typer.Option(metavar='R,C', help='A point outside the object (repeatable).'),
-    ] = None,
+    point: _PointOption = None,
+    negative: _NegativeOption = None,
     box: Annotated[
         list[str] | None,
         typer.Option(metavar='R0,C0,R1,C1', help='A box around an object.'),
@@ -189,9 +189,7 @@ def batch(
     ] = False,
     model: _ModelOption = 'kdsam',
     device: _DeviceOption = 'auto',
-    workers: Annotated[
-        int, typer.Option(min=1, metavar='N', help='Processes on this computer.')
-    ] = 1,
+    workers: _WorkersOption = 1,
     scheduler: Annotated[
         str,
         typer.Option(
@@ -257,14 +255,7 @@ def batch(
 
 @app.command()
 def embed(
-    inputs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar='INPUT',
-            help='Image files, folders, patterns in quotes, or URLs.',
-            show_default=False,
-        ),
-    ],
+    inputs: _ManyInputs,
     out: Annotated[
         Path,
         typer.Option(
@@ -277,9 +268,7 @@ def embed(
     ],
     model: _ModelOption = 'kdsam',
     device: _DeviceOption = 'auto',
-    workers: Annotated[
-        int, typer.Option(min=1, metavar='N', help='Processes on this computer.')
-    ] = 1,
+    workers: _WorkersOption = 1,
 ) -> None:
     """Compute embeddings once and keep them, for `batch --embeddings` and the viewer.
 

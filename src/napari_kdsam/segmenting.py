@@ -17,7 +17,6 @@ from napari_kdsam import __version__
 from napari_kdsam.errors import ImageError, PromptError
 from napari_kdsam.inference.geometry import Frame
 from napari_kdsam.inference.intensity import check_image, to_eight_bit
-from napari_kdsam.inference.masks import mask_of_logits
 from napari_kdsam.inference.predictor import Predictor
 from napari_kdsam.io.formats import LabelFormat
 from napari_kdsam.io.image_file import ImageFile
@@ -33,8 +32,6 @@ from napari_kdsam.io.writers import (
 )
 from napari_kdsam.model.network import PromptableModel
 
-# Logits are kept for this many objects at a time, so memory does not grow with them.
-_OBJECTS_AT_ONCE = 32
 _SHEET_FRAMES, _SHEET_COLUMNS = 6, 3
 _SHEET_TILE_SIDE = MAX_SIDE // _SHEET_COLUMNS - 8
 
@@ -288,22 +285,17 @@ class _Run:
         for tally in present:
             _check_within(tally, frame)
         labels = np.zeros(embedding.image_shape, label_dtype(len(self.tallies)))
-        for start in range(0, len(present), _OBJECTS_AT_ONCE):
-            part = present[start : start + _OBJECTS_AT_ONCE]
-            predictions = self._predictor.predict_many(
-                embedding, [tally.prompt.prompt for tally in part]
-            )
-            for tally, prediction in zip(part, predictions, strict=True):
-                # The candidate's own mask would be kept with it; this one is not.
-                mask = mask_of_logits(prediction.logits, embedding.image_shape)
-                mask &= labels == 0
-                labels[mask] = tally.label
-                found = {
-                    'frame': index,
-                    'score': round(prediction.score, 4),
-                    'pixels': int(np.count_nonzero(mask)),
-                }
-                tally.frames.append(found)
+        prompts = [tally.prompt.prompt for tally in present]
+        found_masks = self._predictor.predict_masks(embedding, prompts)
+        for tally, (mask, score) in zip(present, found_masks, strict=True):
+            mask &= labels == 0
+            labels[mask] = tally.label
+            found = {
+                'frame': index,
+                'score': round(score, 4),
+                'pixels': int(np.count_nonzero(mask)),
+            }
+            tally.frames.append(found)
         mapping = embedding.mapping
         self.frame_records.append(
             {'frame': index, 'intensity': [mapping.low, mapping.high]}

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures import as_completed as as_they_come
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from numpy.typing import NDArray
-
+from napari_kdsam.batch.executors import in_processes, threads_for
+from napari_kdsam.batch.jobs import Items
 from napari_kdsam.batch.methods import predictor_for
 from napari_kdsam.batch.records import FrameResult, Status
-from napari_kdsam.batch.sources import Reader, Source
+from napari_kdsam.batch.sources import Reader, Source, read_ahead
 from napari_kdsam.errors import KDSAMError
 from napari_kdsam.inference.intensity import check_image
 
-_AHEAD, _FRAMES_A_TASK = 3, 16
-Items = Sequence[tuple[Source, int]]
+_FRAMES_A_TASK = 16
 
 
 def embed_sources(
@@ -47,27 +41,23 @@ def embed_sources(
     KDSAMError
         If the model or the store cannot be used.
     """
-    items = [(s, frame) for s in sources for frame in range(s.frame_count)]
+    items = tuple((s, frame) for s in sources for frame in range(s.frame_count))
     place = str(out.resolve())
     # Made here first, so that what is wrong with it is one sentence, and no race.
     predictor_for(model, device, place, 0)
     if workers < 2:
         yield from _embed(items, place, model, device, 0)
         return
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    parts = [
-        items[n : n + _FRAMES_A_TASK] for n in range(0, len(items), _FRAMES_A_TASK)
-    ]
-    with ProcessPoolExecutor(workers, mp_context=get_context('spawn')) as pool:
-        waiting = [
-            pool.submit(embed_items, part, place, model, device, threads)
-            for part in parts
-        ]
-        try:
-            for future in as_they_come(waiting):
-                yield from future.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    starts = range(0, len(items), _FRAMES_A_TASK)
+    parts = [items[n : n + _FRAMES_A_TASK] for n in starts]
+    work = partial(
+        embed_items,
+        store=place,
+        model=model,
+        device=device,
+        threads=threads_for(workers),
+    )
+    yield from in_processes(workers, work, parts)
 
 
 def embed_items(
@@ -82,15 +72,11 @@ def _embed(
 ) -> Iterator[FrameResult]:
     predictor = predictor_for(model, device, store, threads)
     assert predictor.store is not None
-    with Reader() as reader, ThreadPoolExecutor(1, 'kdsam-read') as reading:
-        ahead: deque[Future[NDArray[Any]]] = deque()
-        upcoming = iter(items)
-        for source, frame in items:
-            while len(ahead) < _AHEAD and (item := next(upcoming, None)) is not None:
-                ahead.append(reading.submit(reader.read, *item))
+    with Reader() as reader:
+        for source, frame, pixels in read_ahead(reader, items):
             before = predictor.store.written
             try:
-                predictor.embed(check_image(ahead.popleft().result()))
+                predictor.embed(check_image(pixels.result()))
             except KDSAMError as error:
                 yield FrameResult(source.location, frame, Status.failed, str(error))
                 continue

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 
-from napari_kdsam.batch.jobs import Job, Task
+from napari_kdsam.batch.jobs import Items, Job, Task
 from napari_kdsam.batch.records import FrameResult, Status
 from napari_kdsam.batch.work import OutputError, do_task, do_tasks
 from napari_kdsam.errors import KDSAMError, MissingExtraError
@@ -52,11 +52,44 @@ def _in_processes(
     workers: int, job: Job, tasks: Sequence[Task]
 ) -> Iterator[FrameResult]:
     """Do tasks in new processes, as results come; a dead process costs its tasks."""
-    threads = job.threads or max(1, (os.cpu_count() or 1) // workers)
-    job = replace(job, threads=threads)
+    job = replace(job, threads=job.threads or threads_for(workers))
+    parts = [task.items for task in tasks]
+    yield from in_processes(workers, partial(_do_items, job), parts)
+
+
+def _do_items(job: Job, items: Items) -> list[FrameResult]:
+    return do_task(job, Task(items))
+
+
+def threads_for(workers: int) -> int:
+    """CPU threads of each of several processes, so that they share the cores."""
+    return max(1, (os.cpu_count() or 1) // workers)
+
+
+def in_processes(
+    workers: int,
+    work: Callable[[Items], list[FrameResult]],
+    parts: Sequence[Items],
+) -> Iterator[FrameResult]:
+    """Do parts of a batch in new processes of this computer.
+
+    Parameters
+    ----------
+    workers : int
+        How many processes.
+    work : callable
+        Does one part; it travels to the process.
+    parts : sequence of tuple of (Source, int)
+        Frames that are done together.
+
+    Yields
+    ------
+    FrameResult
+        As they come; failed ones for the parts of a process that died.
+    """
     # A forked process would inherit PyTorch's threads in an unknown state.
     with ProcessPoolExecutor(workers, mp_context=get_context('spawn')) as pool:
-        waiting = {pool.submit(do_task, job, task): task for task in tasks}
+        waiting = {pool.submit(work, part): part for part in parts}
         try:
             for future in as_completed(waiting):
                 try:
@@ -67,8 +100,8 @@ def _in_processes(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _lost(task: Task) -> Iterator[FrameResult]:
-    for source, frame in task.items:
+def _lost(items: Items) -> Iterator[FrameResult]:
+    for source, frame in items:
         yield FrameResult(source.location, frame, Status.failed, _WORKER_DIED)
 
 
@@ -99,7 +132,7 @@ def _on_cluster(address: str, job: Job, tasks: Sequence[Task]) -> Iterator[Frame
                 try:
                     yield from future.result()
                 except KilledWorker:
-                    yield from _lost(waiting[future.key])
+                    yield from _lost(waiting[future.key].items)
                 future.release()
         except OutputError:
             client.cancel(futures)

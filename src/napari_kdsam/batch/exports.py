@@ -18,9 +18,9 @@ from napari_kdsam.errors import KDSAMError
 from napari_kdsam.io.coco import LabelledImage, write_coco
 from napari_kdsam.io.formats import Export
 from napari_kdsam.io.image_file import reading
+from napari_kdsam.io.images import NIFTI_SUFFIXES, is_dicom
 
 COCO_NAME = 'labels.coco.json'
-_NIFTI = ('.nii', '.nii.gz')
 
 
 def export(job: Job, summary: Summary, kinds: Sequence[Export]) -> list[str]:
@@ -79,23 +79,17 @@ def _export_one(job: Job, source: Source, kind: Export) -> None:
         return
     path = Path(source.location)
     start = Path(job.out, f'{source.stem}_labels')
-    if kind is Export.nifti and path.name.lower().endswith(_NIFTI):
+    if kind is Export.nifti and path.name.lower().endswith(NIFTI_SUFFIXES):
         from napari_kdsam.io.nifti import write_nifti_labels
 
         target = start.with_name(f'{start.name}.nii.gz')
         write_nifti_labels(target, _labels(job, source), like=path)
-    elif kind is Export.dicom_seg and _is_dicom(path):
+    elif kind is Export.dicom_seg and is_dicom(path):
         labels = _labels(job, source)
         if labels.any():
             from napari_kdsam.io.dicom_seg import write_dicom_seg
 
             write_dicom_seg(start.with_name(f'{start.name}.dcm'), labels, path)
-
-
-def _is_dicom(path: Path) -> bool:
-    with path.open('rb') as file:
-        file.seek(128)
-        return file.read(4) == b'DICM'
 
 
 def _labelled(

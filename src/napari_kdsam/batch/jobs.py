@@ -16,6 +16,9 @@ from napari_kdsam.io.prompt_files import ObjectPrompt, PromptSet
 # Results made by another version of the rules are not mixed with those of this one.
 _RULES = 1
 
+# Frames that are done one after another: source and frame.
+Items = tuple[tuple[Source, int], ...]
+
 
 class Method(StrEnum):
     """Where the objects of a frame come from.
@@ -140,7 +143,7 @@ class Task:
     Attributes
     ----------
     items : tuple of (Source, int)
-        Source and frame; for propagation all frames of one stack, in order.
+        For propagation all frames of one stack, in order.
     """
 
-    items: tuple[tuple[Source, int], ...]
+    items: Items

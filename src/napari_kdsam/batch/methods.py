@@ -20,9 +20,8 @@ from napari_kdsam.io.writers import label_dtype
 if TYPE_CHECKING:
     from napari_kdsam.inference.predictor import ImageEmbedding, Predictor
     from napari_kdsam.inference.prompts import Prompt
+    from napari_kdsam.model.proposal_head import ProposalHead
 
-# Objects whose masks are in memory together.
-_AT_ONCE = 32
 NO_PROMPTS = 'there are no prompts for it'
 
 
@@ -80,7 +79,7 @@ def segment_frame(
     ----------
     predictor : Predictor
     job : Job
-        Of any method but propagation.
+        Propagation is for stacks; a single image is segmented by its prompts.
     source : Source
     frame : int
     pixels : numpy.ndarray
@@ -97,13 +96,14 @@ def segment_frame(
     KDSAMError
         If the pixels or prompts cannot be used.
     """
-    if job.method is Method.automatic:
-        return _everything(predictor, predictor.embed(check_image(pixels)))
-    if job.method is Method.proposals:
-        return _proposed(predictor, predictor.embed(check_image(pixels)))
-    present = prompts_on(job, source, frame)
+    if job.method is Method.prompts or job.method is Method.propagation:
+        present = prompts_on(job, source, frame)
+        embedding = predictor.embed(check_image(pixels))
+        highest = len(job.objects_of(source))
+        return label_prompts(predictor, embedding, present, highest)
     embedding = predictor.embed(check_image(pixels))
-    return label_prompts(predictor, embedding, present, len(job.objects_of(source)))
+    find = _everything if job.method is Method.automatic else _proposed
+    return find(predictor, embedding)
 
 
 def prompts_on(job: Job, source: Source, frame: int) -> list[tuple[int, Prompt]]:
@@ -132,18 +132,12 @@ def label_prompts(
     highest: int,
 ) -> Labelled:
     """Predict prompted objects; where they overlap, the earlier keeps the pixels."""
-    from napari_kdsam.inference.masks import mask_of_logits
-
-    def found() -> Iterable[tuple[int, NDArray[np.bool_], float]]:
-        for start in range(0, len(prompts), _AT_ONCE):
-            part = prompts[start : start + _AT_ONCE]
-            predictions = predictor.predict_many(embedding, [p for _, p in part])
-            for (label, _), prediction in zip(part, predictions, strict=True):
-                # The candidate's own mask would be kept with it; this one is not.
-                mask = mask_of_logits(prediction.logits, embedding.image_shape)
-                yield label, mask, prediction.score
-
-    return label_masks(embedding.image_shape, found(), highest)
+    found = predictor.predict_masks(embedding, [prompt for _, prompt in prompts])
+    labelled = (
+        (label, mask, score)
+        for (label, _), (mask, score) in zip(prompts, found, strict=True)
+    )
+    return label_masks(embedding.image_shape, labelled, highest)
 
 
 def label_masks(
@@ -183,11 +177,19 @@ def _everything(predictor: Predictor, embedding: ImageEmbedding) -> Labelled:
     return label_masks(embedding.image_shape, numbered, len(found))
 
 
+@cache
+def _proposal_head(predictor: Predictor) -> ProposalHead:
+    """Read and check the head once, not for every frame."""
+    from napari_kdsam.inference.proposals import load_proposal_head
+
+    return load_proposal_head(predictor)
+
+
 def _proposed(predictor: Predictor, embedding: ImageEmbedding) -> Labelled:
     from napari_kdsam.inference.prompts import Prompt
-    from napari_kdsam.inference.proposals import load_proposal_head, propose_boxes
+    from napari_kdsam.inference.proposals import propose_boxes
 
-    head = load_proposal_head(predictor)
-    boxes = [proposal.box for proposal in propose_boxes(head, embedding)]
+    proposals = propose_boxes(_proposal_head(predictor), embedding)
+    boxes = [proposal.box for proposal in proposals]
     prompts = [(label, Prompt(box=box)) for label, box in enumerate(boxes, 1)]
     return label_prompts(predictor, embedding, prompts, len(prompts))

@@ -6,8 +6,9 @@ import glob
 import hashlib
 import shutil
 import tempfile
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from napari_kdsam.io.images import SUFFIXES, open_image, stem_of
 _SINGLE = ('.png', '.jpg', '.jpeg')
 _WILDCARDS = '*?['
 _OPEN_FILES = 4
+# Few, because each is a whole frame; more would not make the encoder faster.
+_AHEAD = 3
 
 
 @dataclass(frozen=True)
@@ -155,6 +158,38 @@ def describe(location: str, stem: str) -> Source:
 def stem_for(location: str) -> str:
     """What the results of a file are called by, before doubles are told apart."""
     return stem_of(name_of(location))
+
+
+def read_ahead(
+    reader: Reader, items: Sequence[tuple[Source, int]]
+) -> Iterator[tuple[Source, int, Future[NDArray[Any]]]]:
+    """Read frames in a thread of its own, a few before they are asked for.
+
+    Parameters
+    ----------
+    reader : Reader
+        Used by the thread alone until the end.
+    items : sequence of (Source, int)
+        Source and frame.
+
+    Yields
+    ------
+    tuple of (Source, int, Future)
+        In the order of `items`; the future gives the pixels or raises.
+    """
+    ahead: deque[Future[NDArray[Any]]] = deque()
+    upcoming = iter(items)
+    with ThreadPoolExecutor(1, 'kdsam-read') as reading:
+        try:
+            for source, frame in items:
+                while (
+                    len(ahead) < _AHEAD and (item := next(upcoming, None)) is not None
+                ):
+                    ahead.append(reading.submit(reader.read, *item))
+                yield source, frame, ahead.popleft()
+        finally:
+            for future in ahead:
+                future.cancel()
 
 
 class Reader:

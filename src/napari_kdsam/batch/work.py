@@ -23,14 +23,14 @@ from napari_kdsam.batch.records import (
     Status,
     write_frame,
 )
-from napari_kdsam.batch.sources import Reader, Source
+from napari_kdsam.batch.sources import Reader, Source, read_ahead
 from napari_kdsam.errors import ImageError, KDSAMError
 
 if TYPE_CHECKING:
     from napari_kdsam.inference.predictor import Predictor
 
-# Few, because each is a whole frame; more would not make the encoder faster.
-_AHEAD, _BEHIND = 3, 3
+# Few, because each is a whole frame.
+_BEHIND = 3
 
 Pixels = NDArray[Any]
 
@@ -68,14 +68,10 @@ def do_tasks(job: Job, tasks: Iterable[Task]) -> Iterator[FrameResult]:
     predictor = predictor_for(job.model, job.device, job.store, job.threads)
     with ExitStack() as stack:
         reader = stack.enter_context(Reader())
-        # One thread each: a reader's files and the order of results are not shared.
-        reading = stack.enter_context(ThreadPoolExecutor(1, 'kdsam-read'))
         writing = stack.enter_context(ThreadPoolExecutor(1, 'kdsam-write'))
         waiting: deque[Future[FrameResult]] = deque()
         for task in tasks:
-            for source, frame, found in _labelled(
-                predictor, job, task, reader, reading
-            ):
+            for source, frame, found in _labelled(predictor, job, task, reader):
                 waiting.append(writing.submit(_written, job, source, frame, found))
                 while len(waiting) > _BEHIND:
                     yield waiting.popleft().result()
@@ -84,11 +80,7 @@ def do_tasks(job: Job, tasks: Iterable[Task]) -> Iterator[FrameResult]:
 
 
 def _labelled(
-    predictor: Predictor,
-    job: Job,
-    task: Task,
-    reader: Reader,
-    reading: ThreadPoolExecutor,
+    predictor: Predictor, job: Job, task: Task, reader: Reader
 ) -> Iterator[tuple[Source, int, Labelled | KDSAMError]]:
     if job.method is Method.propagation and task.items[0][0].is_stack:
         from napari_kdsam.batch.through_stack import propagate_stack
@@ -98,18 +90,8 @@ def _labelled(
         for frame, found in propagate_stack(predictor, job, source, frames, reader):
             yield source, frame, found
         return
-    ahead: deque[Future[Pixels]] = deque()
-    upcoming = iter(task.items)
-    for source, frame in task.items:
-        while len(ahead) < _AHEAD and (following := next(upcoming, None)) is not None:
-            ahead.append(reading.submit(reader.read, *following))
-        pixels = ahead.popleft()
-        try:
-            yield source, frame, _one(predictor, job, source, frame, pixels)
-        except GeneratorExit:
-            for future in ahead:
-                future.cancel()
-            raise
+    for source, frame, pixels in read_ahead(reader, task.items):
+        yield source, frame, _one(predictor, job, source, frame, pixels)
 
 
 def _one(

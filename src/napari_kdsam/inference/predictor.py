@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -305,6 +305,35 @@ class Predictor:
                 answers = self._decode(embedding, frame, [checked[i] for i in chunk])
                 results.update(zip(chunk, answers, strict=True))
         return [results[index] for index in range(len(checked))]
+
+    def predict_masks(
+        self, embedding: ImageEmbedding, prompts: Sequence[Prompt]
+    ) -> Iterator[tuple[NDArray[np.bool_], float]]:
+        """Predict the masks of any number of objects, one mask in memory at a time.
+
+        Parameters
+        ----------
+        embedding : ImageEmbedding
+            From `embed` of a predictor with the same model.
+        prompts : sequence of Prompt
+            One for each object.
+
+        Yields
+        ------
+        tuple of (numpy.ndarray, float)
+            (rows, columns) bool mask of the best candidate, and its predicted IoU.
+
+        Raises
+        ------
+        PromptError
+            As `predict_many`, when its prompts' turn comes.
+        """
+        for start in range(0, len(prompts), _OBJECTS_PER_CALL):
+            part = prompts[start : start + _OBJECTS_PER_CALL]
+            for prediction in self.predict_many(embedding, part):
+                # The candidate's own mask would be kept with it; this one is not.
+                mask = mask_of_logits(prediction.logits, embedding.image_shape)
+                yield mask, prediction.score
 
     def _decode(
         self, embedding: ImageEmbedding, frame: Frame, prompts: list[Prompt]

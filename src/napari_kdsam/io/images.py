@@ -128,14 +128,15 @@ def _optional_opener(path: Path) -> Callable[[Path], ImageFile] | None:
         from napari_kdsam.io.video import open_video
 
         return open_video
-    if name.endswith(DICOM_SUFFIXES) or _is_dicom(path):
+    if name.endswith(DICOM_SUFFIXES) or is_dicom(path):
         from napari_kdsam.io.dicom import open_dicom
 
         return open_dicom
     return None
 
 
-def _is_dicom(path: Path) -> bool:
+def is_dicom(path: Path) -> bool:
+    """Whether a file's content is DICOM, whatever its name."""
     offset, mark = _DICOM_MARK
     with path.open('rb') as file:
         file.seek(offset)

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -23,6 +23,7 @@ FORMAT_VERSION = 1
 METADATA_KEY = 'kdsam'
 # Batch counters are bookkeeping of training, not weights.
 _NOT_STORED = 'num_batches_tracked'
+Header = TypeVar('Header', bound=BaseModel)
 
 
 class CheckpointMetadata(BaseModel):
@@ -74,31 +75,69 @@ def read_metadata(path: str | os.PathLike[str]) -> CheckpointMetadata:
         checkpoint that this version understands.
     """
     path = Path(path)
-    with _opened(path) as file:
-        text = (file.metadata() or {}).get(METADATA_KEY)
+    metadata = read_header(
+        path, CheckpointMetadata, METADATA_KEY, 'a KD SAM checkpoint'
+    )
+    _check_metadata(path, metadata)
+    return metadata
+
+
+def read_header(path: Path, kind: type[Header], key: str, what: str) -> Header:
+    """Read what a safetensors file says of itself.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    kind : type
+        Pydantic model of the entry.
+    key : str
+        The entry's name in the header.
+    what : str
+        What the file should be, for messages ("a KD SAM checkpoint").
+
+    Returns
+    -------
+    instance of `kind`
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, is not safetensors, or has no such entry.
+    """
+    with opened(path) as file:
+        text = (file.metadata() or {}).get(key)
     if text is None:
         raise CheckpointError(
-            f'{path.name} is a safetensors file but not a KD SAM checkpoint: its '
-            f'header has no {METADATA_KEY!r} entry.'
+            f'{path.name} is a safetensors file but not {what}: its header has no '
+            f'{key!r} entry.'
         )
     try:
-        metadata = CheckpointMetadata.model_validate_json(text)
+        return kind.model_validate_json(text)
     except ValidationError as error:
         problem = error.errors()[0]
         where = '.'.join(str(part) for part in problem['loc']) or 'the whole entry'
         raise CheckpointError(
             f'{path.name} has an unusable header: {where}: {problem["msg"]}.'
         ) from error
-    _check_metadata(path, metadata)
-    return metadata
+
+
+def check_format(path: Path, version: int, understood: int) -> None:
+    """Refuse a file of a later format.
+
+    Raises
+    ------
+    CheckpointError
+        If `version` is above the one that is understood.
+    """
+    if version > understood:
+        raise CheckpointError(
+            f'{path.name} has format version {version}, newer than this '
+            f'napari-kdsam understands ({understood}); update napari-kdsam.'
+        )
 
 
 def _check_metadata(path: Path, metadata: CheckpointMetadata) -> None:
-    if metadata.format > FORMAT_VERSION:
-        raise CheckpointError(
-            f'{path.name} has format version {metadata.format}, newer than this '
-            f'napari-kdsam understands ({FORMAT_VERSION}); update napari-kdsam.'
-        )
+    check_format(path, metadata.format, FORMAT_VERSION)
     if metadata.input_size not in INPUT_SIZES:
         raise CheckpointError(
             f'{path.name} asks for a {metadata.input_size} pixel input; only '
@@ -120,7 +159,7 @@ def tensor_names(path: str | os.PathLike[str]) -> set[str]:
     CheckpointError
         If the file cannot be read.
     """
-    with _opened(Path(path)) as file:
+    with opened(Path(path)) as file:
         return set(file.keys())
 
 
@@ -132,12 +171,13 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     CheckpointError
         If the file cannot be read.
     """
-    with _opened(Path(path)) as file:
+    with opened(Path(path)) as file:
         return {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Any]:
+    """Open a safetensors file, or say in one sentence why it cannot be."""
     try:
         with safe_open(path, framework='pt') as file:
             yield file

@@ -10,14 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError, safe_open
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
 from napari_kdsam.errors import CheckpointError
-from napari_kdsam.model.checkpoint import load_tensors, read_tensors
+from napari_kdsam.model.checkpoint import (
+    check_format,
+    load_tensors,
+    opened,
+    read_header,
+    read_tensors,
+)
 from napari_kdsam.model.student import EMBEDDING_CHANNELS, EMBEDDING_SIZE
 
 FORMAT_VERSION = 1
@@ -183,20 +188,14 @@ def encoder_digest(path: str | os.PathLike[str]) -> str:
         return ''
     digest = hashlib.blake2b(digest_size=16)
     found = False
-    try:
-        with safe_open(path, framework='pt') as file:
-            for name in sorted(file.keys()):
-                if not name.startswith(_ENCODER_PREFIX):
-                    continue
-                found = True
-                tensor = file.get_tensor(name).contiguous()
-                digest.update(f'{name} {tuple(tensor.shape)} {tensor.dtype};'.encode())
-                digest.update(tensor.flatten().view(torch.uint8).numpy().data)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f'{path.name} is not a readable safetensors file ({error}); '
-            'copy it again or choose another file.'
-        ) from error
+    with opened(path) as file:
+        for name in sorted(file.keys()):
+            if not name.startswith(_ENCODER_PREFIX):
+                continue
+            found = True
+            tensor = file.get_tensor(name).contiguous()
+            digest.update(f'{name} {tuple(tensor.shape)} {tensor.dtype};'.encode())
+            digest.update(tensor.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest() if found else ''
 
 
@@ -212,32 +211,8 @@ def read_proposal_metadata(path: str | os.PathLike[str]) -> ProposalMetadata:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f'There is no proposal head at {path}.')
-    try:
-        with safe_open(path, framework='pt') as file:
-            text = (file.metadata() or {}).get(METADATA_KEY)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f'{path.name} is not a readable safetensors file ({error}); '
-            'copy it again or choose another file.'
-        ) from error
-    if text is None:
-        raise CheckpointError(
-            f'{path.name} is a safetensors file but not a proposal head: its header '
-            f'has no {METADATA_KEY!r} entry.'
-        )
-    try:
-        metadata = ProposalMetadata.model_validate_json(text)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = '.'.join(str(part) for part in problem['loc']) or 'the whole entry'
-        raise CheckpointError(
-            f'{path.name} has an unusable header: {where}: {problem["msg"]}.'
-        ) from error
-    if metadata.format > FORMAT_VERSION:
-        raise CheckpointError(
-            f'{path.name} has format version {metadata.format}, newer than this '
-            f'napari-kdsam understands ({FORMAT_VERSION}); update napari-kdsam.'
-        )
+    metadata = read_header(path, ProposalMetadata, METADATA_KEY, 'a proposal head')
+    check_format(path, metadata.format, FORMAT_VERSION)
     if metadata.architecture != ARCHITECTURE:
         raise CheckpointError(
             f'{path.name} holds the architecture {metadata.architecture!r}; '

@@ -13,8 +13,6 @@ from qtpy.QtWidgets import (
     QApplication,
     QCheckBox,
     QFileDialog,
-    QFrame,
-    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
@@ -27,6 +25,7 @@ from napari_kdsam.widgets.annotator_panels import (
     ToolBar,
     form_of,
     plain_button,
+    scrolling,
 )
 from napari_kdsam.widgets.candidate_bar import CandidateBar
 from napari_kdsam.widgets.class_list import ClassList
@@ -230,13 +229,9 @@ class AnnotatorWidget(DockRefresh, QWidget):
         column.addWidget(_folded('Model and view', engine))
         column.addWidget(self.help_button)
         column.addStretch()
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setWidget(content)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scroll, stretch=1)
+        outer.addWidget(scrolling(content), stretch=1)
         outer.addWidget(self.status)
         self.setMinimumWidth(300)
 

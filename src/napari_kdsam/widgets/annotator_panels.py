@@ -11,10 +11,12 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QButtonGroup,
     QFormLayout,
+    QFrame,
     QGridLayout,
     QHBoxLayout,
     QLabel,
     QPushButton,
+    QScrollArea,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
@@ -34,6 +36,15 @@ def plain_button(text: str, help_text: str) -> QPushButton:
     # The canvas keeps the keyboard, so that the keys go on working after a click.
     button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
     return button
+
+
+def scrolling(content: QWidget) -> QScrollArea:
+    """Let a part of a dock be scrolled where the screen is too small for it."""
+    scroll = QScrollArea()
+    scroll.setWidgetResizable(True)
+    scroll.setFrameShape(QFrame.Shape.NoFrame)
+    scroll.setWidget(content)
+    return scroll
 
 
 def form_of(rows: Iterable[tuple[str, ComboBox, str]]) -> QFormLayout:

@@ -9,19 +9,17 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QApplication,
     QCheckBox,
-    QFrame,
     QHBoxLayout,
     QLabel,
     QListWidget,
     QListWidgetItem,
     QProgressBar,
-    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_kdsam.errors import KDSAMError
-from napari_kdsam.widgets.annotator_panels import plain_button
+from napari_kdsam.widgets.annotator_panels import plain_button, scrolling
 from napari_kdsam.widgets.batch_choices import BatchChoices
 from napari_kdsam.widgets.batch_controller import BatchController, Phase
 from napari_kdsam.widgets.batch_setup import make_batch
@@ -123,14 +121,10 @@ class BatchWidget(QWidget):
         inner.addWidget(self.choices)
         inner.addWidget(self.watch)
         inner.addStretch()
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setWidget(content)
         column = QVBoxLayout(self)
         column.setContentsMargins(4, 0, 4, 4)
         column.setSpacing(6)
-        column.addWidget(scroll, stretch=1)
+        column.addWidget(scrolling(content), stretch=1)
         column.addLayout(buttons)
         column.addWidget(self.bar)
         column.addWidget(self.status)

@@ -145,7 +145,6 @@ class AnnotationController(KeyMethods, AnnotationView):
             image, ImageRecord(image, self.objects.on_painted)
         )
         self._record = record
-        self.history.follow(record)
         try:
             record.check()
             self.layers = PromptLayers(
@@ -162,6 +161,7 @@ class AnnotationController(KeyMethods, AnnotationView):
             text = f'This layer cannot be annotated: {error}'
             self.set_status(Status(Stage.ERROR, text))
             return
+        self.history.follow(record)
         self.show_contrast()
         # So that undo finds its way back to where the first object was made.
         record.session.execute(ChangeFrame(self.frame))
@@ -225,7 +225,6 @@ class AnnotationController(KeyMethods, AnnotationView):
         self.flow.close()
         self.pick.close()
         self.cursor.close()
-        self.history.close()
         self._watch.close()
         self._view_events.close()
         self._leave_image()
