@@ -15,7 +15,8 @@ from PIL import Image, ImageOps
 from skimage.morphology import convex_hull_image
 
 from napari_kdsam.errors import ImageError
-from napari_kdsam.training.data.samples import MODALITY_OF, Mask, Pixels, Sample
+from napari_kdsam.training.data.catalogue import modality_of
+from napari_kdsam.training.data.samples import Mask, Pixels, Sample
 
 _IMAGES = {'.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff'}
 _MASK_ENDINGS = ('', '_mask', '_segmentation', '_label')
@@ -134,7 +135,7 @@ def _paired(
             data_set,
             '',
             image.stem,
-            MODALITY_OF.get(data_set, 'other'),
+            modality_of(data_set),
             (patients or {}).get(image.stem, ''),
             read=_Pair(image, (mask,)),
         )
@@ -190,7 +191,7 @@ def _hc18(root: Path) -> LayoutListing:
                 'hc18',
                 '',
                 image.stem,
-                MODALITY_OF['hc18'],
+                modality_of('hc18'),
                 patient.group(),
                 sizes.get(image.stem),
                 read=_Outlined(image, outline),
@@ -224,7 +225,7 @@ def _busi(root: Path) -> LayoutListing:
                         'busi',
                         '',
                         re.sub(r' \((\d+)\)$', r'_\1', stem),
-                        MODALITY_OF['busi'],
+                        modality_of('busi'),
                         read=_Pair(image, tuple(masks)),
                     )
                 )

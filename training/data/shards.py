@@ -12,13 +12,17 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from napari_kdsam.errors import ImageError
-from napari_kdsam.training.data.samples import MODALITY_OF, Mask, Pixels, Sample
+from napari_kdsam.training.data.catalogue import modality_of
+from napari_kdsam.training.data.samples import Pixels, Sample
 
 INDEX_FILE = 'index.csv'
 _IMAGE, _MASK = '.jpg', '.mask.png'
+# A mask has 8 bits, and 0 is none.
+_MOST_OBJECTS = 255
 
 
 @dataclass(frozen=True)
@@ -26,10 +30,12 @@ class _ShardMember:
     shard: Path
     stem: str
 
-    def __call__(self) -> tuple[Pixels, Mask]:
+    def __call__(self) -> tuple[Pixels, NDArray[np.uint8]]:
         image = Image.open(io.BytesIO(_bytes_of(self.shard, self.stem + _IMAGE)))
         mask = Image.open(io.BytesIO(_bytes_of(self.shard, self.stem + _MASK)))
-        return np.array(image.convert('RGB')), np.asarray(mask.convert('L')) > 0
+        # A palette or a bit is no class number; everything above 0 is the object then.
+        numbers = mask if mask.mode in ('L', 'P') else mask.convert('L')
+        return np.array(image.convert('RGB')), np.asarray(numbers, np.uint8)
 
 
 def _bytes_of(shard: Path, name: str) -> bytes:
@@ -59,8 +65,8 @@ def read_shards(
     Parameters
     ----------
     folder : pathlib.Path
-        With ``index.csv`` (columns dataset, split, stem, shard, patient, pixel_mm)
-        and the shards it names.
+        With ``index.csv`` (columns dataset, split, stem, shard; optional patient,
+        pixel_mm, objects) and the shards it names.
     data_sets : sequence of str
         Which data sets, in this order; all by default.
     splits : sequence of str
@@ -74,8 +80,8 @@ def read_shards(
     Raises
     ------
     ImageError
-        If the index is missing or lacks a column, or nothing was asked for that is
-        there.
+        If the index is missing, lacks a column or has a value that cannot be used, or
+        nothing was asked for that is there.
     """
     path = Path(folder) / INDEX_FILE
     if not path.is_file():
@@ -98,9 +104,10 @@ def read_shards(
                     name,
                     row['split'],
                     row['stem'],
-                    MODALITY_OF.get(name, 'other'),
+                    modality_of(name),
                     row.get('patient') or '',
                     float(size) if size else None,
+                    _count_of_objects(row, path),
                     read=_ShardMember(Path(folder) / row['shard'], row['stem']),
                 )
             )
@@ -112,3 +119,13 @@ def read_shards(
         )
     ordered = data_sets or list(found)
     return [s for name in ordered for s in sorted(found[name], key=lambda s: s.stem)]
+
+
+def _count_of_objects(row: dict[str, str], index: Path) -> int:
+    text = row.get('objects') or '1'
+    if not text.isdigit() or not 1 <= int(text) <= _MOST_OBJECTS:
+        raise ImageError(
+            f'{index}: {row["dataset"]}/{row["stem"]} announces {text!r} objects; write '
+            f'a number from 1 to {_MOST_OBJECTS}.'
+        )
+    return int(text)

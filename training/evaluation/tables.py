@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from napari_kdsam.io.writers import atomic_path
+from napari_kdsam.training.data.catalogue import DATA_SETS
 from napari_kdsam.training.evaluation.results import PER_IMAGE, Row, read_notes
 from napari_kdsam.training.evaluation.statistics import (
     Mean,
@@ -30,12 +31,7 @@ _COLUMNS: tuple[tuple[str, str, str, int, bool], ...] = (
     ('NSD', 'box', 'nsd', 1, True),
 )
 _LESS_IS_BETTER = ('clicks', 'hd95_px')
-TITLES = {
-    'kvasir_seg': 'Kvasir-SEG',
-    'isic': 'ISIC',
-    'busi': 'BUSI',
-    'busbra': 'BUS-BRA',
-    'hc18': 'HC18',
+_MODELS = {
     'kdsam': 'KD SAM',
     'mobile_sam': 'MobileSAM',
     'lite_medsam': 'LiteMedSAM',
@@ -48,7 +44,8 @@ TITLES = {
 
 def title_of(name: str) -> str:
     """How a data set or model is written in tables and figures."""
-    return TITLES.get(name, name)
+    known = DATA_SETS.get(name)
+    return known.title if known else _MODELS.get(name, name)
 
 
 def in_order(values: Iterable[str]) -> list[str]:
