@@ -78,13 +78,17 @@ class DataConfig(_Section):
         At most so many images of each data set, evenly spaced in name order.
     balance : float
         0 draws each image equally often, 1 each data set.
+    most_repeats : float
+        However small its data set, no image is drawn more often than this a pass.
+    shares : dict of str to float
+        How often a data set is drawn, as a multiple of what `balance` gives it.
     drawn : int
         So many drawn pictures (phantoms and flat shapes) are added to the training
         images as a data set of their own.
     drop_leaks : bool
         Leave out train images that are near-duplicates of val images.
     workers : int
-        Processes that read ahead; 0 reads in the training process.
+        Threads that read the images when a run starts.
     """
 
     sources: list[SourceConfig] = Field(min_length=1)
@@ -93,9 +97,11 @@ class DataConfig(_Section):
     train_limit: PositiveInt | None = None
     val_limit: PositiveInt | None = None
     balance: float = Field(0.5, ge=0, le=1)
+    most_repeats: float = Field(4.0, ge=1)
+    shares: dict[str, PositiveFloat] = {}
     drawn: NonNegativeInt = 0
     drop_leaks: bool = True
-    workers: NonNegativeInt = 0
+    workers: PositiveInt = 2
 
 
 class TeacherConfig(_Section):
@@ -106,8 +112,9 @@ class TeacherConfig(_Section):
     weights : pathlib.Path
         Meta's ``sam_vit_{b,l,h}*.pth``, a SAM-compatible ONNX encoder, or a name
         from ``napari-kdsam models``.
-    cache : pathlib.Path
-        Folder of the embedding cache.
+    cache : pathlib.Path or None
+        Folder that keeps the embeddings on disk, for a teacher that takes hours; None
+        computes them anew when a run starts and keeps them in memory alone.
     views : list of str
         Augmentation views embedded for every image.
     perceptual_weights : pathlib.Path or None
@@ -117,7 +124,7 @@ class TeacherConfig(_Section):
     """
 
     weights: FilePath
-    cache: FilePath
+    cache: FilePath | None = None
     views: list[str] = ['identity']
     perceptual_weights: FilePath | None = None
     batch_size: PositiveInt = 4
@@ -203,8 +210,18 @@ class DecoderStageConfig(StageConfig):
         Whether flips, rotations and crops are drawn.
     cross_entropy_weight : float
         Added to the Dice loss; 0 is the paper's loss.
+    outline_weight : float
+        Weight of the cross entropy in the band around the outline; 0 for none.
     score_weight : float
         Weight of the predicted-IoU regression.
+    ranking_weight : float
+        Weight, within that, of giving the best of three candidates first.
+    anchor : pathlib.Path or None
+        A model (file or name, with a decoder) whose answers must not be forgotten.
+    anchor_weight : float
+        Weight of the distance from its embedding and masks.
+    anchor_share : float
+        Of each batch, how many images are compared with it.
     box_jitter : float
         Largest displacement of a box's side as a share of the box's extent.
     """
@@ -218,7 +235,12 @@ class DecoderStageConfig(StageConfig):
     ]
     geometry: bool = True
     cross_entropy_weight: NonNegativeFloat = 0.0
+    outline_weight: NonNegativeFloat = 0.0
     score_weight: NonNegativeFloat = 1.0
+    ranking_weight: NonNegativeFloat = 0.0
+    anchor: FilePath | None = None
+    anchor_weight: NonNegativeFloat = 0.0
+    anchor_share: float = Field(0.5, gt=0, le=1)
     box_jitter: float = Field(0.1, ge=0, lt=0.5)
 
     @property
@@ -233,24 +255,30 @@ class LoopConfig(_Section):
     Attributes
     ----------
     precision : str
-        Lightning's name, such as ``32-true`` or ``bf16-mixed``.
+        Lightning's name, such as ``32-true`` or ``bf16-mixed``; ``auto`` is the latter
+        where the hardware has it and the former elsewhere.
     accelerator, devices, nodes, strategy
         As Lightning takes them; the command line overrides them.
     seed : int
         Order, augmentation and prompts depend on it and the step alone.
     deterministic : bool
         Ask torch for deterministic kernels.
+    compile : bool
+        Compile the encoder: pays on a GPU after some hundred steps.
     checkpoint_every, validate_every, log_every : int
         In optimiser steps.
     """
 
-    precision: Literal['32-true', 'bf16-mixed', '16-mixed', 'bf16-true'] = 'bf16-mixed'
+    precision: Literal['auto', '32-true', 'bf16-mixed', '16-mixed', 'bf16-true'] = (
+        'auto'
+    )
     accelerator: str = 'auto'
     devices: PositiveInt = 1
     nodes: PositiveInt = 1
     strategy: Literal['auto', 'ddp', 'fsdp'] = 'auto'
     seed: NonNegativeInt = 0
     deterministic: bool = False
+    compile: bool = False
     checkpoint_every: PositiveInt = 100
     validate_every: PositiveInt = 500
     log_every: PositiveInt = 10

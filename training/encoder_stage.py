@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
+from typing import Any, Protocol
 
 import torch
-from numpy.typing import NDArray
 from torch.nn import functional
 
-from napari_kdsam.errors import ImageError
 from napari_kdsam.model.network import PromptableModel
 from napari_kdsam.training.config import EncoderStageConfig
-from napari_kdsam.training.data.dataset import Batch
+from napari_kdsam.training.data.order import Batch
+from napari_kdsam.training.data.store import ImageStore, Squares
 from napari_kdsam.training.decoding import BatchPrompts, decode_batch
 from napari_kdsam.training.losses import (
     DistillationLoss,
@@ -22,54 +21,20 @@ from napari_kdsam.training.losses import (
     weighted_mse,
 )
 from napari_kdsam.training.prompts import simulated_boxes, simulated_first_clicks
-from napari_kdsam.training.stage import Stage, generator_of
+from napari_kdsam.training.randomness import Draws
+from napari_kdsam.training.stage import Stage
 from napari_kdsam.training.student import learning_groups, normalise
 from napari_kdsam.training.targets import mask_targets
-from napari_kdsam.training.teachers.cache import EmbeddingCache, EmbeddingCacheError
-from napari_kdsam.training.teachers.cache_keys import content_hash, with_view
-from napari_kdsam.training.teachers.views import apply_view, check_view
+from napari_kdsam.training.teachers.views import view_squares
 
 
-@dataclass(frozen=True)
-class CachedViews:
-    """Pairs each image with the cached embedding of one of its views.
+class Embeddings(Protocol):
+    """Where a teacher's embeddings of a store's images are kept."""
 
-    Attributes
-    ----------
-    cache : EmbeddingCache
-        Opened for reading.
-    views : tuple of str
-        A step draws one of them.
-    seed : int
-        Of the run.
-    """
-
-    cache: EmbeddingCache
     views: tuple[str, ...]
-    seed: int
 
-    def __post_init__(self) -> None:
-        for view in self.views:
-            check_view(view)
-
-    def __call__(
-        self, image: NDArray[Any], mask: NDArray[Any], step: int
-    ) -> tuple[NDArray[Any], NDArray[Any], torch.Tensor]:
-        content = content_hash(image)
-        own = generator_of(self.seed, step, with_view(content, 'identity'))
-        view = self.views[int(own.integers(len(self.views)))]
-        try:
-            embedding = self.cache.get(with_view(content, view))
-        except (EmbeddingCacheError, KeyError) as error:
-            raise ImageError(
-                f'An image has no usable teacher embedding ({error}); run '
-                '`napari-kdsam train cache-teacher` again.'
-            ) from error
-        return (
-            apply_view(image, view),
-            apply_view(mask, view),
-            torch.from_numpy(embedding),
-        )
+    def get(self, indices: torch.Tensor, views: torch.Tensor) -> torch.Tensor:
+        """(B, 256, 64, 64) of images by (B,) places, each in its view by number."""
 
 
 class EncoderStage(Stage):
@@ -86,6 +51,14 @@ class EncoderStage(Stage):
         Rates and weights of the losses.
     seed : int
         Of the run.
+    store : ImageStore
+        What is learnt from.
+    embeddings : Embeddings
+        The teacher's, of `store`.
+    val_store : ImageStore, optional
+        What is looked at on the way.
+    val_embeddings : Embeddings, optional
+        The teacher's, of `val_store`.
     perceptual : PerceptualLoss, optional
         Needed where its weight is not 0.
     """
@@ -97,9 +70,15 @@ class EncoderStage(Stage):
         model: PromptableModel,
         config: EncoderStageConfig,
         seed: int,
+        store: ImageStore,
+        embeddings: Embeddings,
+        val_store: ImageStore | None = None,
+        val_embeddings: Embeddings | None = None,
         perceptual: PerceptualLoss | None = None,
     ) -> None:
-        super().__init__(model, config, seed)
+        super().__init__(model, config, seed, store, val_store)
+        self.embeddings = embeddings
+        self.val_embeddings = val_embeddings
         self.distillation = DistillationLoss(
             perceptual, config.perceptual_weight, config.cosine_weight
         )
@@ -115,56 +94,66 @@ class EncoderStage(Stage):
             weight_decay=config.weight_decay,
         )
 
-    def losses(self, batch: Batch, step: int) -> dict[str, torch.Tensor]:
-        student = self.model.encoder(normalise(batch['pixels'], batch['sizes'])).float()
-        teacher = batch['embeddings'].float()
+    def views_of(self, draws: Draws) -> torch.Tensor:
+        """(B,) int64 numbers of the view of each image that a step shows."""
+        count = len(self.embeddings.views)
+        return torch.from_numpy(draws.on_host('view') * count).long()
+
+    def shown(self, squares: Squares) -> Squares:
+        views = [self.embeddings.views[n] for n in self.views_of(squares.draws)]
+        pixels, masks, sizes = view_squares(
+            squares.pixels, squares.masks, squares.sizes, views
+        )
+        return replace(squares, pixels=pixels, masks=masks, sizes=sizes)
+
+    def losses(self, squares: Squares, step: int) -> dict[str, torch.Tensor]:
+        pixels = normalise(squares.pixels, squares.sizes)
+        student = self.model.encoder(pixels).float()
+        places = torch.tensor(squares.places)
+        teacher = self.embeddings.get(places, self.views_of(squares.draws))
+        teacher = teacher.to(student.device, torch.float32)
         weight = padding_weight(
-            batch['sizes'].to(student.device),
-            batch['pixels'].shape[-1],
-            outside=self.config.padding_weight,
+            squares.sizes, squares.pixels.shape[-1], outside=self.config.padding_weight
         )
         found = self.distillation(student, teacher, weight)
         if self.config.prompt_weight > 0:
-            found['prompt'] = self._prompt_loss(student, teacher, batch, step)
+            found['prompt'] = self._prompt_loss(student, teacher, squares)
             found['loss'] = found['loss'] + self.config.prompt_weight * found['prompt']
         return found
 
     def _prompt_loss(
-        self, student: torch.Tensor, teacher: torch.Tensor, batch: Batch, step: int
+        self, student: torch.Tensor, teacher: torch.Tensor, squares: Squares
     ) -> torch.Tensor:
         """Cross entropy of the student's masks against the teacher's, through the
         frozen decoder, for a box and a click (EdgeSAM, arXiv 2312.06660)."""
-        targets = mask_targets(batch, self.seed, step)
-        if targets is None:
-            return student.sum() * 0
-        boxes = simulated_boxes(targets.extents, targets.sizes, targets.generators, 0.1)
-        clicks = simulated_first_clicks(targets.truth, targets.generators)
-        kept, inside = targets.kept, targets.inside
+        targets = mask_targets(squares)
+        draws, inside = squares.draws, targets.inside
+        boxes = simulated_boxes(targets.extents, targets.sizes, draws, 0.1)
+        clicks = simulated_first_clicks(targets.truth, draws)
         total = student.new_zeros(())
-        prompts = (
-            BatchPrompts(boxes=boxes.to(student.device)),
-            BatchPrompts.of_clicks(clicks.to(student.device)),
-        )
+        prompts = (BatchPrompts(boxes=boxes), BatchPrompts.of_clicks(clicks))
         for prompt in prompts:
             with torch.no_grad():
-                wanted = decode_batch(self.model, teacher[kept], prompt)[0].sigmoid()
-            logits, _ = decode_batch(self.model, student[kept], prompt)
+                wanted = decode_batch(self.model, teacher, prompt)[0].sigmoid()
+            logits, _ = decode_batch(self.model, student, prompt)
             entropy = functional.binary_cross_entropy_with_logits(
                 logits, wanted, reduction='none'
             )
-            total = total + (entropy * inside).sum() / (inside.sum() * logits.shape[1])
+            each = (entropy * inside).sum((2, 3)) / inside.sum((2, 3))
+            total = total + targets.mean(each.mean(1))
         return total / len(prompts)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        if 'embeddings' not in batch:
-            return
-        student = self.result.encoder(
-            normalise(batch['pixels'], batch['sizes'])
-        ).float()
-        teacher = batch['embeddings'].float()
-        weight = padding_weight(
-            batch['sizes'].to(student.device), batch['pixels'].shape[-1], outside=0.0
+        assert self.val_store is not None and self.val_embeddings is not None
+        squares = self.val_store.batch(
+            batch['places'], batch['numbers'], self.seed, 0, self.device
         )
+        pixels = normalise(squares.pixels, squares.sizes)
+        student = self.result.encoder(pixels).float()
+        places = torch.tensor(squares.places)
+        teacher = self.val_embeddings.get(places, torch.zeros_like(places))
+        teacher = teacher.to(student.device, torch.float32)
+        weight = padding_weight(squares.sizes, squares.pixels.shape[-1], outside=0.0)
         values = {
             'mse': weighted_mse(student, teacher, weight),
             'cosine_distance': cosine_distance(student, teacher, weight),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import napari_kdsam.training.torchvision_first  # noqa: F401 # isort: skip
 import os
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,13 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
 from napari_kdsam.model.checkpoint import save_kdsam
-from napari_kdsam.training.config import TrainingConfig
-from napari_kdsam.training.data.dataset import (
-    SegmentationDataset,
+from napari_kdsam.model.device import preferred_dtype
+from napari_kdsam.training.config import LoopConfig, TrainingConfig
+from napari_kdsam.training.data.order import (
+    Places,
     StepSampler,
-    collate,
+    collate_places,
+    whole_batches,
 )
 from napari_kdsam.training.export import describe_run
 from napari_kdsam.training.overlays import SampleOverlays
@@ -60,6 +61,8 @@ class Keeper(Callback):
         self, trainer: Any, pl_module: Any, *args: Any, **kwargs: Any
     ) -> None:
         done = trainer.global_step
+        if done % trainer.log_every_n_steps == 0:
+            pl_module.check_finite()
         if done != self._kept and done % self.every == 0 and done > 0:
             self.keep(trainer, pl_module)
 
@@ -68,7 +71,15 @@ class Keeper(Callback):
             self.keep(trainer, pl_module)
 
     def keep(self, trainer: Any, stage: Stage) -> None:
-        """Write both files now."""
+        """Write both files now.
+
+        Raises
+        ------
+        TrainingError
+            If a loss was not finite; nothing is written then.
+        """
+        stage.check_finite()
+        stage.average_in()
         self._kept = trainer.global_step
         part = self.folder / f'.{LAST}.part'
         trainer.save_checkpoint(part)
@@ -100,12 +111,7 @@ def steps_done(checkpoint: Path) -> int:
 
 
 def fit(
-    stage: Stage,
-    config: TrainingConfig,
-    name: str,
-    train: SegmentationDataset,
-    val: SegmentationDataset | None,
-    earlier: dict[str, Any],
+    stage: Stage, config: TrainingConfig, name: str, earlier: dict[str, Any]
 ) -> Path:
     """Train one stage, resuming where an earlier run of it stopped.
 
@@ -117,8 +123,6 @@ def fit(
         The whole run.
     name : str
         ``encoder`` or ``decoder``: the files' name within the run's folder.
-    train, val : SegmentationDataset
-        What is learnt from, and what is looked at on the way.
     earlier : dict
         Header of the checkpoint that the stage starts from.
 
@@ -139,18 +143,23 @@ def fit(
     weights = config.folder / f'{name}.safetensors'
     last = folder / LAST
     done = steps_done(last)
+    val = (
+        whole_batches(stage.val_store.numbers, settings.batch_size)
+        if stage.val_store
+        else []
+    )
     keeper = Keeper(
         folder,
         weights,
         loop.checkpoint_every,
-        describe_run(config, name, train.samples, earlier),
+        describe_run(config, name, stage.store.samples, earlier),
     )
     trainer = lightning.Trainer(
         accelerator=loop.accelerator,
         devices=loop.devices,
         num_nodes=loop.nodes,
         strategy=_strategy(loop.strategy, loop.accelerator),
-        precision=loop.precision,
+        precision=_precision(loop),
         max_steps=settings.steps,
         max_epochs=-1,
         accumulate_grad_batches=settings.accumulate,
@@ -158,7 +167,7 @@ def fit(
         val_check_interval=loop.validate_every * settings.accumulate,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
-        limit_val_batches=None if val is not None else 0,
+        limit_val_batches=None if val else 0,
         use_distributed_sampler=False,
         enable_checkpointing=False,
         deterministic=loop.deterministic,
@@ -176,27 +185,24 @@ def fit(
         enable_model_summary=False,
     )
     sampler = StepSampler(
-        [s.data_set for s in train.samples],
+        [s.data_set for s in stage.store.samples],
         settings.batch_size,
         loop.seed,
         config.data.balance,
         trainer.global_rank,
         trainer.world_size,
         done * settings.accumulate,
-    )
-    feed = partial(
-        DataLoader,
-        num_workers=config.data.workers,
-        collate_fn=collate,
-        persistent_workers=config.data.workers > 0,
-        pin_memory=torch.cuda.is_available(),
+        config.data.most_repeats,
+        config.data.shares,
     )
     stage.model.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if loop.compile:
+        stage.model.encoder.compile()
     try:
         trainer.fit(
             stage,
-            feed(train, batch_sampler=sampler),
-            feed(val, batch_size=settings.batch_size) if val is not None else None,
+            DataLoader(Places(), batch_sampler=sampler, collate_fn=collate_places),
+            DataLoader(val, batch_size=None) if val else None,
             ckpt_path=last if done else None,
             weights_only=True,
         )
@@ -211,6 +217,17 @@ def fit(
             'the same command goes on from the last checkpoint.'
         )
     return weights
+
+
+def _precision(loop: LoopConfig) -> Any:
+    if loop.precision != 'auto':
+        return loop.precision
+    if loop.accelerator == 'cpu' or not torch.cuda.is_available():
+        native = preferred_dtype(torch.device('cpu')) == torch.bfloat16
+    else:
+        # Emulated bfloat16 would count as supported, and be slower than float32.
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return 'bf16-mixed' if native else '32-true'
 
 
 def _strategy(name: str, accelerator: str) -> Any:

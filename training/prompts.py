@@ -1,20 +1,31 @@
-"""Simulated prompts: what an annotator would give, drawn from the true mask."""
+"""Simulated prompts of a whole batch: what an annotator would give.
+
+Everything stays on the device of the masks, and no number is asked back from it.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy import ndimage
+from torch.nn import functional
 
 from napari_kdsam.inference.prompts import LOGITS_SIZE
 from napari_kdsam.model.sizes import PROMPT_FRAME
+from napari_kdsam.training.distance import depth_of
+from napari_kdsam.training.randomness import Draws
 
 STEP = PROMPT_FRAME // LOGITS_SIZE
 _MOST_CLICKS = 8
 _LOOSE_SHARE = 0.08
 # Few corrections are the common case; long sequences cost decoder calls.
 _CLICK_WEIGHTS = (0.4, 0.2, 0.12, 0.1, 0.06, 0.05, 0.04, 0.03)
+# People click somewhere on what they mean, not at its middle.
+_ANYWHERE_SHARE = 0.5
+# Depth is measured on cells of 2 x 2 pixels: eight times as fast, and exact enough.
+_CELL = 2
+_OFFSETS = [(down, right) for down in range(_CELL) for right in range(_CELL)]
+# A first click is at least about two pixels inside, where there is room.
+_LEAST_DEPTH = 1.5
 
 
 def number_of_clicks(generator: np.random.Generator) -> int:
@@ -22,27 +33,19 @@ def number_of_clicks(generator: np.random.Generator) -> int:
     return int(generator.choice(np.arange(1, _MOST_CLICKS + 1), p=_CLICK_WEIGHTS))
 
 
-def frame_point(row: float, column: float) -> tuple[float, float]:
-    """(x, y) in the 1024 frame of the centre of a pixel of the 256 grid."""
-    return (column + 0.5) * STEP - 0.5, (row + 0.5) * STEP - 0.5
-
-
 def simulated_boxes(
-    extents: NDArray[np.float64],
-    sizes: NDArray[np.int64],
-    generators: list[np.random.Generator],
-    jitter: float,
+    extents: torch.Tensor, sizes: torch.Tensor, draws: Draws, jitter: float
 ) -> torch.Tensor:
     """Boxes around objects, each side moved by up to `jitter` of the box's extent.
 
     Parameters
     ----------
-    extents : numpy.ndarray
-        (B, 4) (x0, y0, x1, y1) on the 256 grid, the exact boxes.
-    sizes : numpy.ndarray
+    extents : torch.Tensor
+        (B, 4) float (x0, y0, x1, y1) on the 256 grid, the exact boxes.
+    sizes : torch.Tensor
         (B, 2) rows and columns of the image part of the 256 grid.
-    generators : list of numpy.random.Generator
-        One for each image.
+    draws : Draws
+        Of the B images.
     jitter : float
         0 gives the exact boxes; half of the boxes get at most a quarter of it,
         because annotators draw most boxes tight, and one in twelve has a side or a
@@ -53,95 +56,72 @@ def simulated_boxes(
     torch.Tensor
         (B, 4) float32 (x0, y0, x1, y1) in the 1024 frame.
     """
-    boxes = np.empty((len(extents), 4), np.float32)
-    for number, (box, size, generator) in enumerate(
-        zip(extents, sizes, generators, strict=True)
-    ):
-        extent = np.array([box[2] - box[0], box[3] - box[1]] * 2)
-        most = jitter * (0.25 if generator.random() < 0.5 else 1.0)
-        moved = box + generator.uniform(-most, most, 4) * extent
-        if jitter > 0 and generator.random() < _LOOSE_SHARE:
-            far = generator.uniform(0.2, 1.5, 4) * extent * (-1, -1, 1, 1)
-            # One side, or the two that meet at a corner.
-            row, column = generator.integers(2, size=2) * 2 + (1, 0)
-            sides = [[row], [column], [row, column]][int(generator.integers(3))]
-            moved[sides] += far[sides]
-        limit = np.array([size[1], size[0]] * 2, float)
-        moved = np.clip(moved, 0, limit)
-        small = moved[2:] - moved[:2] < 1
-        moved[:2], moved[2:] = (
-            np.where(small, box[:2], moved[:2]),
-            np.where(small, box[2:], moved[2:]),
-        )
-        boxes[number] = moved * STEP
-    return torch.from_numpy(boxes)
+    extent = (extents[:, 2:] - extents[:, :2]).repeat(1, 2)
+    # Columns: how careful, whether loose, which row side, which column side, how many.
+    chance = draws.uniform('box', 5)
+    most = jitter * torch.where(chance[:, :1] < 0.5, 0.25, 1.0)
+    moved = extents + draws.uniform('box sides', 4, low=-1, high=1) * most * extent
+    if jitter > 0:
+        outwards = extents.new_tensor([-1, -1, 1, 1])
+        far = draws.uniform('box loose', 4, low=0.2, high=1.5) * extent * outwards
+        right, bottom = chance[:, 2] < 0.5, chance[:, 3] < 0.5
+        sides = torch.stack([~right, ~bottom, right, bottom], dim=1)
+        along_rows = torch.tensor([False, True, False, True], device=sides.device)
+        kind = chance[:, 4:] * 3
+        chosen = sides & ((kind >= 2) | ((kind >= 1) == along_rows))
+        loose = chance[:, 1:2] < _LOOSE_SHARE
+        moved = torch.where(loose & chosen, moved + far, moved)
+    limit = sizes.flip(-1).repeat(1, 2).to(moved.dtype)
+    moved = torch.minimum(moved.clamp_min(0), limit)
+    small = (moved[:, 2:] - moved[:, :2] < 1).repeat(1, 2)
+    return torch.where(small, extents, moved).float() * STEP
 
 
-def simulated_first_clicks(
-    masks: NDArray[np.bool_], generators: list[np.random.Generator]
-) -> torch.Tensor:
+def simulated_first_clicks(truth: torch.Tensor, draws: Draws) -> torch.Tensor:
     """One click inside each mask: half at its middle, half anywhere well inside.
 
     Parameters
     ----------
-    masks : numpy.ndarray
-        (B, 256, 256) bool, none empty.
-    generators : list of numpy.random.Generator
-        One for each image.
+    truth : torch.Tensor
+        (B, 256, 256) bool; of an empty one the click means nothing.
+    draws : Draws
+        Of the B images.
 
     Returns
     -------
     torch.Tensor
         (B, 2) float32 (x, y) in the 1024 frame.
     """
-    points = [
-        frame_point(*_inside(mask, generator))
-        for mask, generator in zip(masks, generators, strict=True)
-    ]
-    return torch.tensor(points, dtype=torch.float32)
+    field = _DepthField(truth)
+    chance = draws.uniform('first click', 1)
+    anywhere = field.anywhere(_LEAST_DEPTH, draws, 'first click')
+    return torch.where(chance < _ANYWHERE_SHARE, anywhere, field.deepest())
 
 
-def central_clicks(masks: NDArray[np.bool_]) -> torch.Tensor:
-    """(B, 2) float32 (x, y): the most interior pixel of each (256, 256) mask."""
-    points = [frame_point(*_peak(_deepest(mask)[1])) for mask in masks]
-    return torch.tensor(points, dtype=torch.float32)
+def central_clicks(truth: torch.Tensor) -> torch.Tensor:
+    """(B, 2) float32 (x, y): the most interior place of each (256, 256) mask."""
+    return _DepthField(truth).deepest()
 
 
-def _inside(
-    mask: NDArray[np.bool_], generator: np.random.Generator
-) -> tuple[float, float]:
-    _, depth = _deepest(mask)
-    if generator.random() < 0.5:
-        return _peak(depth)
-    return _anywhere(depth >= min(2.0, depth.max()), generator)
-
-
-def _peak(depth: NDArray[np.float64]) -> tuple[float, float]:
-    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
-    return float(row), float(column)
-
-
-def _anywhere(
-    mask: NDArray[np.bool_], generator: np.random.Generator
-) -> tuple[float, float]:
-    places = np.argwhere(mask)
-    row, column = places[generator.integers(len(places))]
-    return float(row), float(column)
+def inner_clicks(truth: torch.Tensor, draws: Draws) -> torch.Tensor:
+    """(B, 2) float32 (x, y): any place in the inner part of each (256, 256) mask."""
+    field = _DepthField(truth)
+    return field.anywhere(0.25 * field.most[:, None, None], draws, 'inner click')
 
 
 def simulated_corrections(
-    found: NDArray[np.bool_],
-    truth: NDArray[np.bool_],
-    generators: list[np.random.Generator],
+    found: torch.Tensor, truth: torch.Tensor, draws: Draws, number: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One click on the largest error of each prediction.
 
     Parameters
     ----------
-    found, truth : numpy.ndarray
+    found, truth : torch.Tensor
         (B, 256, 256) bool.
-    generators : list of numpy.random.Generator
-        One for each image; a third of the clicks land elsewhere in the error.
+    draws : Draws
+        Of the B images; half of the clicks land anywhere in the error's inner part.
+    number : int
+        Which correction of the step it is.
 
     Returns
     -------
@@ -150,23 +130,58 @@ def simulated_corrections(
     labels : torch.Tensor
         (B,) float32, 1 where the object was missed and 0 where too much was found.
     """
-    points, labels = [], []
-    for mine, real, generator in zip(found, truth, generators, strict=True):
-        missed, extra = (_deepest(real & ~mine), _deepest(mine & ~real))
-        inside = missed[0] >= extra[0]
-        depth, field = missed if inside else extra
-        if depth == 0:
-            # Nothing is wrong: a careful annotator may still confirm the object.
-            point, inside = _inside(real, generator), True
-        elif generator.random() < 1 / 3:
-            point = _anywhere(field >= depth / 2, generator)
-        else:
-            point = _peak(field)
-        points.append(frame_point(*point))
-        labels.append(float(inside))
-    return torch.tensor(points, dtype=torch.float32), torch.tensor(labels)
+    purpose = f'correction {number}'
+    missed, extra = truth & ~found, found & ~truth
+    right = ~(missed | extra).any(-1).any(-1)
+    # Where nothing is wrong a careful annotator may still confirm the object.
+    missed = missed | (truth & right[:, None, None])
+    inner, outer = _DepthField(missed), _DepthField(extra)
+    inside = inner.most >= outer.most
+    chance = draws.uniform(purpose, 1)
+    points = []
+    for field in (inner, outer):
+        half = field.most[:, None, None] / 2
+        anywhere = field.anywhere(half, draws, purpose)
+        points.append(torch.where(chance < _ANYWHERE_SHARE, anywhere, field.deepest()))
+    return torch.where(inside[:, None], *points), inside.float()
 
 
-def _deepest(error: NDArray[np.bool_]) -> tuple[float, NDArray[np.float64]]:
-    field = np.asarray(ndimage.distance_transform_edt(np.pad(error, 1)))[1:-1, 1:-1]
-    return float(field.max()), field
+class _DepthField:
+    """How deep inside each mask a place is, on cells of 2 x 2 pixels."""
+
+    def __init__(self, masks: torch.Tensor) -> None:
+        self.masks = masks
+        share = functional.avg_pool2d(masks[:, None].float(), _CELL)[:, 0]
+        whole, any_part = share >= 0.5, share > 0
+        thin = ~whole.any(-1).any(-1)
+        self.cells = torch.where(thin[:, None, None], any_part, whole)
+        self.depth = depth_of(self.cells)
+        self.most = self.depth.amax((-2, -1))
+
+    def deepest(self) -> torch.Tensor:
+        return self._point(self.depth)
+
+    def anywhere(
+        self, least: float | torch.Tensor, draws: Draws, purpose: str
+    ) -> torch.Tensor:
+        """A random cell of at least this depth, or of the greatest there is."""
+        least = torch.minimum(
+            self.most[:, None, None], torch.as_tensor(least, device=self.depth.device)
+        )
+        allowed = self.cells & (self.depth >= least)
+        chance = draws.uniform(f'{purpose} place', *self.depth.shape[-2:])
+        return self._point(torch.where(allowed, chance + 1, 0.0))
+
+    def _point(self, field: torch.Tensor) -> torch.Tensor:
+        """(x, y) in the 1024 frame of a pixel of the mask in the field's highest cell."""
+        side = field.shape[-1]
+        best = field.flatten(1).argmax(1)
+        row, column = best // side * _CELL, best % side * _CELL
+        image = torch.arange(len(best), device=best.device)
+        place = torch.stack([column, row], dim=1)
+        # A cell need not be full: take its first pixel that is.
+        for down, right in reversed(_OFFSETS):
+            here = torch.stack([column + right, row + down], dim=1)
+            taken = self.masks[image, row + down, column + right]
+            place = torch.where(taken[:, None], here, place)
+        return (place.float() + 0.5) * STEP - 0.5

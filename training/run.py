@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from napari_kdsam.errors import ImageError
-from napari_kdsam.inference.geometry import Frame
 from napari_kdsam.model.student import EMBEDDING_SIZE
 
 # Before lightning, whose metrics import torchvision.
@@ -19,16 +18,18 @@ from napari_kdsam.model.torchvision_guard import import_segment_anything  # isor
 from napari_kdsam.training.config import (
     ConfigError,
     DataConfig,
+    DecoderStageConfig,
     TeacherConfig,
     TrainingConfig,
 )
-from napari_kdsam.training.data.dataset import SegmentationDataset
 from napari_kdsam.training.data.samples import Sample
 from napari_kdsam.training.data.shards import read_shards
+from napari_kdsam.training.data.store import ImageStore
 from napari_kdsam.training.student import starting_model
 
 if TYPE_CHECKING:
-    from napari_kdsam.training.teachers.cache import EmbeddingCache
+    from napari_kdsam.training.anchor import Anchor
+    from napari_kdsam.training.teachers.memory import TeacherMemory
     from napari_kdsam.training.teachers.projection import Projection
 
 import_segment_anything()
@@ -96,22 +97,54 @@ def run_parts(config: TrainingConfig, parts: Sequence[str]) -> Iterator[Path]:
         If a part fails.
     """
     described = {
-        'cache-teacher': config.teacher is not None and config.encoder is not None,
+        'cache-teacher': config.encoder is not None
+        and config.teacher is not None
+        and config.teacher.cache is not None,
         'encoder': config.encoder is not None,
         'decoder': config.decoder is not None,
     }
     chosen = [part for part in parts if described[part]]
     if not chosen:
         raise ConfigError(f'The configuration has no section for {" or ".join(parts)}.')
-    actions = {
-        'cache-teacher': cache_teacher,
-        'encoder': train_encoder,
-        'decoder': train_decoder,
-    }
-    # Looking for leaks reads every image, so all parts share one look.
+    # Looking for leaks and reading take minutes, so all parts share them.
     train, val = split_samples(config)
-    for part in chosen:
-        yield actions[part](config, train, val)
+    if 'cache-teacher' in chosen:
+        yield cache_teacher(config, train, val)
+    stages = [part for part in chosen if part != 'cache-teacher']
+    if not stages:
+        return
+    stores = read_stores(config, train, val)
+    for part in stages:
+        train_stage = train_encoder if part == 'encoder' else train_decoder
+        yield train_stage(config, *stores)
+
+
+def read_stores(
+    config: TrainingConfig, train: Sequence[Sample], val: Sequence[Sample]
+) -> tuple[ImageStore, ImageStore | None]:
+    """Read all images into memory; what cannot be read is named and left out.
+
+    Returns
+    -------
+    train, val : ImageStore
+        `val` is None where there is no validation image.
+
+    Raises
+    ------
+    ImageError
+        If no training image can be read.
+    """
+    stores = []
+    for samples in (train, val):
+        store = ImageStore(samples, config.input_size, config.data.workers)
+        for reason in store.failures.values():
+            tqdm.write(f'Skipped: {reason}')
+        stores.append(store)
+    if not len(stores[0]):
+        raise ImageError(
+            'No training image could be read; the lines above say why for each.'
+        )
+    return stores[0], stores[1] if len(stores[1]) else None
 
 
 def split_samples(config: TrainingConfig) -> tuple[list[Sample], list[Sample]]:
@@ -177,21 +210,64 @@ def cache_teacher(
     return settings.cache
 
 
+def _teacher_memories(
+    config: TrainingConfig, train: ImageStore, val: ImageStore | None
+) -> tuple[TeacherMemory, TeacherMemory | None]:
+    """Embeddings of every image: from the cache on disk, or made now."""
+    raise NotImplementedError
+
+
+def _projection(
+    config: TrainingConfig, memory: TeacherMemory, store: ImageStore
+) -> Projection:
+    """Fit the perceptual loss's projection once for a run; later calls read it."""
+    from napari_kdsam.training.teachers.projection import Projection, fit_projection
+
+    path = config.folder / 'projection.safetensors'
+    if path.is_file():
+        found = Projection.load(path)
+        if found.teacher_key == memory.teacher_key:
+            return found
+    path.parent.mkdir(parents=True, exist_ok=True)
+    step = max(1, len(store) // _PROJECTION_IMAGES)
+    projection = fit_projection(_image_parts(memory, store, step), memory.teacher_key)
+    projection.save(path)
+    return projection
+
+
+def _image_parts(
+    memory: TeacherMemory, store: ImageStore, step: int
+) -> Iterator[NDArray[np.float32]]:
+    """Embeddings of every `step`-th image, without the cells on padding."""
+    for place in range(0, len(store), step):
+        rows, columns = (
+            max(1, length * EMBEDDING_SIZE // store.input_size)
+            for length in store.sizes[place].tolist()
+        )
+        (embedding,) = memory.get([place], memory.views[:1]).float().cpu().numpy()
+        yield embedding[:, :rows, :columns]
+
+
+def _anchor(settings: DecoderStageConfig) -> Anchor | None:
+    if settings.anchor is None or settings.anchor_weight == 0:
+        return None
+    from napari_kdsam.training.anchor import Anchor
+    from napari_kdsam.training.teachers.teacher import open_teacher
+
+    return Anchor(open_teacher(settings.anchor, 'cpu'), settings.anchor_share)
+
+
 def train_encoder(
-    config: TrainingConfig, train: list[Sample], val: list[Sample]
+    config: TrainingConfig, train: ImageStore, val: ImageStore | None
 ) -> Path:
     """Run stage 1 and return its checkpoint."""
-    from napari_kdsam.training.encoder_stage import CachedViews, EncoderStage
+    from napari_kdsam.training.encoder_stage import EncoderStage
     from napari_kdsam.training.loop import fit
     from napari_kdsam.training.losses import PerceptualLoss, load_vgg16
-    from napari_kdsam.training.teachers.cache import EmbeddingCache
-    from napari_kdsam.training.teachers.teacher import open_teacher
 
     assert config.encoder is not None
     settings = _teacher_of(config)
-    teacher = open_teacher(settings.weights, 'cpu')
-    cache = EmbeddingCache(settings.cache, teacher.key, teacher.name)
-    del teacher
+    memories = _teacher_memories(config, train, val)
     perceptual = None
     if config.encoder.perceptual_weight > 0:
         if settings.perceptual_weights is None:
@@ -201,60 +277,25 @@ def train_encoder(
             )
         perceptual = PerceptualLoss(
             load_vgg16(settings.perceptual_weights),
-            _projection(config, cache, train),
+            _projection(config, memories[0], train),
         )
     model = starting_model(config.initial, config.initial_decoder, config.input_size)
     earlier = dict(model.identity.metadata)
-    stage = EncoderStage(model, config.encoder, config.loop.seed, perceptual)
-    seed, size = config.loop.seed, config.input_size
-    drawn = CachedViews(cache, tuple(settings.views), seed)
-    plain = CachedViews(cache, tuple(settings.views[:1]), seed)
-    return fit(
-        stage,
-        config,
-        'encoder',
-        SegmentationDataset(train, size, drawn),
-        SegmentationDataset(val, size, plain) if val else None,
-        earlier,
+    stage = EncoderStage(
+        model,
+        config.encoder,
+        config.loop.seed,
+        train,
+        memories[0],
+        val,
+        *memories[1:],
+        perceptual=perceptual,
     )
-
-
-def _projection(
-    config: TrainingConfig, cache: EmbeddingCache, samples: list[Sample]
-) -> Projection:
-    """Fit the perceptual loss's projection once for a run; later calls read it."""
-    from napari_kdsam.training.teachers.projection import Projection, fit_projection
-
-    path = config.folder / 'projection.safetensors'
-    if path.is_file():
-        found = Projection.load(path)
-        if found.teacher_key == cache.teacher_key:
-            return found
-    path.parent.mkdir(parents=True, exist_ok=True)
-    step = max(1, len(samples) // _PROJECTION_IMAGES)
-    projection = fit_projection(_image_parts(cache, samples[::step]), cache.teacher_key)
-    projection.save(path)
-    return projection
-
-
-def _image_parts(
-    cache: EmbeddingCache, samples: list[Sample]
-) -> Iterator[NDArray[np.float16]]:
-    """Embeddings of images that have one, without the cells on padding."""
-    for sample in samples:
-        try:
-            image, _ = sample.load()
-        except ImageError:
-            continue
-        key = cache.content_key(image)
-        if key in cache:
-            frame = Frame((image.shape[0], image.shape[1]), EMBEDDING_SIZE)
-            rows, columns = frame.scaled_shape
-            yield cache.get(key)[:, :rows, :columns]
+    return fit(stage, config, 'encoder', earlier)
 
 
 def train_decoder(
-    config: TrainingConfig, train: list[Sample], val: list[Sample]
+    config: TrainingConfig, train: ImageStore, val: ImageStore | None
 ) -> Path:
     """Run stage 2 and return its checkpoint."""
     from napari_kdsam.training.decoder_stage import DecoderStage
@@ -269,12 +310,8 @@ def train_decoder(
         )
     initial = encoder if config.encoder is not None else config.initial
     model = starting_model(initial, config.initial_decoder, config.input_size)
-    size = config.input_size
-    return fit(
-        DecoderStage(model, config.decoder, config.loop.seed),
-        config,
-        'decoder',
-        SegmentationDataset(train, size),
-        SegmentationDataset(val, size) if val else None,
-        dict(model.identity.metadata),
+    earlier = dict(model.identity.metadata)
+    stage = DecoderStage(
+        model, config.decoder, config.loop.seed, train, val, _anchor(config.decoder)
     )
+    return fit(stage, config, 'decoder', earlier)

@@ -1,10 +1,11 @@
-"""What both stages share: steps whose randomness depends on seed and step alone."""
+"""What the stages share: steps whose randomness depends on seed and step alone."""
 
 from __future__ import annotations
 
 import napari_kdsam.training.torchvision_first  # noqa: F401 # isort: skip
-import hashlib
 import time
+from collections import deque
+from dataclasses import replace
 from typing import Any, cast
 
 import lightning.pytorch as lightning
@@ -16,22 +17,23 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from napari_kdsam.errors import KDSAMError
 from napari_kdsam.model.network import PromptableModel
 from napari_kdsam.training.config import StageConfig
-from napari_kdsam.training.data.dataset import Batch
+from napari_kdsam.training.data.order import Batch
+from napari_kdsam.training.data.store import ImageStore, Squares
 from napari_kdsam.training.student import warmup_cosine
+
+_NO_STEP = -1
 
 
 class TrainingError(KDSAMError):
     """Training had to stop."""
 
 
-def generator_of(seed: int, step: int, name: str) -> np.random.Generator:
-    """Random numbers of one image at one step, the same on whichever process."""
-    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
-    return np.random.default_rng([seed, step, int.from_bytes(digest, 'little')])
-
-
 class Stage(lightning.LightningModule):
-    """Base of both stages.
+    """Base of the stages.
+
+    After start-up a step touches the host only to launch it: images, augmentation,
+    prompts and losses stay on the device, and no value is asked back from it but every
+    `log_every` steps.
 
     Parameters
     ----------
@@ -41,15 +43,28 @@ class Stage(lightning.LightningModule):
         Steps, rates and augmentation.
     seed : int
         Of the run.
+    store : ImageStore
+        What is learnt from.
+    val_store : ImageStore, optional
+        What is looked at on the way.
     """
 
     geometry = False
 
-    def __init__(self, model: PromptableModel, config: StageConfig, seed: int) -> None:
+    def __init__(
+        self,
+        model: PromptableModel,
+        config: StageConfig,
+        seed: int,
+        store: ImageStore,
+        val_store: ImageStore | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
         self.config = config
         self.seed = seed
+        self.store = store
+        self.val_store = val_store
         self.augmentation: torch.nn.Module | None = None
         if self.geometry or config.appearance:
             from napari_kdsam.training.augmentation import Augmentation
@@ -59,10 +74,11 @@ class Stage(lightning.LightningModule):
                 appearance=config.appearance,
                 strength=config.strength,
             )
-        self.failures: dict[str, str] = {}
         self.tiles: list[NDArray[np.uint8]] = []
         self._averaged = 0
         self._ended: float | None = None
+        self._first_bad: torch.Tensor | None = None
+        self._recent: deque[Batch] = deque(maxlen=1000)
         self.groups = self.parameter_groups()
         self.average: AveragedModel | None = None
         if config.ema_decay > 0:
@@ -74,12 +90,16 @@ class Stage(lightning.LightningModule):
         """Return what learns; called once, freezes the rest."""
         raise NotImplementedError
 
-    def losses(self, batch: Batch, step: int) -> dict[str, torch.Tensor]:
+    def losses(self, squares: Squares, step: int) -> dict[str, torch.Tensor]:
         """Return named losses of an augmented batch, ``loss`` being their sum."""
         raise NotImplementedError
 
+    def shown(self, squares: Squares) -> Squares:
+        """Which view of the images a step starts from: by default as they are."""
+        return squares
+
     def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.AdamW(self.groups)
+        optimizer = torch.optim.AdamW(self.groups, fused=self.device.type == 'cuda')
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer,
             lambda step: warmup_cosine(
@@ -98,14 +118,25 @@ class Stage(lightning.LightningModule):
             return self.model
         return cast(PromptableModel, self.average.module)
 
-    def on_before_zero_grad(self, optimizer: Any) -> None:
+    def average_in(self) -> None:
+        """Let the moving average follow, once for each optimiser step."""
         if self.average is not None and self.global_step > self._averaged:
             self.average.update_parameters(self.model)
             self._averaged = self.global_step
 
+    def on_before_zero_grad(self, optimizer: Any) -> None:
+        self.average_in()
+
+    def on_fit_start(self) -> None:
+        self.store.place_on(self.device)
+        if self.val_store is not None:
+            self.val_store.place_on(self.device)
+
     def on_train_start(self) -> None:
         # Lightning leaves each module in the mode it finds it in.
         self.train()
+        # A checkpoint's average has its own step in it already.
+        self._averaged = self.global_step
 
     def train(self, mode: bool = True) -> Stage:
         super().train(mode)
@@ -119,48 +150,69 @@ class Stage(lightning.LightningModule):
         # From end to end, so that waiting for data counts.
         now = time.perf_counter()
         if self._ended is not None:
-            images = len(batch['names']) * self.trainer.world_size
+            images = len(batch['places']) * self.trainer.world_size
             self.log('train/images_per_second', images / (now - self._ended))
         self._ended = now
 
     def on_validation_end(self) -> None:
         self._ended = None
 
-    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor | None:
-        for name, reason in batch['failures']:
-            if name not in self.failures:
-                self.failures[name] = reason
-                self.print(f'Skipped: {reason}')
-        if 'pixels' not in batch:
-            return None
-        # Exact resume needs no saved generator: each step starts its own.
-        step = batch['step']
-        own = generator_of(self.seed, step, f'rank {self.global_rank}')
-        torch.manual_seed(int(own.integers(2**62)))
-        pixels, masks, sizes = (
-            batch['pixels'].float(),
-            batch['masks'].float() / 255,
-            batch['sizes'],
-        )
-        if self.augmentation is not None:
-            with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-                pixels, masks, sizes = self.augmentation(
-                    pixels, masks, sizes, batch['modalities']
-                )
-        ready = Batch(**{**batch, 'pixels': pixels, 'masks': masks, 'sizes': sizes})
-        found = self.losses(ready, step)
-        total = found['loss']
-        if not bool(torch.isfinite(total)):
-            raise TrainingError(
-                f'The loss is not finite at step {self.global_step} with the images '
-                f'{", ".join(batch["names"])}; the last checkpoint is kept. Lower the '
-                'learning rate or look at these images.'
+    def squares_of(self, batch: Batch, step: int) -> Squares:
+        """Gather and augment the images of a training batch."""
+        squares = self.shown(
+            self.store.batch(
+                batch['places'], batch.get('numbers'), self.seed, step, self.device
             )
+        )
+        if self.augmentation is None:
+            return squares
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            pixels, masks, sizes = self.augmentation(
+                squares.pixels,
+                squares.masks,
+                squares.sizes,
+                squares.modalities,
+                squares.draws,
+            )
+        return replace(squares, pixels=pixels, masks=masks, sizes=sizes)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        step = batch['step']
+        self._recent.append(batch)
+        found = self.losses(self.squares_of(batch, step), step)
+        total = found['loss']
+        self._watch(total.detach(), step)
         for name, value in found.items():
             self.log(
                 f'train/{name}',
                 value.detach().float(),
                 prog_bar=name == 'loss',
-                batch_size=len(batch['names']),
+                batch_size=len(batch['places']),
             )
         return total
+
+    def _watch(self, total: torch.Tensor, step: int) -> None:
+        """Note the first step whose loss is not finite, without waiting for it."""
+        if self._first_bad is None:
+            self._first_bad = torch.full((), _NO_STEP, device=total.device)
+        bad = ~torch.isfinite(total) & (self._first_bad == _NO_STEP)
+        self._first_bad = torch.where(bad, step, self._first_bad)
+
+    def check_finite(self) -> None:
+        """Stop if a loss since the last look was not finite.
+
+        Raises
+        ------
+        TrainingError
+            Naming the step and its images.
+        """
+        step = _NO_STEP if self._first_bad is None else int(self._first_bad)
+        if step == _NO_STEP:
+            return
+        batches = [batch for batch in self._recent if batch['step'] == step]
+        places = [place for batch in batches for place in batch['places']]
+        names = ', '.join(self.store.samples[place].name for place in places)
+        raise TrainingError(
+            f'The loss is not finite at step {step} with the images {names}; the last '
+            'checkpoint is kept. Lower the learning rate or look at these images.'
+        )

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.nn import functional
 
 from napari_kdsam.inference.prompts import LOGITS_SIZE
-from napari_kdsam.training.data.dataset import Batch
-from napari_kdsam.training.stage import generator_of
+from napari_kdsam.training.data.store import Squares
 from napari_kdsam.training.student import image_part
 
 # A mask pixel of a large image keeps about this much of itself when scaled down.
@@ -20,81 +17,66 @@ _TRACE = 0.03
 
 @dataclass(frozen=True, eq=False)
 class MaskTargets:
-    """The images of a batch whose object is still there at 256 pixels.
+    """What is true of the images of a batch.
 
     Attributes
     ----------
-    kept : torch.Tensor
-        (K,) int64, their places in the batch.
-    names : list of str
-        K of them.
+    there : torch.Tensor
+        (B,) float, 1 where the object is still there at 256 pixels, else 0: such an
+        image counts for nothing.
     soft : torch.Tensor
-        (K, 1, 256, 256) float, the share of each cell that is object.
+        (B, 1, 256, 256) float, the share of each cell that is object.
     inside : torch.Tensor
-        (K, 1, 256, 256) float, 1 on the image part.
-    truth : numpy.ndarray
-        (K, 256, 256) bool, none empty.
-    extents : numpy.ndarray
-        (K, 4) float64 (x0, y0, x1, y1) on the 256 grid: what holds every trace of the
+        (B, 1, 256, 256) float, 1 on the image part.
+    truth : torch.Tensor
+        (B, 256, 256) bool.
+    extents : torch.Tensor
+        (B, 4) float32 (x0, y0, x1, y1) on the 256 grid: what holds every trace of the
         object, also specks too small for the grid, as the box of a whole mask does.
-    sizes : numpy.ndarray
-        (K, 2) int64 rows and columns of the image part, rounded up.
-    generators : list of numpy.random.Generator
-        One for each image, the same on whichever process.
+    sizes : torch.Tensor
+        (B, 2) int64 rows and columns of the image part, rounded up.
     """
 
-    kept: torch.Tensor
-    names: list[str]
+    there: torch.Tensor
     soft: torch.Tensor
     inside: torch.Tensor
-    truth: NDArray[np.bool_]
-    extents: NDArray[np.float64]
-    sizes: NDArray[np.int64]
-    generators: list[np.random.Generator]
+    truth: torch.Tensor
+    extents: torch.Tensor
+    sizes: torch.Tensor
+
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        """Mean of (B,) values over the images that count."""
+        return (values * self.there).sum() / self.there.sum().clamp(min=1)
 
 
-def mask_targets(batch: Batch, seed: int, step: int) -> MaskTargets | None:
-    """Bring the masks of a batch to the grid of the decoder's logits.
-
-    Parameters
-    ----------
-    batch : Batch
-        With masks as float 0..1.
-    seed, step : int
-        Of the simulated prompts' random numbers.
-
-    Returns
-    -------
-    MaskTargets or None
-        None if no object is left.
-    """
+def mask_targets(squares: Squares) -> MaskTargets:
+    """Bring the masks of a batch to the grid of the decoder's logits."""
     soft = functional.interpolate(
-        batch['masks'], (LOGITS_SIZE, LOGITS_SIZE), mode='area'
+        squares.masks, (LOGITS_SIZE, LOGITS_SIZE), mode='area'
     )
-    kept = (soft.amax((1, 2, 3)) > 0.5).nonzero()[:, 0]
-    if len(kept) == 0:
-        return None
-    soft = soft[kept]
-    cell = batch['pixels'].shape[-1] // LOGITS_SIZE
-    sizes = torch.div(batch['sizes'] + cell - 1, cell, rounding_mode='floor')
-    sizes = sizes[kept.to(sizes.device)]
-    names = [batch['names'][index] for index in kept.tolist()]
+    truth = soft[:, 0] > 0.5
+    cell = squares.pixels.shape[-1] // LOGITS_SIZE
+    sizes = torch.div(squares.sizes + cell - 1, cell, rounding_mode='floor')
     return MaskTargets(
-        kept,
-        names,
-        soft,
-        image_part(sizes, LOGITS_SIZE, soft.device),
-        (soft[:, 0] > 0.5).cpu().numpy(),
-        extents_of((batch['masks'][kept, 0] > _TRACE).cpu().numpy()) / cell,
-        sizes.cpu().numpy(),
-        [generator_of(seed, step, name) for name in names],
+        there=truth.any(-1).any(-1).float(),
+        soft=soft,
+        inside=image_part(sizes, LOGITS_SIZE, soft.device),
+        truth=truth,
+        extents=extents_of(squares.masks[:, 0] > _TRACE) / cell,
+        sizes=sizes,
     )
 
 
-def extents_of(masks: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(B, 4) half-open (x0, y0, x1, y1) around (B, H, W) masks, none of them empty."""
-    boxes = np.empty((len(masks), 4))
-    for number, mask in enumerate(masks):
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        boxes[number] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
-    return boxes
+def extents_of(masks: torch.Tensor) -> torch.Tensor:
+    """(B, 4) float half-open (x0, y0, x1, y1) around (B, H, W) bool masks.
+
+    An empty mask has the extent of the whole array.
+    """
+    rows, columns = masks.any(-1), masks.any(-2)
+    sides = [
+        columns.float().argmax(-1),
+        rows.float().argmax(-1),
+        columns.shape[-1] - columns.flip(-1).float().argmax(-1),
+        rows.shape[-1] - rows.flip(-1).float().argmax(-1),
+    ]
+    return torch.stack(sides, dim=1).float()

@@ -6,10 +6,11 @@ target always belongs to the student's input.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 VIEWS = (
@@ -68,3 +69,60 @@ def apply_view(array: NDArray[Any], view: str) -> NDArray[Any]:
     """
     check_view(view)
     return np.ascontiguousarray(_ACTIONS[view](array))
+
+
+def view_squares(
+    pixels: torch.Tensor,
+    masks: torch.Tensor,
+    sizes: torch.Tensor,
+    views: Sequence[str],
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Flip or turn images that lie at the top left of padded squares.
+
+    Parameters
+    ----------
+    pixels : torch.Tensor
+        (B, 3, S, S), any dtype.
+    masks : torch.Tensor
+        (B, C, S, S), any dtype.
+    sizes : torch.Tensor
+        (B, 2) int64 (height, width) of the image parts.
+    views : sequence of str
+        B of `VIEWS`.
+
+    Returns
+    -------
+    pixels, masks, sizes : torch.Tensor
+        By the same conventions.
+
+    Raises
+    ------
+    ValueError
+        If there is no such view.
+    """
+    for view in views:
+        check_view(view)
+    # A quarter turn is a transposition and a flip.
+    turned, upside, sideways = (
+        torch.tensor([view in chosen for view in views], device=pixels.device)
+        for chosen in (
+            ('rotate_90', 'rotate_270'),
+            ('flip_rows', 'rotate_90', 'rotate_180'),
+            ('flip_columns', 'rotate_270', 'rotate_180'),
+        )
+    )
+    sizes = torch.where(turned[:, None], sizes.flip(-1), sizes)
+    line = torch.arange(pixels.shape[-1], device=pixels.device)
+    places = []
+    for length, flipped in ((sizes[:, :1], upside), (sizes[:, 1:], sideways)):
+        mirrored = torch.where(line < length, length - 1 - line, line)
+        places.append(torch.where(flipped[:, None], mirrored, line))
+    rows, columns = places
+    image = torch.arange(len(pixels), device=pixels.device)[:, None, None]
+    found = []
+    for tensor in (pixels, masks):
+        across = tensor.transpose(-1, -2)
+        turned_first = torch.where(turned[:, None, None, None], across, tensor)
+        moved = turned_first.movedim(1, -1)[image, rows[:, :, None], columns[:, None]]
+        found.append(moved.movedim(-1, 1))
+    return found[0], found[1], sizes
