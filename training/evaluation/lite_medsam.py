@@ -1,13 +1,12 @@
 """LiteMedSAM, a baseline that takes boxes (Ma et al., MedSAM, 2024; Apache-2.0).
 
 TinyViT on 256 pixels with SAM's prompt encoder and mask decoder in a 256 frame. The
-TinyViT comes from the package ``timm``; only names and strides differ.
+encoder is MobileSAM's but for its stem.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,68 +18,39 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-from napari_kdsam.errors import MissingExtraError, PromptError
+from napari_kdsam.errors import PromptError
 from napari_kdsam.inference.geometry import Frame
 from napari_kdsam.model.checkpoint import load_tensors, read_tensors
 from napari_kdsam.model.device import resolve_device
 from napari_kdsam.model.network import build_sam_decoder
-from napari_kdsam.model.torchvision_guard import import_segment_anything
 from napari_kdsam.training.evaluation.segmenters import BOX, digest_of, wait_for
+from napari_kdsam.training.teachers.tiny_vit import (
+    WIDTHS,
+    TinyViTEncoder,
+    import_tiny_vit,
+    timm_name,
+)
 
 NAME = 'lite_medsam'
 WEIGHTS_FILE = 'lite_medsam.safetensors'
 SIDE = 256
-_WIDTHS = (64, 128, 160, 320)
-_RENAMED = (
-    (r'\.c\.', '.conv.'),
-    (r'^image_encoder\.patch_embed\.seq\.0\.', 'image_encoder.patch_embed.conv1.'),
-    (r'^image_encoder\.patch_embed\.seq\.2\.', 'image_encoder.patch_embed.conv2.'),
-    (r'^image_encoder\.layers\.(\d)\.blocks\.', r'image_encoder.stages.\1.blocks.'),
-)
-_DOWNSAMPLE = re.compile(r'^image_encoder\.layers\.(\d)\.downsample\.')
+_ENCODER = 'image_encoder.'
 
 
-class _Encoder(nn.Module):
+class _Encoder(TinyViTEncoder):
     """(1, 3, 256, 256) float to a (1, 256, 64, 64) embedding."""
 
     def __init__(self) -> None:
         super().__init__()
-        layer_norm = import_segment_anything().modeling.common.LayerNorm2d
-        try:
-            from timm.models.tiny_vit import ConvNorm, TinyVit
-        except ImportError as error:
-            raise MissingExtraError('Evaluating LiteMedSAM', 'training') from error
-        vit: Any = TinyVit(
-            num_classes=0,
-            embed_dims=_WIDTHS,
-            num_heads=(2, 4, 5, 10),
-            window_sizes=(7, 7, 14, 7),
-            drop_path_rate=0.0,
-        )
-        # LiteMedSAM keeps full resolution at the stem and in the last stage.
-        vit.patch_embed.conv1 = ConvNorm(3, _WIDTHS[0] // 2, 1, 1, 0)
-        vit.patch_embed.conv2 = ConvNorm(_WIDTHS[0] // 2, _WIDTHS[0], 1, 1, 0)
-        vit.stages[3].downsample.conv2.conv.stride = (1, 1)
-        self.patch_embed, self.stages = vit.patch_embed, vit.stages
-        self.neck = nn.Sequential(
-            nn.Conv2d(_WIDTHS[-1], 256, 1, bias=False),
-            layer_norm(256),
-            nn.Conv2d(256, 256, 3, padding=1, bias=False),
-            layer_norm(256),
-        )
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.neck(self.stages(self.patch_embed(pixels)))
+        conv_norm = import_tiny_vit().ConvNorm
+        # LiteMedSAM keeps full resolution at the stem.
+        self.patch_embed.conv1 = conv_norm(3, WIDTHS[0] // 2, 1, 1, 0)
+        self.patch_embed.conv2 = conv_norm(WIDTHS[0] // 2, WIDTHS[0], 1, 1, 0)
 
 
 def _renamed(name: str) -> str:
-    # timm counts a downsampling layer to the stage after it.
-    name = _DOWNSAMPLE.sub(
-        lambda found: f'image_encoder.stages.{int(found[1]) + 1}.downsample.', name
-    )
-    for pattern, replacement in _RENAMED:
-        name = re.sub(pattern, replacement, name)
-    return name
+    own = name.removeprefix(_ENCODER)
+    return name if own == name else _ENCODER + timm_name(own)
 
 
 def _build() -> nn.ModuleDict:

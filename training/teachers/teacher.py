@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.nn import functional
 
 from napari_kdsam.errors import CheckpointError
 from napari_kdsam.inference.geometry import Frame
@@ -25,11 +26,18 @@ from napari_kdsam.model.loading import load_model
 from napari_kdsam.model.network import (
     ModelIdentity,
     PromptableModel,
+    normalise_pixels,
 )
-from napari_kdsam.model.official import DECODER_FILE, OnnxEncoder
+from napari_kdsam.model.official import DECODER_FILE, OnnxEncoder, load_sam_decoder
 from napari_kdsam.model.registry import list_models
 from napari_kdsam.model.sizes import PROMPT_FRAME
 from napari_kdsam.model.student import EMBEDDING_CHANNELS, EMBEDDING_SIZE
+from napari_kdsam.training.teachers.mobile_sam import (
+    check_against_runtime,
+    is_mobile_sam,
+    load_mobile_sam,
+)
+from napari_kdsam.training.teachers.squares import extend_edges
 
 _DIGITS = 16
 
@@ -119,6 +127,42 @@ class Teacher:
                 embeddings[[index for index, _ in group]] = self.model.encode(batch)
         return embeddings
 
+    def embed_squares(self, pixels: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
+        """Embed images that lie in squares of another size, without leaving the device.
+
+        Parameters
+        ----------
+        pixels : torch.Tensor
+            (B, 3, S, S) RGB 0..255, uint8 or float, each image scaled so that its
+            longest side is S, at the top left; what lies outside is not looked at.
+        sizes : torch.Tensor
+            (B, 2) int rows and columns of each image in its square.
+
+        Returns
+        -------
+        torch.Tensor
+            (B, 256, 64, 64) float32 on `device`. Close to `embed` of the original
+            images, as far as the squares kept their detail.
+        """
+        side = pixels.shape[-1]
+        sizes = sizes.to(self.device)
+        squares = extend_edges(pixels.to(self.device), sizes).float()
+        # Not inference_mode, for the reason given in `embed`.
+        with torch.no_grad():
+            if side != self.input_size:
+                squares = functional.interpolate(
+                    squares,
+                    (self.input_size, self.input_size),
+                    mode='bilinear',
+                    align_corners=False,
+                    antialias=side > self.input_size,
+                )
+            scaled = (2 * sizes * self.input_size + side) // (2 * side)
+            steps = torch.arange(self.input_size, device=self.device)
+            rows, columns = (steps < scaled[:, axis, None] for axis in (0, 1))
+            image = (rows[:, :, None] & columns[:, None, :])[:, None]
+            return self.model.encode_normalised(normalise_pixels(squares) * image)
+
     @property
     def has_decoder(self) -> bool:
         """Whether `decoder` has one to return."""
@@ -160,11 +204,13 @@ def open_teacher(
         (SAM's decoder beside it is optional), a KD SAM checkpoint, or a name from
         ``napari-kdsam models``.
     device : str
-        ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``. ONNX encoders run on
-        CUDA through ONNX Runtime where it can, else on the CPU.
+        ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``. MobileSAM's ONNX file runs
+        in torch; other ONNX encoders run on CUDA through ONNX Runtime where it can,
+        else on the CPU.
     dtype : torch.dtype, optional
         Precision of the encoder; float32 by default, so that a cache filled on one
-        machine serves another. Any other precision becomes part of the key.
+        machine serves another. Any other precision becomes part of the key, but for
+        ONNX Runtime, which always runs in float32.
 
     Returns
     -------
@@ -179,44 +225,43 @@ def open_teacher(
     DeviceError
         If the device is not available.
     MissingExtraError
-        If the file is ONNX and no ONNX runtime is installed.
+        If the file is ONNX and ``onnx``, or a runtime for it, is not installed.
     """
-    path = _path_of(path_or_name)
+    known = {entry.name: entry.path for entry in list_models()}
+    path = known.get(str(path_or_name), Path(path_or_name).expanduser())
     precision = dtype or torch.float32
-    bare = path.suffix.lower() == '.onnx' and not path.with_name(DECODER_FILE).is_file()
-    if bare and path.is_file():
-        model = _open_bare_encoder(path, resolve_device(device), precision)
+    if path.suffix.lower() == '.onnx' and path.is_file():
+        name = str(path_or_name) if str(path_or_name) in known else path.stem
+        model = _open_onnx(path, name, resolve_device(device), precision)
     else:
         model = load_model(path_or_name, device, dtype=precision)
-    weights = Path(model.identity.path)
-    is_onnx = isinstance(model.encoder, OnnxEncoder)
     # An ONNX encoder's embeddings do not depend on the decoder beside it.
-    parts = [
-        'onnx' if is_onnx else model.identity.architecture,
-        weights_digest(weights),
-    ]
-    if precision != torch.float32 and not is_onnx:
+    parts = [model.identity.architecture, weights_digest(Path(model.identity.path))]
+    if precision != torch.float32 and not isinstance(model.encoder, OnnxEncoder):
         parts.append(str(precision).removeprefix('torch.'))
     return Teacher(model, model.identity.name, '-'.join(parts))
 
 
-def _path_of(path_or_name: str | os.PathLike[str]) -> Path:
-    for entry in list_models():
-        if entry.name == str(path_or_name):
-            return entry.path
-    return Path(path_or_name).expanduser()
-
-
-def _open_bare_encoder(
-    path: Path, device: torch.device, dtype: torch.dtype
+def _open_onnx(
+    path: Path, name: str, device: torch.device, dtype: torch.dtype
 ) -> PromptableModel:
-    encoder = OnnxEncoder(path)
-    encoder.run_on(device)
-    identity = ModelIdentity(path.stem, 'onnx', weights_digest(path), str(path))
-    model = PromptableModel(
-        encoder, nn.Identity(), _NoDecoder(), PROMPT_FRAME, identity
+    encoder: nn.Module
+    if is_mobile_sam(path):
+        encoder = load_mobile_sam(path)
+        # A teacher that is silently another one would cost the whole run.
+        check_against_runtime(encoder, path)
+    else:
+        encoder = OnnxEncoder(path)
+        encoder.run_on(device)
+    decoder = path.with_name(DECODER_FILE)
+    parts: tuple[Any, Any] = (nn.Identity(), _NoDecoder())
+    if decoder.is_file():
+        parts = load_sam_decoder(decoder)
+    # Both ways of running MobileSAM agree, so they share a cache.
+    identity = ModelIdentity(name, 'onnx', weights_digest(path), str(path))
+    return PromptableModel(encoder, *parts, PROMPT_FRAME, identity).prepare(
+        device, dtype
     )
-    return model.prepare(device, dtype)
 
 
 def weights_digest(path: Path) -> str:

@@ -194,7 +194,22 @@ class PromptableModel(nn.Module):
         pixels = normalise_pixels(pixels.to(self.device, torch.float32))
         height, width = pixels.shape[-2:]
         padding = (0, self.input_size - width, 0, self.input_size - height)
-        pixels = nn.functional.pad(pixels, padding)
+        return self.encode_normalised(nn.functional.pad(pixels, padding))
+
+    def encode_normalised(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Embed squares that are normalised and padded.
+
+        Parameters
+        ----------
+        pixels : torch.Tensor
+            (B, 3, input_size, input_size) float32 on the encoder's device, from
+            `normalise_pixels`, zero in the padding.
+
+        Returns
+        -------
+        torch.Tensor
+            (B, 256, 64, 64) float32 image embedding.
+        """
         pixels = pixels.to(self._pixel_dtype, memory_format=torch.channels_last)
         return self.encoder(pixels).to(torch.float32).contiguous()
 

@@ -247,6 +247,35 @@ def _check_encoder(
         )
 
 
+def load_sam_decoder(path: Path) -> tuple[Any, Any]:
+    """Load SAM's own prompt encoder and mask decoder.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A safetensors file with ``prompt_encoder.*`` and ``mask_decoder.*``, or one of
+        Meta's ``.pth`` files.
+
+    Returns
+    -------
+    prompt_encoder, mask_decoder : torch.nn.Module
+        On the CPU, float32.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be used.
+    """
+    read = read_tensors if path.suffix == '.safetensors' else read_official_tensors
+    tensors = {k: v for k, v in read(path).items() if k.startswith(_DECODER_PARTS)}
+    prompt_encoder, mask_decoder = build_sam_decoder()
+    parts = nn.ModuleDict(
+        {'prompt_encoder': prompt_encoder, 'mask_decoder': mask_decoder}
+    )
+    load_tensors(parts, tensors, path.name)
+    return prompt_encoder, mask_decoder
+
+
 def load_onnx_sam(
     path: str | os.PathLike[str],
     decoder: str | os.PathLike[str] | None = None,
@@ -259,9 +288,8 @@ def load_onnx_sam(
     path : path-like
         The encoder's ONNX file.
     decoder : path-like, optional
-        SAM's prompt encoder and mask decoder: a safetensors file with
-        ``prompt_encoder.*`` and ``mask_decoder.*``, or one of Meta's ``.pth``
-        files. By default ``sam_prompt_mask_decoder.safetensors`` beside `path`.
+        SAM's prompt encoder and mask decoder, as for `load_sam_decoder`; by default
+        ``sam_prompt_mask_decoder.safetensors`` beside `path`.
     name : str
         Name to show; the file's stem by default.
 
@@ -284,13 +312,7 @@ def load_onnx_sam(
             f"{path.name} needs SAM's mask decoder: put {DECODER_FILE} beside it."
         )
     encoder = OnnxEncoder(path)
-    read = read_tensors if decoder.suffix == '.safetensors' else read_official_tensors
-    tensors = {k: v for k, v in read(decoder).items() if k.startswith(_DECODER_PARTS)}
-    prompt_encoder, mask_decoder = build_sam_decoder()
-    parts = nn.ModuleDict(
-        {'prompt_encoder': prompt_encoder, 'mask_decoder': mask_decoder}
-    )
-    load_tensors(parts, tensors, decoder.name)
+    prompt_encoder, mask_decoder = load_sam_decoder(decoder)
     key = f'{file_key(path)}+{file_key(decoder)}'
     identity = ModelIdentity(name or path.stem, 'onnx+sam_decoder', key, str(path))
     return PromptableModel(
