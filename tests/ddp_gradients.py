@@ -9,7 +9,7 @@ from typing import Any
 from napari_kdsam.training.config import TrainingConfig
 from napari_kdsam.training.run import read_samples  # before lightning
 
-from napari_kdsam.training.data.dataset import SegmentationDataset  # isort: skip
+from napari_kdsam.training.data.store import ImageStore  # isort: skip
 from napari_kdsam.training.decoder_stage import DecoderStage  # isort: skip
 from napari_kdsam.training.loop import fit  # isort: skip
 from napari_kdsam.training.student import starting_model  # isort: skip
@@ -54,10 +54,10 @@ def main() -> None:
         }
     )
     assert config.decoder is not None
-    stage = Watched(starting_model(None, None, 512), config.decoder, 0)
+    store = ImageStore(read_samples(config.data, ['train']), 512)
+    stage = Watched(starting_model(None, None, 512), config.decoder, 0, store)
     stage.out = out
-    samples = read_samples(config.data, ['train'])
-    fit(stage, config, 'decoder', SegmentationDataset(samples, 512), None, {})
+    fit(stage, config, 'decoder', {})
 
 
 if __name__ == '__main__':

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from napari_kdsam.errors import CheckpointError, ImageError
 from napari_kdsam.model.network import PromptableModel
@@ -21,20 +22,19 @@ from napari_kdsam.training.config import (
     read_config,
     with_overrides,
 )
-from napari_kdsam.training.data.dataset import (
-    Batch,
-    SegmentationDataset,
-    StepSampler,
-    collate,
-)
+from napari_kdsam.training.data.order import StepSampler, whole_batches
 from napari_kdsam.training.data.samples import Mask, Pixels, Sample
+from napari_kdsam.training.data.store import ImageStore, Squares
 from napari_kdsam.training.decoding import BatchPrompts, decode_batch
+from napari_kdsam.training.distance import depth_of
 from napari_kdsam.training.prompts import (
     central_clicks,
+    inner_clicks,
     simulated_boxes,
     simulated_corrections,
     simulated_first_clicks,
 )
+from napari_kdsam.training.randomness import Draws
 from napari_kdsam.training.student import (
     learning_groups,
     normalise,
@@ -51,7 +51,7 @@ def ready_configs() -> list[str]:
     return sorted(names - {'proposals.yaml'})  # has its own form and tests
 
 
-def discs(seed: int, count: int = 3) -> np.ndarray:
+def discs(seed: int, count: int = 3) -> torch.Tensor:
     generator = np.random.default_rng(seed)
     rows, columns = np.indices((SQUARE, SQUARE))
     masks = []
@@ -59,11 +59,11 @@ def discs(seed: int, count: int = 3) -> np.ndarray:
         row, column = generator.uniform(60, 190, 2)
         radius = generator.uniform(2, 55)
         masks.append((rows - row) ** 2 + (columns - column) ** 2 <= radius**2)
-    return np.array(masks)
+    return torch.from_numpy(np.array(masks))
 
 
-def generators(count: int, seed: int = 0) -> list[np.random.Generator]:
-    return [np.random.default_rng([seed, index]) for index in range(count)]
+def draws(count: int, seed: int = 0) -> Draws:
+    return Draws.of_names(seed, 0, [f'image {index}' for index in range(count)])
 
 
 @given(
@@ -107,33 +107,62 @@ class Readable:
         return np.full((40, 80, 3), 77, np.uint8), mask
 
 
+class TwoOfThree:
+    def __call__(self) -> tuple[Pixels, np.ndarray]:
+        mask = np.zeros((512, 512), np.uint8)
+        mask[50:150, 200:300] = 1
+        mask[350:450, 200:300] = 3
+        return np.zeros((512, 512, 3), np.uint8), mask
+
+
 class Broken:
     def __call__(self) -> tuple[Pixels, Mask]:
         raise OSError('the disk is gone')
 
 
-def test_an_unreadable_image_is_named_and_left_out_of_its_batch() -> None:
+def test_an_unreadable_image_is_named_and_left_out() -> None:
     samples = [
-        Sample('set', 'train', 'good', read=Readable()),
         Sample('set', 'train', 'bad', read=Broken()),
+        Sample('set', 'train', 'good', read=Readable()),
     ]
-    dataset = SegmentationDataset(samples, 512)
-    batch = collate([dataset[(0, 5)], dataset[(1, 5)]])
-    assert (batch['names'], batch['step']) == (['set/good'], 5)
-    ((name, reason),) = batch['failures']
+    store = ImageStore(samples, 512)
+    assert [sample.name for sample in store.samples] == ['set/good']
+    ((name, reason),) = store.failures.items()
     assert name == 'set/bad'
     assert 'the disk is gone' in reason
-    assert 'pixels' not in collate([dataset[1]])
+    assert (store.pixels[0, :, :256] == 77).all()
+    assert len(ImageStore(samples[:1], 512)) == 0
 
 
-def test_an_example_has_the_image_at_the_top_left_and_zeros_elsewhere() -> None:
-    dataset = SegmentationDataset([Sample('s', 'train', 'x', read=Readable())], 512)
-    example = dataset[0]
-    assert example['size'].tolist() == [256, 512]
-    assert (example['pixels'][:, :256] == 77).all()
-    assert not example['pixels'][:, 256:].any()
-    assert not example['mask'][:, 256:].any()
-    assert example['mask'][0, 96, 256] == 255
+def test_an_image_is_at_the_top_left_and_zeros_elsewhere() -> None:
+    store = ImageStore([Sample('s', 'train', 'x', read=Readable())], 512)
+    squares = store.batch([0], None, 0, 0, torch.device('cpu'))
+    assert squares.sizes.tolist() == [[256, 512]]
+    assert (squares.pixels[0, :, :256] == 77).all()
+    assert not squares.pixels[0, :, 256:].any()
+    assert not squares.masks[0, :, 256:].any()
+    assert squares.masks[0, 0, 96, 256] == 1
+
+
+def test_each_structure_of_an_image_is_drawn_by_itself() -> None:
+    store = ImageStore([Sample('s', 'train', 'x', objects=3, read=TwoOfThree())], 512)
+    assert store.numbers == [(1, 3)]
+    seen = set()
+    for step in range(20):
+        squares = store.batch([0], None, 0, step, torch.device('cpu'))
+        seen.add(tuple(squares.masks[0, 0, [100, 400], 256].tolist()))
+    assert seen == {(1.0, 0.0), (0.0, 1.0)}
+    chosen = store.batch([0, 0], [3, 1], 0, 0, torch.device('cpu'))
+    assert chosen.masks[:, 0, 100, 256].tolist() == [0, 1]
+
+
+def test_validation_looks_at_every_structure_once_in_batches() -> None:
+    batches = whole_batches([(1,), (1, 3), (2,)], 3)
+    pairs = [
+        pair for b in batches for pair in zip(b['places'], b['numbers'], strict=True)
+    ]
+    assert pairs == [(0, 1), (1, 1), (1, 3), (2, 2)]
+    assert [len(b['places']) for b in batches] == [3, 1]
 
 
 def test_the_padding_is_zero_after_normalisation() -> None:
@@ -148,9 +177,9 @@ def test_simulated_boxes_stay_in_the_image_and_are_never_much_too_small(
     seed: int, jitter: float
 ) -> None:
     extents = extents_of(discs(seed))
-    sizes = np.full((3, 2), SQUARE)
-    boxes = simulated_boxes(extents, sizes, generators(3, seed), jitter).numpy()
-    for exact, box in zip(4 * extents, boxes, strict=True):
+    sizes = torch.full((3, 2), SQUARE)
+    boxes = simulated_boxes(extents, sizes, draws(3, seed), jitter).numpy()
+    for exact, box in zip(4 * extents.numpy(), boxes, strict=True):
         inwards = (box - exact) * (1, 1, -1, -1)
         extent = np.tile(exact[2:] - exact[:2], 2)
         assert (inwards <= jitter * extent + 1e-3).all()
@@ -161,10 +190,10 @@ def test_simulated_boxes_stay_in_the_image_and_are_never_much_too_small(
 
 def test_most_simulated_boxes_are_tight_and_a_few_loose() -> None:
     count = 600
-    extents = np.tile([[100.0, 100.0, 140.0, 130.0]], (count, 1))
-    sizes = np.full((count, 2), SQUARE)
-    boxes = simulated_boxes(extents, sizes, generators(count), 0.1).numpy() / 4
-    off = np.abs(boxes - extents) / np.array([40, 30, 40, 30])
+    extents = torch.tensor([[100.0, 100.0, 140.0, 130.0]]).repeat(count, 1)
+    sizes = torch.full((count, 2), SQUARE)
+    boxes = simulated_boxes(extents, sizes, draws(count), 0.1).numpy() / 4
+    off = np.abs(boxes - extents.numpy()) / np.array([40, 30, 40, 30])
     tight = (off <= 0.1 + 1e-6).all(1)
     assert 0.85 < tight.mean() < 0.97
     assert (off.max(0) > 0.15).all()
@@ -174,37 +203,85 @@ def test_a_speck_too_small_for_the_grid_widens_the_box_as_it_does_for_users() ->
     masks = torch.zeros(1, 1, 512, 512)
     masks[0, 0, 200:300, 240:320] = 1
     masks[0, 0, 0, 0] = 0.6
-    batch = Batch(
-        pixels=torch.zeros(1, 3, 512, 512),
-        masks=masks,
-        sizes=torch.tensor([[512, 512]]),
-        names=['speck'],
+    squares = Squares(
+        ['speck'],
+        ['other'],
+        torch.zeros(1, 3, 512, 512),
+        masks,
+        torch.tensor([[512, 512]]),
+        draws(1),
+        [0],
     )
-    targets = mask_targets(batch, 0, 0)
-    assert targets is not None
+    targets = mask_targets(squares)
+    assert targets.there.tolist() == [1]
     assert not targets.truth[0, 0, 0]
     assert targets.extents.tolist() == [[0, 0, 160, 150]]
 
 
+def test_an_object_too_small_for_the_grid_counts_for_nothing() -> None:
+    masks = torch.zeros(2, 1, 512, 512)
+    masks[0, 0, 0, 0] = 0.2
+    masks[1, 0, 100:200, 100:200] = 1
+    squares = Squares(
+        ['speck', 'square'],
+        ['other', 'other'],
+        torch.zeros(2, 3, 512, 512),
+        masks,
+        torch.tensor([[512, 512]] * 2),
+        draws(2),
+        [0, 1],
+    )
+    targets = mask_targets(squares)
+    assert targets.there.tolist() == [0, 1]
+    assert targets.mean(torch.tensor([99.0, 0.5])) == 0.5
+
+
+@settings(deadline=None)
 @given(seed=st.integers(0, 99))
 def test_clicks_are_on_the_object_and_corrections_on_the_error(seed: int) -> None:
     truth, found = discs(seed), discs(seed + 1000)
 
-    def values(points: torch.Tensor, masks: np.ndarray) -> np.ndarray:
+    def values(points: torch.Tensor, masks: torch.Tensor) -> list[bool]:
         places = ((points.numpy() + 0.5) / 4 - 0.5).round().astype(int)
-        return np.array([m[y, x] for m, (x, y) in zip(masks, places, strict=True)])
+        return [bool(m[y, x]) for m, (x, y) in zip(masks, places, strict=True)]
 
-    assert values(simulated_first_clicks(truth, generators(3)), truth).all()
-    assert values(central_clicks(truth), truth).all()
-    points, labels = simulated_corrections(found, truth, generators(3))
-    assert np.array_equal(values(points, truth), labels.numpy() > 0)
-    assert np.array_equal(values(points, found), labels.numpy() == 0)
+    assert all(values(simulated_first_clicks(truth, draws(3, seed)), truth))
+    assert all(values(central_clicks(truth), truth))
+    assert all(values(inner_clicks(truth, draws(3, seed)), truth))
+    points, labels = simulated_corrections(found, truth, draws(3, seed), 0)
+    assert values(points, truth) == (labels > 0).tolist()
+    assert values(points, found) == (labels == 0).tolist()
+
+
+def test_first_clicks_are_half_at_the_middle_and_half_elsewhere() -> None:
+    truth = discs(3, 1).expand(400, -1, -1)
+    middle = central_clicks(truth)
+    clicks = simulated_first_clicks(truth, draws(400))
+    central = (clicks == middle).all(1).float().mean()
+    assert 0.4 < central < 0.6
+    assert len({tuple(click) for click in clicks.tolist()}) > 50
 
 
 def test_a_perfect_answer_is_confirmed_inside() -> None:
     truth = discs(1)
-    _, labels = simulated_corrections(truth, truth, generators(3))
+    points, labels = simulated_corrections(truth, truth, draws(3), 0)
     assert labels.tolist() == [1, 1, 1]
+    places = ((points + 0.5) / 4 - 0.5).round().long()
+    assert all(bool(m[y, x]) for m, (x, y) in zip(truth, places, strict=True))
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 999), height=st.integers(1, 40), width=st.integers(1, 40))
+def test_depths_are_those_of_an_exact_distance_transform(
+    seed: int, height: int, width: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    masks = generator.random((2, height, width)) < generator.uniform(0.3, 1)
+    expected = [
+        ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1] for mask in masks
+    ]
+    depth = depth_of(torch.from_numpy(masks)).numpy()
+    assert np.allclose(depth, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize('kind', ['box', 'points', 'both', 'logits'])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from napari_kdsam.training.config import DecoderStageConfig
-from napari_kdsam.training.data.dataset import Batch
+from napari_kdsam.training.data.order import Batch
+from napari_kdsam.training.data.samples import Sample
+from napari_kdsam.training.data.store import ImageStore, Squares
 from napari_kdsam.training.run import PARTS  # before lightning
 from napari_kdsam.training.student import starting_model
 
@@ -16,22 +19,16 @@ from napari_kdsam.training.stage import TrainingError  # isort: skip
 CONFIG = DecoderStageConfig(steps=1, neck_rate=1e-4, geometry=False, appearance=False)
 
 
+class Bright:
+    def __call__(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.zeros((64, 64, 3), np.uint8), np.ones((64, 64), bool)
+
+
 @pytest.fixture(scope='module')
 def stage() -> DecoderStage:
     assert PARTS
-    return DecoderStage(starting_model(None, None, 512), CONFIG, 0)
-
-
-def batch() -> Batch:
-    return Batch(
-        step=3,
-        names=['set/dark'],
-        modalities=['other'],
-        failures=[],
-        pixels=torch.zeros(1, 3, 512, 512, dtype=torch.uint8),
-        masks=torch.full((1, 1, 512, 512), 255, dtype=torch.uint8),
-        sizes=torch.tensor([[512, 512]]),
-    )
+    store = ImageStore([Sample('set', 'train', 'dark', read=Bright())], 512)
+    return DecoderStage(starting_model(None, None, 512), CONFIG, 0, store)
 
 
 def test_running_statistics_stay_as_they_are_while_training(
@@ -47,23 +44,37 @@ def test_running_statistics_stay_as_they_are_while_training(
 def test_a_loss_that_is_not_finite_stops_with_the_names_of_the_images(
     stage: DecoderStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(ready: Batch, step: int) -> dict[str, torch.Tensor]:
-        return {'loss': torch.tensor(float('nan'))}
+    losses = iter([0.5, float('nan'), 0.5])
+
+    def broken(squares: Squares, step: int) -> dict[str, torch.Tensor]:
+        return {'loss': torch.tensor(next(losses))}
 
     monkeypatch.setattr(stage, 'losses', broken)
-    monkeypatch.setattr(type(stage), 'global_step', 3)
-    monkeypatch.setattr(type(stage), 'global_rank', 0)
-    with pytest.raises(TrainingError, match='set/dark'):
-        stage.training_step(batch(), 0)
+    monkeypatch.setattr(stage, 'log', lambda *args, **kwargs: None)
+    for step in range(3):
+        stage.training_step(Batch(step=step, places=[0]), 0)
+    with pytest.raises(TrainingError, match=r'step 1 with the images set/dark'):
+        stage.check_finite()
 
 
-def test_a_batch_without_a_readable_image_is_no_step_and_is_told_once(
+def test_a_run_in_which_all_is_finite_goes_on(
     stage: DecoderStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(stage, 'print', said.append)
-    empty = Batch(step=0, names=[], modalities=[], failures=[('set/x', 'set/x is bad')])
-    assert stage.training_step(empty, 0) is None
-    assert stage.training_step(empty, 1) is None
-    assert said == ['Skipped: set/x is bad']
-    assert stage.failures == {'set/x': 'set/x is bad'}
+    fresh = DecoderStage(stage.model, CONFIG, 0, stage.store)
+    monkeypatch.setattr(
+        fresh, 'losses', lambda squares, step: {'loss': torch.tensor(1.0)}
+    )
+    monkeypatch.setattr(fresh, 'log', lambda *args, **kwargs: None)
+    fresh.check_finite()
+    fresh.training_step(Batch(step=0, places=[0]), 0)
+    fresh.check_finite()
+
+
+def test_an_image_gives_the_same_square_in_any_batch(stage: DecoderStage) -> None:
+    config = CONFIG.model_copy(update={'geometry': True, 'appearance': True})
+    varied = DecoderStage(stage.model, config, 0, stage.store)
+    alone = varied.squares_of(Batch(step=5, places=[0]), 5)
+    beside = varied.squares_of(Batch(step=5, places=[0, 0]), 5)
+    assert torch.equal(alone.pixels[0], beside.pixels[1])
+    later = varied.squares_of(Batch(step=6, places=[0]), 6)
+    assert not torch.equal(alone.masks, later.masks)

@@ -116,7 +116,7 @@ class TeacherConfig(_Section):
         Folder that keeps the embeddings on disk, for a teacher that takes hours; None
         computes them anew when a run starts and keeps them in memory alone.
     views : list of str
-        Augmentation views embedded for every image.
+        What is embedded of every image: itself, and itself mirrored left and right.
     perceptual_weights : pathlib.Path or None
         VGG16 features; needed when ``encoder.perceptual_weight`` is above 0.
     batch_size : int
@@ -125,7 +125,7 @@ class TeacherConfig(_Section):
 
     weights: FilePath
     cache: FilePath | None = None
-    views: list[str] = ['identity']
+    views: list[Literal['identity', 'flip_columns']] = ['identity']
     perceptual_weights: FilePath | None = None
     batch_size: PositiveInt = 4
 

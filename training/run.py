@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -182,14 +184,17 @@ def _teacher_of(config: TrainingConfig) -> TeacherConfig:
 def cache_teacher(
     config: TrainingConfig, train: list[Sample], val: list[Sample]
 ) -> Path:
-    """Embed every view of every image with the teacher, and return the cache."""
+    """Embed every view of every image with the teacher, and return the cache.
+
+    Only for a teacher that takes hours: others embed in memory when stage 1 starts.
+    """
     from napari_kdsam.training.teachers.cache import EmbeddingCache
     from napari_kdsam.training.teachers.fill import fill_cache
     from napari_kdsam.training.teachers.teacher import open_teacher
 
     settings = _teacher_of(config)
-    device = {'gpu': 'cuda'}.get(config.loop.accelerator, config.loop.accelerator)
-    teacher = open_teacher(settings.weights, device)
+    assert settings.cache is not None
+    teacher = open_teacher(settings.weights, str(_device_of(config)))
     work = ((train, settings.views), (val, settings.views[:1]))
     with EmbeddingCache(
         settings.cache, teacher.key, teacher.name, writable=True
@@ -210,11 +215,58 @@ def cache_teacher(
     return settings.cache
 
 
+def _device_of(config: TrainingConfig) -> torch.device:
+    """Where this process trains, as Lightning will choose."""
+    wanted = config.loop.accelerator
+    if wanted == 'cpu' or not torch.cuda.is_available():
+        return torch.device('cpu')
+    return torch.device('cuda', int(os.environ.get('LOCAL_RANK', '0')))
+
+
 def _teacher_memories(
     config: TrainingConfig, train: ImageStore, val: ImageStore | None
 ) -> tuple[TeacherMemory, TeacherMemory | None]:
     """Embeddings of every image: from the cache on disk, or made now."""
-    raise NotImplementedError
+    from napari_kdsam.training.teachers.cache import EmbeddingCache
+    from napari_kdsam.training.teachers.memory import fill_memory, memory_of_cache
+    from napari_kdsam.training.teachers.teacher import open_teacher
+
+    settings, device = _teacher_of(config), _device_of(config)
+    dtype = torch.bfloat16 if device.type == 'cuda' else torch.float32
+    cached = settings.cache is not None
+    teacher = open_teacher(
+        settings.weights, 'cpu' if cached else str(device), None if cached else dtype
+    )
+    work = ((train, settings.views), (val, settings.views[:1]))
+    found: list[TeacherMemory | None] = []
+    for store, views in work:
+        if store is None:
+            found.append(None)
+            continue
+        if settings.cache is not None:
+            cache = EmbeddingCache(settings.cache, teacher.key, teacher.name)
+            found.append(memory_of_cache(cache, store.samples, views, device))
+            continue
+        store.place_on(device)
+        names = [sample.name for sample in store.samples]
+        with tqdm(unit='embedding', desc=teacher.name) as bar:
+
+            def show(done: int, total: int, bar: tqdm[NoReturn] = bar) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            found.append(
+                fill_memory(
+                    teacher,
+                    store,
+                    views,
+                    settings.batch_size,
+                    describe=names.__getitem__,
+                    progress=show,
+                )
+            )
+    assert found[0] is not None
+    return found[0], found[1]
 
 
 def _projection(
@@ -244,7 +296,8 @@ def _image_parts(
             max(1, length * EMBEDDING_SIZE // store.input_size)
             for length in store.sizes[place].tolist()
         )
-        (embedding,) = memory.get([place], memory.views[:1]).float().cpu().numpy()
+        index = torch.tensor([place])
+        (embedding,) = memory.get(index, torch.zeros_like(index)).float().cpu().numpy()
         yield embedding[:, :rows, :columns]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -134,8 +135,10 @@ class _Look:
 
 def _looks(samples: Sequence[Sample]) -> list[_Look | None]:
     quiet = len(samples) < _PROGRESS_FROM
-    bar = tqdm(samples, desc='comparing images', unit='image', disable=quiet)
-    return [_look(sample) for sample in bar]
+    with ThreadPoolExecutor() as pool:
+        looks = pool.map(_look, samples)
+        total = len(samples)
+        return list(tqdm(looks, 'comparing images', total, unit='image', disable=quiet))
 
 
 def _look(sample: Sample) -> _Look | None:

@@ -8,6 +8,9 @@ import torch
 
 from napari_kdsam.errors import KDSAMError
 from napari_kdsam.model.student import EMBEDDING_CHANNELS, EMBEDDING_SIZE
+from napari_kdsam.training.data.samples import Sample
+from napari_kdsam.training.teachers.cache import EmbeddingCache, EmbeddingCacheError
+from napari_kdsam.training.teachers.cache_keys import content_hash, with_view
 from napari_kdsam.training.teachers.squares import SquareStore, mirror_columns
 from napari_kdsam.training.teachers.teacher import Teacher
 
@@ -151,6 +154,55 @@ def fill_memory(
         if progress is not None:
             progress((start + len(indices)) * len(views), count * len(views))
     return TeacherMemory(embeddings, teacher.device, teacher.key, views)
+
+
+def memory_of_cache(
+    cache: EmbeddingCache,
+    samples: Sequence[Sample],
+    views: Sequence[str],
+    device: torch.device,
+    reserve: int = RESERVE,
+) -> TeacherMemory:
+    """Load the embeddings of images from a cache on disk.
+
+    Parameters
+    ----------
+    cache : EmbeddingCache
+        Filled by `fill_cache`.
+    samples : sequence of Sample
+        N images.
+    views : sequence of str
+        Some of `VIEWS`.
+    device : torch.device
+        Where embeddings will be wanted.
+    reserve : int
+        Bytes of device memory to leave free; see `allocate`.
+
+    Returns
+    -------
+    TeacherMemory
+
+    Raises
+    ------
+    TeacherMemoryError
+        If an embedding is missing or damaged, or the memory does not suffice.
+    ValueError
+        If there is no such view.
+    """
+    views = check_views(views)
+    embeddings = allocate(len(samples), len(views), device, reserve)
+    for place, sample in enumerate(samples):
+        content = content_hash(sample.load_objects()[0])
+        for position, view in enumerate(views):
+            try:
+                found = cache.get(with_view(content, view))
+            except (EmbeddingCacheError, KeyError) as error:
+                raise TeacherMemoryError(
+                    f'{sample.name} has no usable teacher embedding ({error}); run '
+                    '`napari-kdsam train cache-teacher` again.'
+                ) from error
+            embeddings[place, position] = torch.from_numpy(found).to(embeddings.device)
+    return TeacherMemory(embeddings, device, cache.teacher_key, views)
 
 
 def _embed(teacher: Teacher, pixels: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
