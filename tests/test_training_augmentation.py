@@ -16,6 +16,7 @@ import_segment_anything()
 from napari_kdsam.training.augmentation import Augmentation, geometry  # noqa: E402
 from napari_kdsam.training.augmentation.appearance import (  # noqa: E402
     CHANGES,
+    Change,
     vary_appearance,
 )
 from napari_kdsam.training.data.catalogue import MODALITIES  # noqa: E402
@@ -104,10 +105,8 @@ def test_a_quarter_turn_keeps_the_whole_image(size: Size) -> None:
     )
     out, _, out_size = geometry.apply_windows(pixels, pixels[:, :1] / 255, windows)
     assert tuple(out_size[0].tolist()) == (width, height)
-    expected = pixels[..., :height, :width].rot90(-1, (2, 3))
-    opposite = pixels[..., :height, :width].rot90(1, (2, 3))
-    found = out[..., :width, :height]
-    assert min((found - one).abs().max() for one in (expected, opposite)) < 0.1
+    expected = pixels[..., :height, :width].rot90(1, (2, 3))
+    assert torch.allclose(out[..., :width, :height], expected, atol=0.1)
 
 
 @settings(deadline=None)
@@ -175,12 +174,13 @@ def moved_areas(radius: float, size: Size, side: int, count: int) -> torch.Tenso
 
 
 def test_close_ups_make_a_small_object_larger_and_zoom_outs_make_it_smaller() -> None:
-    close, zoom, area = moved_areas(radius=7, size=(96, 128), side=128, count=120)
+    close, zoom, area = moved_areas(radius=9, size=(96, 128), side=128, count=120)
     closer = close > 0
     out = (close == 0) & (zoom > 1.2)
     assert 0.15 < closer.float().mean() < 0.45
     assert 0.05 < out.float().mean() < 0.3
-    assert (area[closer] > 3).all()
+    assert (area[closer] > 1).all()
+    assert area[closer].median() > 3
     # No window is smaller than a quarter of the image.
     assert (area[closer] < 16 * 1.1).all()
     assert (area[out] < 0.95).all()
@@ -209,9 +209,8 @@ def test_a_fine_pattern_is_averaged_when_it_is_shrunk_much() -> None:
 @pytest.mark.parametrize('change', CHANGES, ids=lambda c: c.apply.__name__)
 @pytest.mark.parametrize('size', [(40, SIDE), (SIDE, 23), (SIDE, SIDE)])
 def test_every_change_keeps_shape_and_depends_on_the_image_alone(
-    change: object, size: Size
+    change: Change, size: Size
 ) -> None:
-    assert hasattr(change, 'apply')
     height, width = size
     pixels, _ = disc(size)
     images = pixels.expand(3, -1, -1, -1) / 255

@@ -106,4 +106,4 @@ def test_names_have_keys_of_their_own_that_stay() -> None:
     assert keys.dtype == np.int64
     assert len(set(keys.tolist())) == len(NAMES)
     # Written down once: another key would change every run's augmentation.
-    assert name_key('image 0') == keys[0] == name_key('image ' + '0')
+    assert name_key('image 0') == 4523324479069945525
