@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 pytest.importorskip('monai', reason='needs the extra "training"')
 
-from napari_kdsam.errors import CheckpointError
 from napari_kdsam.model.network import PromptableModel
 from napari_kdsam.training.teachers.memory import (
     TeacherMemory,
     TeacherMemoryError,
     allocate,
     fill_memory,
-)
-from napari_kdsam.training.teachers.memory_file import (
-    load_memory,
-    open_memory,
-    save_memory,
 )
 from napari_kdsam.training.teachers.squares import extend_edges, mirror_columns
 from napari_kdsam.training.teachers.teacher import Teacher
@@ -135,9 +124,6 @@ def test_embedded_squares_can_be_targets_of_a_loss(
     assert student.grad is not None
 
 
-# The memory
-
-
 @pytest.mark.parametrize('on_device', [True, False])
 def test_the_memory_gives_each_images_and_its_mirror_images_embedding(
     teacher: Teacher, store: Store, monkeypatch: pytest.MonkeyPatch, on_device: bool
@@ -212,97 +198,3 @@ def test_too_little_memory_is_said_in_one_sentence(
     monkeypatch.setattr(teacher, 'embed_squares', full)
     with pytest.raises(TeacherMemoryError, match='with 3 images at once.*smaller'):
         fill_memory(teacher, store, batch_size=3)
-
-
-# Its file
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / 'teacher.safetensors'
-
-
-@pytest.fixture
-def kept(path: Path, teacher: Teacher, store: Store) -> TeacherMemory:
-    return open_memory(path, teacher, store, 'images-1')
-
-
-def test_a_killed_run_finds_its_embeddings_again(
-    path: Path, kept: TeacherMemory, teacher: Teacher, store: Store
-) -> None:
-    teacher.model.encoder.batches.clear()
-    found = open_memory(path, teacher, store, 'images-1')
-    assert teacher.model.encoder.batches == []
-    assert torch.equal(found.embeddings, kept.embeddings)
-    assert (found.views, found.teacher_key) == (kept.views, kept.teacher_key)
-    assert torch.equal(load_file(path)['embeddings'], kept.embeddings)
-
-
-def test_embeddings_of_another_teacher_or_other_images_are_refused(
-    path: Path, kept: TeacherMemory, teacher: Teacher, store: Store
-) -> None:
-    with pytest.raises(TeacherMemoryError, match='other images or views'):
-        open_memory(path, teacher, store, 'images-2')
-    with pytest.raises(TeacherMemoryError, match='other images or views'):
-        open_memory(path, teacher, store, 'images-1', ('identity',))
-    other = Teacher(teacher.model, 'other', 'other-2')
-    with pytest.raises(
-        TeacherMemoryError, match=r'teacher pixels-1, not of other \(other-2\)'
-    ):
-        open_memory(path, other, store, 'images-1')
-    assert path.exists(), 'nothing is replaced without being asked'
-
-
-def _cut(path: Path, kept: TeacherMemory) -> None:
-    path.write_bytes(path.read_bytes()[:-1000])
-
-
-def _foreign(path: Path, kept: TeacherMemory) -> None:
-    save_file({'embeddings': kept.embeddings}, path)
-
-
-def _poisoned(path: Path, kept: TeacherMemory) -> None:
-    kept.embeddings[4, 1, 0, 0, 0] = torch.nan
-    save_memory(kept, path, 'images-1')
-
-
-def _shorter(path: Path, kept: TeacherMemory) -> None:
-    kept.embeddings = kept.embeddings[:3]
-    save_memory(kept, path, 'images-1')
-
-
-@pytest.mark.parametrize(
-    ('damage', 'error', 'reason'),
-    [
-        (_cut, CheckpointError, 'not a readable safetensors file'),
-        (_foreign, CheckpointError, 'not one of teacher embeddings'),
-        (_poisoned, TeacherMemoryError, 'damaged'),
-        (_shorter, TeacherMemoryError, 'damaged'),
-    ],
-)
-def test_a_damaged_or_foreign_file_is_refused(
-    path: Path,
-    kept: TeacherMemory,
-    teacher: Teacher,
-    store: Store,
-    damage: Callable[[Path, TeacherMemory], None],
-    error: type[Exception],
-    reason: str,
-) -> None:
-    damage(path, kept)
-    with pytest.raises(error, match=reason):
-        load_memory(path, teacher, store, 'images-1')
-
-
-def test_a_file_that_cannot_be_finished_leaves_none_behind(
-    path: Path, kept: TeacherMemory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path.unlink()
-
-    def killed(*args: Any) -> Any:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(torch.Tensor, 'cpu', killed)
-    with pytest.raises(KeyboardInterrupt):
-        save_memory(kept, path, 'images-1')
-    assert list(path.parent.iterdir()) == []
