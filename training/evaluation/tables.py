@@ -25,7 +25,7 @@ from napari_kdsam.training.evaluation.statistics import (
 # (data set, class number or None): what has a line of its own.
 Part = tuple[str, int | None]
 _MORE, _LESS, _NEITHER = 1, -1, 0
-_ECE = 'ece'
+_ECE, _CIRCUMFERENCE = 'ece', 'circumference_error_mm'
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class _Column:
 
     def values(self, rows: Iterable[Row], part: Part, model: str) -> dict[str, float]:
         found = values_of(rows, part, model, self.prompt, self.score)
-        if self.score == 'circumference_error_mm':
+        if self.score == _CIRCUMFERENCE:
+            # Too long and too short must not cancel.
             return {name: abs(value) for name, value in found.items()}
         return found
 
@@ -65,7 +66,6 @@ _PROMPTED = (
     _Column('NoC@85', 'noc_85', 'clicks', factor=1, better=_LESS),
     _Column('NoC@90', 'noc_90', 'clicks', factor=1, better=_LESS),
 )
-_CIRCUMFERENCE = 'circumference_error_mm'
 _OUTLINED = (
     _Column('HD95 (px)', 'box', 'hd95_px', factor=1, better=_LESS),
     _Column('NSD', 'box', 'nsd'),
