@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from napari_kdsam import Predictor, Prompt, box_of_mask, load_model
+from napari_kdsam.measure.scores import dice_and_iou
 from napari_kdsam.model.checkpoint import read_tensors, save_kdsam
 from napari_kdsam.training.config import TrainingConfig
 from napari_kdsam.training.evaluation.clicks import next_click
-from napari_kdsam.training.evaluation.metrics import dice_and_iou
 from napari_kdsam.training.run import limited, read_samples, run_parts
 from napari_kdsam.training.student import FRESH_LATERALS, starting_model
 

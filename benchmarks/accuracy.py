@@ -1,9 +1,10 @@
 """Measure Dice on validation images and compare it with what the weights state.
 
-Protocol: the first `--limit` validation images of each data set in name order. The box
-is the ground truth's own (first mask pixel to last mask pixel + 1). The click is the
-most interior pixel of the ground truth; its mask is either the candidate with the
-highest predicted IoU of SAM's three, or SAM's single-mask output.
+Protocol: the first `--limit` validation images of each data set in name order, each
+structure of a mask by itself; one that an image does not have is left out. The box is
+the ground truth's own (first mask pixel to last mask pixel + 1). The click is the most
+interior pixel of the ground truth; its mask is either the candidate with the highest
+predicted IoU of SAM's three, or SAM's single-mask output.
 
 Usage: python benchmarks/accuracy.py [--limit N] [--dtype auto|float32|bfloat16] ...
 """
@@ -21,31 +22,30 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from napari_kdsam import Predictor, Prompt, box_of_mask, load_model
 from napari_kdsam.errors import ImageError
 from napari_kdsam.inference.geometry import Frame
 from napari_kdsam.inference.masks import mask_of_logits
 from napari_kdsam.inference.predictor import ImageEmbedding
+from napari_kdsam.measure.scores import Mask, dice_and_iou
 from napari_kdsam.model.network import PromptableModel
 from napari_kdsam.model.registry import MODELS_VARIABLE, find_model, models_folder
 from napari_kdsam.model.sizes import PROMPT_FRAME
-from napari_kdsam.training.data.samples import Sample
+from napari_kdsam.training.data.catalogue import DATA_SETS
+from napari_kdsam.training.data.samples import Sample, single_objects
 from napari_kdsam.training.data.shards import read_shards
 from napari_kdsam.training.evaluation.clicks import next_click
-from napari_kdsam.training.evaluation.metrics import dice_and_iou
+from napari_kdsam.training.evaluation.tables import Part, title_of_part
 
-DATA_SETS = ('kvasir_seg', 'isic', 'busi', 'busbra', 'hc18')
 STATED_IMAGES = 97
 TOLERANCE = 0.005
 DTYPES = {'auto': None, 'float32': torch.float32, 'bfloat16': torch.bfloat16}
-Mask = NDArray[np.bool_]
 
 
 @dataclass
 class Scores:
-    """Dice of every image of one data set, by kind of prompt."""
+    """Dice of every object of one data set or structure, by kind of prompt."""
 
     box: list[float] = field(default_factory=list)
     click_best: list[float] = field(default_factory=list)
@@ -91,14 +91,22 @@ def single_mask(
 
 def score_model(
     model: PromptableModel, folder: Path, limit: int, data_sets: tuple[str, ...]
-) -> dict[str, Scores]:
+) -> dict[Part, Scores]:
     """Score a model on every data set, with progress on standard error."""
     predictor = Predictor(model, cache_bytes=0)
-    results = {}
+    results: dict[Part, Scores] = {}
     for data_set in data_sets:
-        scores, started = Scores(), time.perf_counter()
-        for count, sample in enumerate(first_samples(folder, data_set, limit), start=1):
-            image, truth = sample.load()
+        started = time.perf_counter()
+        samples = single_objects(first_samples(folder, data_set, limit))
+        for sample in samples:
+            results.setdefault((data_set, sample.object_number), Scores())
+        for count, sample in enumerate(samples, start=1):
+            try:
+                image, truth = sample.load()
+            except ImageError as error:
+                print(f'\nLeft out: {error}', file=sys.stderr)
+                continue
+            scores = results[data_set, sample.object_number]
             box = box_of_mask(truth)
             embedding = predictor.embed(image)
             point = interior_point(truth)
@@ -117,39 +125,46 @@ def score_model(
                 flush=True,
             )
         print(file=sys.stderr)
-        results[data_set] = scores
     return results
 
 
-def stated_dice(model: PromptableModel, data_set: str, images: int) -> float | None:
+def stated_dice(model: PromptableModel, part: Part, objects: int) -> float | None:
     """Box Dice that the checkpoint states for that many images of a data set."""
-    entry: Any = model.identity.metadata.get('val_box_dice', {}).get(data_set, {})
-    return float(entry['box_dice']) if entry.get('n') == images else None
+    data_set, number = part
+    stated: Any = model.identity.metadata.get('val_box_dice', {})
+    entry = stated.get(data_set, {}) if number is None else {}
+    return float(entry['box_dice']) if entry.get('n') == objects else None
 
 
-def table_rows(model: PromptableModel, results: dict[str, Scores]) -> Iterator[str]:
-    """Yield Markdown rows, one for each data set and one for their mean."""
+def table_rows(model: PromptableModel, results: dict[Part, Scores]) -> Iterator[str]:
+    """Yield Markdown rows, one for each data set or structure and one for the mean.
+
+    In the mean each data set counts alike, and so does each structure within it.
+    """
     name = model.identity.name
-    for data_set, scores in results.items():
-        ours = float(np.mean(scores.box))
-        stated = stated_dice(model, data_set, len(scores.box))
+    by_set: dict[str, list[list[float]]] = {}
+    for part, scores in results.items():
+        if not scores.box:
+            continue
+        means = [
+            float(np.mean(x))
+            for x in (scores.box, scores.click_best, scores.click_single)
+        ]
+        by_set.setdefault(part[0], []).append(means)
+        stated = stated_dice(model, part, len(scores.box))
         said = difference = ''
         if stated is not None:
-            said, difference = f'{stated:.4f}', f'{ours - stated:+.4f}'
-            if abs(ours - stated) > TOLERANCE:
+            said, difference = f'{stated:.4f}', f'{means[0] - stated:+.4f}'
+            if abs(means[0] - stated) > TOLERANCE:
                 difference += ' **differs**'
         yield (
-            f'| {data_set} | {len(scores.box)} | {name} | {ours:.4f} | {said} | '
-            f'{difference} | {np.mean(scores.click_best):.4f} | '
-            f'{np.mean(scores.click_single):.4f} |'
+            f'| {title_of_part(part)} | {len(scores.box)} | {name} | {means[0]:.4f} | '
+            f'{said} | {difference} | {means[1]:.4f} | {means[2]:.4f} |'
         )
-    means = [
-        np.mean([np.mean(getattr(scores, kind)) for scores in results.values()])
-        for kind in ('box', 'click_best', 'click_single')
-    ]
+    of_sets = np.mean([np.mean(parts, axis=0) for parts in by_set.values()], axis=0)
     yield (
-        f'| mean of sets | | {name} | {means[0]:.4f} | | | {means[1]:.4f} | '
-        f'{means[2]:.4f} |'
+        f'| mean of sets | | {name} | {of_sets[0]:.4f} | | | {of_sets[1]:.4f} | '
+        f'{of_sets[2]:.4f} |'
     )
 
 
@@ -174,7 +189,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         '--only', choices=('kdsam', 'mobile_sam'), help='measure one of the two models'
     )
-    parser.add_argument('--sets', nargs='+', choices=DATA_SETS, default=DATA_SETS)
+    parser.add_argument(
+        '--sets', nargs='+', choices=tuple(DATA_SETS), default=tuple(DATA_SETS)
+    )
     return parser.parse_args()
 
 
@@ -205,7 +222,7 @@ def main() -> None:
         results = score_model(model, arguments.data, arguments.limit, data_sets)
         rows.extend(table_rows(model, results))
     print(
-        '| data set | images | model | box Dice | stated | difference | '
+        '| data set | objects | model | box Dice | stated | difference | '
         '1 click, best of 3 | 1 click, single mask |'
     )
     print('|---|---|---|---|---|---|---|---|')

@@ -19,10 +19,8 @@ from napari_kdsam.annotation.agreement import (
     WRONG,
     FrameAgreement,
     Matching,
-    Scores,
     check_comparable,
     compare_frame,
-    compare_masks,
     compare_stack,
     error_map,
 )
@@ -35,6 +33,12 @@ from napari_kdsam.annotation.frame_objects import objects_of
 from napari_kdsam.annotation.reference_masks import open_reference
 from napari_kdsam.errors import ImageError
 from napari_kdsam.io.writers import write_labels
+from napari_kdsam.measure.scores import (
+    Scores,
+    area_ratio,
+    compare_masks,
+    dice_and_iou,
+)
 
 SHAPE = (9, 12)
 masks = arrays(np.bool_, SHAPE)
@@ -120,17 +124,19 @@ def test_the_scores_are_those_of_monai(mask, reference, size, tolerance):
     assert np.allclose(scores, [float(e) for e in expected], atol=1e-4)
 
 
-def test_the_scores_are_those_that_the_evaluation_of_models_reports():
-    from napari_kdsam.training.evaluation.metrics import score_mask
-
-    rows, columns = np.ogrid[:60, :80]
-    mask = (rows - 30) ** 2 + (columns - 42) ** 2 < 200
-    reference = (rows - 28) ** 2 + 0.6 * (columns - 40) ** 2 < 180
-    expected = score_mask(mask, reference)
+@settings(deadline=None)
+@given(masks, masks)
+def test_overlap_alone_is_that_of_all_scores(mask, reference):
     found = compare_masks(mask, reference)
-    assert np.isclose(found.hd95, expected.hd95_px)
-    assert np.isclose(found.nsd, expected.nsd)
-    assert (found.dice, found.iou) == (expected.dice, expected.iou)
+    assert dice_and_iou(mask, reference) == (found.dice, found.iou)
+
+
+def test_area_ratio_is_above_one_where_the_mask_is_too_large():
+    mask, reference = np.zeros((2, *SHAPE), bool)
+    mask[1:7, 1:6] = reference[1:5, 1:6] = True
+    assert area_ratio(mask, reference) == 1.5
+    assert area_ratio(reference, mask) == pytest.approx(2 / 3)
+    assert area_ratio(~reference & reference, reference) == 0
 
 
 def test_empty_masks_agree_and_a_missing_one_is_infinitely_far():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +13,9 @@ from PIL import Image
 
 pytest.importorskip('monai', reason='needs the extra "training"')
 
+from evaluation_fakes import TRUTH, FakeSegmenter, disc, run, sample
+
 from napari_kdsam.errors import ImageError
-from napari_kdsam.training.data.samples import Sample
 from napari_kdsam.training.evaluation.clicks import (
     generator_for,
     jittered_box,
@@ -29,53 +29,13 @@ from napari_kdsam.training.evaluation.results import (
     read_rows,
 )
 from napari_kdsam.training.evaluation.runner import run_evaluation
+from napari_kdsam.training.evaluation.segmenters import Answer
 from napari_kdsam.training.evaluation.statistics import (
     mean_with_interval,
     paired_comparison,
     significance_mark,
 )
 from napari_kdsam.training.evaluation.tables import write_report
-
-
-def disc(shape: tuple[int, int], centre: tuple[float, float], radius: float) -> Any:
-    rows, columns = np.ogrid[: shape[0], : shape[1]]
-    return (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 <= radius**2
-
-
-TRUTH = disc((60, 80), (30, 40), 15)
-
-
-class FakeSegmenter:
-    """Gets better with every click: the truth, eroded by 6 pixels less a click."""
-
-    def __init__(self, name: str = 'fake', prompts: tuple[str, ...] = ('box', 'click')):
-        self.name, self.parameters = name, 1_000_000
-        self.prompts, self.fingerprint = frozenset(prompts), 'one'
-        self.asked: list[Any] = []
-
-    def embed(self, image: Any) -> Any:
-        return image.shape[:2]
-
-    def segment(
-        self, state: Any, points: Any, labels: Any, box: Any, previous: Any
-    ) -> Any:
-        self.asked.append((list(points), list(labels), box, previous))
-        shrink = 1 if box else max(6 - 2 * (len(points) - 1), 0)
-        return disc(state, (30, 40), 15 - shrink), len(points)
-
-    def sync(self) -> None:
-        pass
-
-
-def sample(stem: str, truth: Any = TRUTH, **more: Any) -> Sample:
-    image = np.zeros((*truth.shape, 3), np.uint8)
-    return Sample('busi', 'val', stem, read=lambda: (image, truth), **more)
-
-
-def run(samples: list[Sample], out: Path, fake: Any, **more: Any) -> Any:
-    return run_evaluation(
-        samples, [fake.name], out, progress=False, opener=lambda *_: fake, **more
-    )
 
 
 def test_first_click_is_in_the_middle_of_the_object() -> None:
@@ -156,7 +116,8 @@ def test_rows_tell_the_clicks_needed(tmp_path: Path) -> None:
         for r in run([sample('a', pixel_size_mm=0.5)], tmp_path, FakeSegmenter())
     }
     assert list(rows) == [
-        'box', 'box_jittered', 'clicks_1', 'clicks_3', 'clicks_5', 'noc_85', 'noc_90',
+        'box', 'box_jittered', 'click_off', 'clicks_1', 'clicks_3', 'clicks_5',
+        'noc_85', 'noc_90',
     ]  # fmt: skip
     # Radii 9, 11, 13, 15: only the last reaches 0.85 and 0.90.
     assert (rows['noc_85'].clicks, rows['noc_90'].clicks) == (4, 4)
@@ -167,7 +128,7 @@ def test_rows_tell_the_clicks_needed(tmp_path: Path) -> None:
 
 def test_never_reaching_the_threshold_counts_as_the_maximum(tmp_path: Path) -> None:
     fake = FakeSegmenter()
-    fake.segment = lambda state, *_: (disc(state, (30, 40), 5), None)  # type: ignore[method-assign]
+    fake.segment = lambda state, *_: Answer(disc(state, (30, 40), 5))  # type: ignore[method-assign]
     rows = {r.prompt: r for r in run([sample('a')], tmp_path, fake, max_clicks=7)}
     assert rows['noc_85'].clicks == rows['noc_90'].clicks == 7
 
@@ -175,7 +136,7 @@ def test_never_reaching_the_threshold_counts_as_the_maximum(tmp_path: Path) -> N
 def test_every_click_hands_on_the_answer_before(tmp_path: Path) -> None:
     fake = FakeSegmenter()
     run([sample('a')], tmp_path, fake)
-    clicked = [a for a in fake.asked if a[2] is None]
+    clicked = [a for a in fake.asked if a[2] is None][1:]
     assert [a[3] for a in clicked] == [None, *range(1, len(clicked))]
     assert clicked[0][:2] == ([(30.0, 40.0)], [1])
 
@@ -191,7 +152,7 @@ def test_a_killed_run_goes_on_at_the_next_image(tmp_path: Path) -> None:
     path = tmp_path / 'per_image' / 'fake.csv'
     lines = path.read_text().splitlines(keepends=True)
     # Image b has lost a row and c's first line is torn.
-    path.write_text(''.join(lines[: 1 + 7 + 6]) + lines[16][:20])
+    path.write_text(''.join(lines[: 1 + 8 + 7]) + lines[18][:20])
     again = FakeSegmenter()
     rows = run(images, tmp_path, again)
     assert [(r.stem, r.prompt, r.clicks) for r in rows] == [
@@ -207,7 +168,7 @@ def test_other_weights_are_refused_unless_overwritten(tmp_path: Path) -> None:
     other.fingerprint = 'two'
     with pytest.raises(EvaluationError, match=r'\(weights\).*--overwrite'):
         run([sample('a')], tmp_path, other)
-    assert len(run([sample('a')], tmp_path, other, overwrite=True)) == 7
+    assert len(run([sample('a')], tmp_path, other, overwrite=True)) == 8
     notes = json.loads((tmp_path / 'per_image' / 'fake.json').read_text())
     assert notes['settings']['weights'] == 'two'
     assert notes['parameters'] == 1_000_000
@@ -259,10 +220,11 @@ def test_report_has_a_line_for_each_model(tmp_path: Path) -> None:
         opener=lambda name, _: fakes[name],
     )
     text = write_report(rows, tmp_path).read_text(encoding='utf-8')
-    second = next(line for line in text.splitlines() if '| second | 3 |' in line)
-    assert second.count('—') == 5
+    second = [line for line in text.splitlines() if '| second | 3 |' in line]
+    # No clicks in the first table, and no area with one click in the other.
+    assert [line.count('—') for line in second] == [6, 1]
     assert '| first | 1.0 M |' in text
-    assert (tmp_path / 'summary.csv').read_text().startswith('data_set,model')
+    assert (tmp_path / 'summary.csv').read_text().startswith('data_set,object,model')
 
 
 def test_figures_are_drawn(tmp_path: Path) -> None:

@@ -59,7 +59,9 @@ def test_litemedsam_loads_under_the_published_names_and_answers_a_box(
     assert 9.5e6 < model.parameters < 10.5e6
     state = model.embed(IMAGE)
     assert state[0].shape == (1, 256, 64, 64)
-    mask, _ = model.segment(state, [], [], (10.0, 20.0, 50.0, 80.0), None)
+    answer = model.segment(state, [], [], (10.0, 20.0, 50.0, 80.0), None)
+    mask = answer.mask
+    assert isinstance(answer.predicted_iou, float)
     assert mask.shape == (90, 120)
     assert mask.dtype == np.bool_
 
@@ -181,18 +183,21 @@ def test_sam2_gets_clicks_where_they_are_and_the_best_mask_is_taken(
     model = open_segmenter(f'sam2={sam2_file}', 'cpu')
     assert model.name == 'sam2'
     state = model.embed(IMAGE)
-    mask, _ = model.segment(state, [(40.0, 60.0)], [1], None, None)
+    answer = model.segment(state, [(40.0, 60.0)], [1], None, None)
+    mask = answer.mask
+    # That of the mask taken: the square of its code's distance from the label.
+    assert answer.predicted_iou == 0
     assert mask.shape == (90, 120)
     assert not mask[:, :60].any()
     assert mask[:, 61:].all()
-    outside, _ = model.segment(state, [(40.0, 60.0)], [0], None, None)
+    outside = model.segment(state, [(40.0, 60.0)], [0], None, None).mask
     assert not outside.any()
 
 
 def test_sam2_gets_a_box_as_its_corners_before_the_clicks(sam2_file: Path) -> None:
     model = open_segmenter(sam2_file, 'cpu')
     box = (30.0, 10.0, 60.0, 70.0)
-    mask, _ = model.segment(model.embed(IMAGE), [(80.0, 5.0)], [1], box, None)
+    mask = model.segment(model.embed(IMAGE), [(80.0, 5.0)], [1], box, None).mask
     assert not mask[:30].any()
     assert mask[31:].all()
 
@@ -200,8 +205,8 @@ def test_sam2_gets_a_box_as_its_corners_before_the_clicks(sam2_file: Path) -> No
 def test_sam2_is_fed_its_answer_back(sam2_file: Path) -> None:
     model = open_segmenter(sam2_file, 'cpu')
     state = model.embed(IMAGE)
-    _, logits = model.segment(state, [(40.0, 60.0)], [1], None, None)
-    _, fed = model.segment(state, [(40.0, 60.0)], [1], None, logits)
+    logits = model.segment(state, [(40.0, 60.0)], [1], None, None).previous
+    fed = model.segment(state, [(40.0, 60.0)], [1], None, logits).previous
     np.testing.assert_allclose(fed, 2 * logits, rtol=1e-5)
 
 

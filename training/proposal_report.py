@@ -14,9 +14,9 @@ from napari_kdsam.inference.predictor import Predictor
 from napari_kdsam.inference.prompts import Prompt
 from napari_kdsam.inference.proposals import Proposal, propose_boxes
 from napari_kdsam.io.writers import atomic_path
+from napari_kdsam.measure.scores import dice_and_iou
 from napari_kdsam.model.proposal_head import ProposalHead
 from napari_kdsam.training.data.samples import Mask, Pixels, Sample
-from napari_kdsam.training.evaluation.metrics import dice_and_iou
 from napari_kdsam.training.evaluation.tables import in_order, title_of
 from napari_kdsam.training.proposal_data import object_boxes, part_beside
 

@@ -11,6 +11,9 @@ from scipy.ndimage import distance_transform_edt
 
 from napari_kdsam.inference.geometry import box_of_mask
 
+# An off-centre click is at least this share as far inside as the deepest pixel.
+_INNER_DEPTH = 0.25
+
 Click = tuple[tuple[int, int], int]
 Box = tuple[float, float, float, float]
 Mask = NDArray[np.bool_]
@@ -56,10 +59,8 @@ def _deepest(
     box = box_of_mask(errors)
     if box is None:
         return None
-    # Outside its box the region has no pixel, so the crop gives the same distances.
     top, left, bottom, right = box
-    padded = np.pad(errors[top:bottom, left:right], 1)
-    depth = distance_transform_edt(padded)[1:-1, 1:-1]
+    depth = _depth(errors[top:bottom, left:right])
     for row, column in taken:
         if top <= row < bottom and left <= column < right:
             depth[row - top, column - left] = 0
@@ -69,13 +70,46 @@ def _deepest(
     return float(depth[deepest]), (int(deepest[0]) + top, int(deepest[1]) + left)
 
 
+def _depth(region: Mask) -> NDArray[np.float64]:
+    """Distance of each pixel to the nearest outside the region or the image.
+
+    Outside a region's box there is none of it, so a crop gives the same distances.
+    """
+    return np.asarray(distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1])
+
+
+def off_centre_click(truth_mask: Mask, rng: np.random.Generator) -> tuple[int, int]:
+    """Click somewhere in the inner part of an object, as a person would.
+
+    Parameters
+    ----------
+    truth_mask : numpy.ndarray
+        (H, W) bool, not empty.
+    rng : numpy.random.Generator
+        From `generator_for`.
+
+    Returns
+    -------
+    tuple of int
+        (row, column), uniform over the object's pixels that are at least a quarter as
+        far inside as its deepest one.
+    """
+    box = box_of_mask(truth_mask)
+    assert box is not None
+    top, left, bottom, right = box
+    depth = _depth(truth_mask[top:bottom, left:right])
+    rows, columns = np.nonzero(depth >= _INNER_DEPTH * depth.max())
+    chosen = int(rng.integers(len(rows)))
+    return int(rows[chosen]) + top, int(columns[chosen]) + left
+
+
 def generator_for(name: str) -> np.random.Generator:
-    """Make the random numbers of one image: the same in every run and for every model.
+    """Make the random numbers of one object: the same in every run and for every model.
 
     Parameters
     ----------
     name : str
-        `Sample.name`.
+        `Sample.name`, or more where one object needs several independent draws.
 
     Returns
     -------

@@ -31,6 +31,13 @@ def evaluate(
             'with the others.'
         ),
     ] = None,
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option(
+            help='Kind of prompt: box, box_jittered, clicks_N, click_off or noc; all '
+            'by default.'
+        ),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help='First images of each data set, by name.')
     ] = None,
@@ -45,7 +52,8 @@ def evaluate(
 ) -> None:
     """Measure models on images with masks: boxes, clicks, tables and figures.
 
-    A run that was stopped goes on where it stopped. Exits with 1 if an image failed.
+    Each structure of a mask is prompted by itself. A run that was stopped goes on
+    where it stopped. Exits with 1 if an object could not be evaluated.
     """
     try:
         _evaluate(
@@ -54,6 +62,7 @@ def evaluate(
             split,
             sets or [],
             models or ['kdsam'],
+            kinds,
             limit,
             out,
             device,
@@ -71,6 +80,7 @@ def _evaluate(
     split: str,
     sets: list[str],
     models: list[str],
+    kinds: list[str] | None,
     limit: int | None,
     out: Path,
     device: str,
@@ -78,12 +88,12 @@ def _evaluate(
     overwrite: bool,
 ) -> None:
     require_training_extra()
-    from napari_kdsam.training.data.samples import Sample
+    from napari_kdsam.training.data.samples import Sample, single_objects
     from napari_kdsam.training.data.shards import read_shards
     from napari_kdsam.training.evaluation.figures import draw_figures
     from napari_kdsam.training.evaluation.folder import samples_of_folder
     from napari_kdsam.training.evaluation.results import read_failures, write_rows
-    from napari_kdsam.training.evaluation.runner import run_evaluation
+    from napari_kdsam.training.evaluation.runner import KINDS, run_evaluation
     from napari_kdsam.training.evaluation.segmenters import open_segmenter
     from napari_kdsam.training.evaluation.tables import (
         in_order,
@@ -102,7 +112,10 @@ def _evaluate(
     if limit is not None:
         grouped = groupby(samples, key=lambda sample: sample.data_set)
         samples = [sample for _, group in grouped for sample in list(group)[:limit]]
-    rows = run_evaluation(samples, models, out, device=device, overwrite=overwrite)
+    samples = single_objects(samples)
+    rows = run_evaluation(
+        samples, models, out, device=device, kinds=kinds or KINDS, overwrite=overwrite
+    )
     if rows:
         write_rows(out / 'results.csv', rows)
         path = write_report(rows, out)
@@ -114,7 +127,7 @@ def _evaluate(
     typer.echo(f'The results are in {out}.')
     if failures:
         typer.echo(
-            f'{len(failures)} images could not be evaluated; see {out}/failures.csv.',
+            f'{len(failures)} objects could not be evaluated; see {out}/failures.csv.',
             err=True,
         )
         raise typer.Exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +13,15 @@ from numpy.typing import NDArray
 from napari_kdsam.errors import MissingExtraError
 from napari_kdsam.inference.geometry import box_of_mask
 from napari_kdsam.io.writers import atomic_path
+from napari_kdsam.measure.scores import dice_and_iou
 from napari_kdsam.training.data.samples import Sample
-from napari_kdsam.training.evaluation.metrics import dice_and_iou
-from napari_kdsam.training.evaluation.results import Row
+from napari_kdsam.training.evaluation.results import Row, place_of
 from napari_kdsam.training.evaluation.tables import (
     in_order,
+    parts_of,
     speed_of,
     title_of,
+    title_of_part,
     values_of,
 )
 
@@ -30,7 +33,14 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours, told apart with any kind of colour vision.
 _COLOURS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#D55E00', '#56B4E9', '#000000')
 _TRUTH = '#F0E442'
-_PROMPTS = {'box': 'box', 'clicks_1': '1 click', 'clicks_3': '3 clicks'}
+_PROMPTS = {
+    'box': 'box',
+    'clicks_1': '1 click',
+    'click_off': '1 click, off centre',
+    'clicks_3': '3 clicks',
+}
+# More beside each other could not be read on a page.
+_PARTS_A_LINE = 6
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -63,7 +73,7 @@ def colour_of(models: Sequence[str], model: str) -> str:
 
 
 def draw_box_plots(rows: Sequence[Row], path: Path, prompt: str = 'box') -> Path:
-    """Draw the spread of Dice by data set and model.
+    """Draw the spread of Dice by data set, structure and model.
 
     Parameters
     ----------
@@ -80,41 +90,64 @@ def draw_box_plots(rows: Sequence[Row], path: Path, prompt: str = 'box') -> Path
         `path`.
     """
     chosen = [row for row in rows if row.prompt == prompt]
-    data_sets = in_order(row.data_set for row in chosen)
-    everything = in_order(row.model for row in rows)
-    models = in_order(row.model for row in chosen)
-    figure = _figure(max(5.0, 1.9 * len(data_sets)), 3.6)
-    axes = figure.add_subplot()
-    step = 0.8 / len(models)
-    for number, model in enumerate(models):
-        colour = colour_of(everything, model)
-        shown = [
-            list(values_of(chosen, d, model, prompt, 'dice').values())
-            for d in data_sets
-        ]
-        parts = axes.boxplot(
-            shown,
-            positions=[
-                i + (number - (len(models) - 1) / 2) * step
-                for i in range(len(data_sets))
-            ],
-            widths=step * 0.8,
-            patch_artist=True,
-            manage_ticks=False,
-            medianprops={'color': 'black', 'linewidth': 1.4},
-            flierprops={'marker': '.', 'markersize': 3, 'markeredgecolor': colour},
-            whiskerprops={'color': colour},
-            capprops={'color': colour},
-        )
-        for patch in parts['boxes']:
-            patch.set(facecolor=colour, edgecolor=colour, alpha=0.75)
-        parts['boxes'][0].set_label(title_of(model))
-    axes.set_xticks(range(len(data_sets)), [title_of(d) for d in data_sets])
-    axes.set_ylabel(f'Dice ({_PROMPTS.get(prompt, prompt)})')
-    axes.set_ylim(0, 1.02)
-    _plain_axes(axes)
-    figure.legend(loc='outside upper center', ncols=len(models), frameon=False)
+    parts, models = parts_of(chosen), in_order(row.model for row in chosen)
+    colours = [colour_of(in_order(row.model for row in rows), m) for m in models]
+    lines = math.ceil(len(parts) / _PARTS_A_LINE)
+    # Lines of equal length, so that a box is as wide in each.
+    a_line = math.ceil(len(parts) / lines)
+    figure = _figure(max(5.0, 1.9 * a_line), 2.9 * lines + 0.7)
+    for number, axes in enumerate(figure.subplots(lines, 1, squeeze=False)[:, 0]):
+        shown = parts[number * a_line : (number + 1) * a_line]
+        for index, (model, colour) in enumerate(zip(models, colours, strict=True)):
+            values = [
+                list(values_of(chosen, part, model, prompt, 'dice').values())
+                for part in shown
+            ]
+            side = 0.8 / len(models)
+            shift = (index - (len(models) - 1) / 2) * side
+            _boxes(axes, values, shift, side * 0.8, colour, title_of(model))
+        axes.set_xticks(range(len(shown)), [_in_two(title_of_part(p)) for p in shown])
+        axes.set_ylabel(f'Dice ({_PROMPTS.get(prompt, prompt)})')
+        axes.set(xlim=(-0.5, a_line - 0.5), ylim=(0, 1.02))
+        _plain_axes(axes)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        loc='outside upper center',
+        ncols=len(models),
+        frameon=False,
+    )
     return _save(figure, path)
+
+
+def _boxes(
+    axes: Any,
+    values: Sequence[Sequence[float]],
+    shift: float,
+    width: float,
+    colour: str,
+    label: str,
+) -> None:
+    drawn = axes.boxplot(
+        values,
+        positions=[place + shift for place in range(len(values))],
+        widths=width,
+        patch_artist=True,
+        manage_ticks=False,
+        medianprops={'color': 'black', 'linewidth': 1.4},
+        flierprops={'marker': '.', 'markersize': 3, 'markeredgecolor': colour},
+        whiskerprops={'color': colour},
+        capprops={'color': colour},
+    )
+    for patch in drawn['boxes']:
+        patch.set(facecolor=colour, edgecolor=colour, alpha=0.75)
+    drawn['boxes'][0].set_label(label)
+
+
+def _in_two(title: str) -> str:
+    """A structure below its data set, so that neighbours do not run into each other."""
+    return title.replace(', ', '\n')
 
 
 def draw_trade_off(
@@ -148,10 +181,10 @@ def draw_trade_off(
     for number, model in enumerate(shown):
         above = number % 2 == 0
         chosen = [r for r in rows if r.model == model and r.prompt == prompt]
-        # Each data set counts alike, whatever its size.
+        # Each part counts alike, whatever its size.
         means = [
-            np.mean(list(values_of(chosen, d, model, prompt, 'dice').values()))
-            for d in in_order(row.data_set for row in chosen)
+            np.mean(list(values_of(chosen, part, model, prompt, 'dice').values()))
+            for part in parts_of(chosen)
         ]
         accuracy, seconds = float(np.mean(means)), speed_of(rows, model)[0]
         count = notes.get(model, {}).get('parameters')
@@ -192,12 +225,12 @@ def draw_trade_off(
 def typical_and_worst(
     rows: Sequence[Row], model: str, prompt: str = 'box'
 ) -> list[Row]:
-    """For each data set, the images of median and of lowest Dice of one model."""
+    """For each part, the objects of median and of lowest Dice of one model."""
     picked: list[Row] = []
     chosen = [row for row in rows if row.model == model and row.prompt == prompt]
-    for data_set in in_order(row.data_set for row in chosen):
+    for part in parts_of(chosen):
         ranked = sorted(
-            (row for row in chosen if row.data_set == data_set),
+            (row for row in chosen if row.part == part),
             key=lambda row: (row.dice, row.stem),
         )
         picked += [ranked[len(ranked) // 2], ranked[0]][: len(ranked)]
@@ -228,21 +261,22 @@ def draw_predictions(
     pathlib.Path
         `path`.
     """
-    by_image = {s.place: s for s in samples}
+    by_place = {place_of(s): s for s in samples}
     names = [segmenter.name for segmenter in segmenters]
     wide = len(segmenters) + 1
     figure = _figure(2.1 * wide, 1.85 * len(picked) + 0.3)
     grid = figure.subplots(len(picked), wide, squeeze=False)
     for line, row in zip(grid, picked, strict=True):
-        image, truth = by_image[row.image].load()
+        image, truth = by_place[row.place].load()
         box = box_of_mask(truth)
         assert box is not None
         top, left, bottom, right = (float(side) for side in box)
         sides = (top, left, bottom, right)
         _picture(line[0], image, truth, None, '', _TRUTH)
-        line[0].set_ylabel(title_of(row.data_set), fontsize=9)
+        line[0].set_ylabel(_in_two(title_of_part(row.part)), fontsize=9)
         for axes, segmenter in zip(line[1:], segmenters, strict=True):
-            mask, _ = segmenter.segment(segmenter.embed(image), [], [], sides, None)
+            state = segmenter.embed(image)
+            mask = segmenter.segment(state, [], [], sides, None).mask
             label = f'{dice_and_iou(mask, truth)[0]:.3f}'
             colour = colour_of(names, segmenter.name)
             _picture(axes, image, truth, mask, label, colour)
@@ -314,7 +348,8 @@ def draw_figures(
         paths.append(draw_trade_off(rows, notes, folder / 'trade_off.png'))
         segmenters = [opener(model, device) for model in models]
         picked = typical_and_worst(rows, segmenters[0].name)
-        if picked:
-            path = folder / 'predictions.png'
-            paths.append(draw_predictions(picked, samples, segmenters, path))
+        for data_set in in_order(row.data_set for row in picked):
+            of_set = [row for row in picked if row.data_set == data_set]
+            path = folder / 'predictions' / f'{data_set}.png'
+            paths.append(draw_predictions(of_set, samples, segmenters, path))
     return paths

@@ -23,7 +23,7 @@ from napari_kdsam.inference.geometry import Frame
 from napari_kdsam.model.checkpoint import load_tensors, read_tensors
 from napari_kdsam.model.device import resolve_device
 from napari_kdsam.model.network import build_sam_decoder
-from napari_kdsam.training.evaluation.segmenters import BOX, digest_of, wait_for
+from napari_kdsam.training.evaluation.segmenters import BOX, Answer, digest_of, wait_for
 from napari_kdsam.training.teachers.tiny_vit import (
     WIDTHS,
     TinyViTEncoder,
@@ -123,7 +123,7 @@ class LiteMedSAM:
         labels: Sequence[int],
         box: tuple[float, float, float, float] | None,
         previous: Any,
-    ) -> tuple[NDArray[np.bool_], Any]:
+    ) -> Answer:
         """See `Segmenter.segment`.
 
         Raises
@@ -139,7 +139,7 @@ class LiteMedSAM:
         )
         with torch.inference_mode():
             sparse, dense = self._prompt_encoder(points=None, boxes=corners, masks=None)
-            logits, _ = self._mask_decoder(
+            logits, scores = self._mask_decoder(
                 image_embeddings=features,
                 image_pe=self._prompt_encoder.get_dense_pe(),
                 sparse_prompt_embeddings=sparse,
@@ -153,7 +153,7 @@ class LiteMedSAM:
                 mode='bilinear',
                 align_corners=False,
             )
-        return (full[0, 0] > 0).cpu().numpy(), None
+        return Answer((full[0, 0] > 0).cpu().numpy(), float(scores[0, 0]))
 
     def sync(self) -> None:
         """See `Segmenter.sync`."""

@@ -1,63 +1,54 @@
-"""How well a mask agrees with the truth: overlap and boundary distances."""
+"""The scores of one mask in an evaluation."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-from napari_kdsam.inference.geometry import box_of_mask
-from napari_kdsam.model.torchvision_guard import import_segment_anything
-
-Mask = NDArray[np.bool_]
-SURFACE_TOLERANCE = 2.0
+from napari_kdsam.annotation.ellipse import fit_ellipse
+from napari_kdsam.measure.scores import (
+    SURFACE_TOLERANCE,
+    Mask,
+    area_ratio,
+    compare_masks,
+)
 
 
 @dataclass(frozen=True)
-class Scores:
+class MaskScores:
     """Agreement of one mask with the truth.
 
     Attributes
     ----------
-    dice, iou : float
-        Overlap, 0 to 1.
+    dice, iou, nsd : float
+        See `napari_kdsam.measure.scores.Scores`.
     hd95_px : float
-        95th percentile of the symmetric Hausdorff distance, in pixels.
-    nsd : float
-        Normalised surface distance (surface Dice), 0 to 1.
+        As there, in pixels; the image's diagonal for an empty mask, so that means stay
+        finite.
+    hd95_mm : float or None
+        The same in millimetres, where the size of a pixel is known.
+    area_ratio : float
+        Area of the mask as a multiple of the truth's.
+    circumference_error_mm : float or None
+        See `circumference_error`, where the size of a pixel is known.
     """
 
     dice: float
     iou: float
     hd95_px: float
+    hd95_mm: float | None
     nsd: float
+    area_ratio: float
+    circumference_error_mm: float | None
 
 
-def dice_and_iou(found: Mask, truth: Mask) -> tuple[float, float]:
-    """Overlap of two masks.
-
-    Parameters
-    ----------
-    found, truth : numpy.ndarray
-        (H, W) bool; `truth` must not be empty.
-
-    Returns
-    -------
-    dice, iou : float
-        0 to 1.
-    """
-    both = int(np.count_nonzero(found & truth))
-    total = int(np.count_nonzero(found)) + int(np.count_nonzero(truth))
-    return 2 * both / total, both / (total - both)
-
-
-def boundary_distances(
-    found: Mask, truth: Mask, tolerance: float = SURFACE_TOLERANCE
-) -> tuple[float, float]:
-    """Distances between outlines, by MONAI.
+def score_mask(
+    found: Mask,
+    truth: Mask,
+    tolerance: float = SURFACE_TOLERANCE,
+    pixel_size_mm: float | None = None,
+) -> MaskScores:
+    """Every score of one mask.
 
     Parameters
     ----------
@@ -66,39 +57,52 @@ def boundary_distances(
     tolerance : float
         Distance in pixels up to which outlines count as equal for the normalised
         surface distance.
+    pixel_size_mm : float or None
+        Side of a pixel where known.
 
     Returns
     -------
-    hd95 : float
-        In pixels; the image's diagonal for an empty prediction.
-    nsd : float
-        0 to 1; 0 for an empty prediction.
+    MaskScores
     """
-    # MONAI would leave segment_anything half imported where torchvision is unusable.
-    import_segment_anything()
-    from monai.metrics.hausdorff_distance import compute_hausdorff_distance
-    from monai.metrics.surface_dice import compute_surface_dice
-
-    if not found.any():
-        return math.hypot(*truth.shape), 0.0
-    box = box_of_mask(found | truth)
-    assert box is not None
-    top, left, bottom, right = box
-
-    def cropped(mask: Mask) -> torch.Tensor:
-        crop = np.pad(mask[top:bottom, left:right], 1)
-        return torch.from_numpy(crop[None, None].astype(np.float32))
-
-    a, b = cropped(found), cropped(truth)
-    hd95 = compute_hausdorff_distance(a, b, include_background=True, percentile=95)
-    nsd = compute_surface_dice(a, b, [tolerance], include_background=True)
-    return float(hd95), float(nsd)
-
-
-def score_mask(
-    found: Mask, truth: Mask, tolerance: float = SURFACE_TOLERANCE
-) -> Scores:
-    """Every score of one mask; see `dice_and_iou` and `boundary_distances`."""
-    return Scores(
-        *dice_and_iou(found, truth), *boundary_distances(found, truth, tolerance)
+    scores = compare_masks(found, truth, tolerance=tolerance)
+    hd95 = scores.hd95 if math.isfinite(scores.hd95) else math.hypot(*truth.shape)
+    hd95_mm = error = None
+    if pixel_size_mm is not None:
+        hd95_mm = hd95 * pixel_size_mm
+        error = circumference_error(found, truth, pixel_size_mm)
+    return MaskScores(
+        scores.dice,
+        scores.iou,
+        hd95,
+        hd95_mm,
+        scores.nsd,
+        area_ratio(found, truth),
+        error,
     )
+
+
+def circumference_error(found: Mask, truth: Mask, pixel_size: float) -> float:
+    """How much longer the ellipse around a mask is than that around the truth.
+
+    The head circumference of fetal biometry is measured so (van den Heuvel et al.,
+    HC18, 2018).
+
+    Parameters
+    ----------
+    found, truth : numpy.ndarray
+        (H, W) bool; an ellipse is fitted to each.
+    pixel_size : float
+        Side of a pixel, in any unit of length.
+
+    Returns
+    -------
+    float
+        In the same unit, negative where the mask's is shorter; a mask that no ellipse
+        fits counts as having none.
+    """
+    around = []
+    for mask in (found, truth):
+        ellipse = fit_ellipse(mask)
+        lengths = ellipse.measurements((pixel_size, pixel_size)) if ellipse else {}
+        around.append(lengths.get('circumference', 0.0))
+    return around[0] - around[1]

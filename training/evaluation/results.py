@@ -6,35 +6,53 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from napari_kdsam.errors import KDSAMError
 from napari_kdsam.io.writers import atomic_path
+from napari_kdsam.training.data.samples import Sample
 
 PER_IMAGE, FAILURES = 'per_image', 'failures.csv'
-_FAILURE_COLUMNS = ('data_set', 'split', 'stem', 'model', 'reason')
 
 
 class EvaluationError(KDSAMError, ValueError):
     """An evaluation that cannot be run or continued as asked."""
 
 
+# (data set, split, stem, class number or None): one object of one image.
+Place = tuple[str, str, str, int | None]
+
+
+def place_of(sample: Sample) -> Place:
+    """Equal only for one and the same object of one image."""
+    return (*sample.place, sample.object_number)
+
+
 @dataclass(frozen=True)
 class Row:
-    """The scores of one image, model and kind of prompt.
+    """The scores of one object, model and kind of prompt.
 
     Attributes
     ----------
-    data_set, split, stem, model : str
-        Which image and which model.
+    data_set, split, stem : str
+        Which image.
+    object_number : int or None
+        Which structure, by its class number; None where the mask has but one.
+    model : str
+        Which model.
     prompt : str
-        ``box``, ``box_jittered``, ``clicks_N`` or ``noc_T`` (clicks until IoU T/100).
+        ``box``, ``box_jittered``, ``clicks_N``, ``click_off`` or ``noc_T`` (clicks
+        until IoU T/100).
     dice, iou, hd95_px, nsd : float
-        See `metrics.Scores`.
+        See `metrics.MaskScores`, and for the next three.
     hd95_mm : float or None
-        Where the size of a pixel is known.
+    area_ratio : float or None
+        None in files of earlier versions.
+    circumference_error_mm : float or None
+    predicted_iou : float or None
+        What the model itself expected, where it says so.
     clicks : int
         Clicks given; for ``noc_T`` the clicks needed, the maximum if never reached.
     seconds : float
@@ -46,6 +64,7 @@ class Row:
     data_set: str
     split: str
     stem: str
+    object_number: int | None
     model: str
     prompt: str
     dice: float
@@ -53,17 +72,31 @@ class Row:
     hd95_px: float
     hd95_mm: float | None
     nsd: float
+    area_ratio: float | None
+    circumference_error_mm: float | None
+    predicted_iou: float | None
     clicks: int
     seconds: float
     encode_seconds: float
 
     @property
-    def image(self) -> tuple[str, str, str]:
-        """(data set, split, stem): equal for rows of one image."""
-        return self.data_set, self.split, self.stem
+    def place(self) -> Place:
+        """Equal for rows of one object, as `place_of`."""
+        return self.data_set, self.split, self.stem, self.object_number
+
+    @property
+    def part(self) -> tuple[str, int | None]:
+        """(data set, class number or None): what has a line of its own in tables."""
+        return self.data_set, self.object_number
 
 
 COLUMNS = tuple(item.name for item in fields(Row))
+# What files of earlier versions lack.
+_ADDED = {'object_number', 'area_ratio', 'circumference_error_mm', 'predicted_iou'}
+_EARLIER_COLUMNS = tuple(name for name in COLUMNS if name not in _ADDED)
+_TEXTS = ('data_set', 'split', 'stem', 'model', 'prompt')
+_WHOLE = ('object_number', 'clicks')
+_MAY_BE_EMPTY = {*_ADDED, 'hd95_mm'}
 
 
 def _line(row: Row) -> list[str]:
@@ -83,50 +116,43 @@ def _text(rows: Iterable[Row], header: bool) -> str:
     return buffer.getvalue()
 
 
-def _parsed(values: Sequence[str]) -> Row | None:
-    if len(values) != len(COLUMNS):
+def _parsed(columns: Sequence[str], values: Sequence[str]) -> Row | None:
+    if len(values) != len(columns):
         return None
-    data_set, split, stem, model, prompt = values[:5]
-    dice, iou, hd95_px, hd95_mm, nsd, clicks, seconds, encode = values[5:]
+    found: dict[str, Any] = dict.fromkeys(_ADDED)
     try:
-        return Row(
-            data_set,
-            split,
-            stem,
-            model,
-            prompt,
-            dice=float(dice),
-            iou=float(iou),
-            hd95_px=float(hd95_px),
-            hd95_mm=float(hd95_mm) if hd95_mm else None,
-            nsd=float(nsd),
-            clicks=int(clicks),
-            seconds=float(seconds),
-            encode_seconds=float(encode),
-        )
+        for name, value in zip(columns, values, strict=True):
+            found[name] = _value(name, value)
     except ValueError:
         return None
+    return Row(**found)
+
+
+def _value(name: str, text: str) -> str | int | float | None:
+    if name in _TEXTS:
+        return text
+    if not text and name in _MAY_BE_EMPTY:
+        return None
+    return int(text) if name in _WHOLE else float(text)
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read a CSV of results; a torn last line is left out.
+    """Read a CSV of results, also of an earlier version; a torn last line is left out.
 
     Raises
     ------
     EvaluationError
         If the file is not such a CSV.
     """
-    text = path.read_text(encoding='utf-8')
-    complete, newline, _torn = text.rpartition('\n')
-    lines = list(csv.reader(complete.splitlines())) if newline else []
-    if lines and tuple(lines[0]) != COLUMNS:
+    columns, lines = _read(path)
+    if columns and columns not in (COLUMNS, _EARLIER_COLUMNS):
         raise EvaluationError(
             f'{path} is not a table of results of this version; give --overwrite to '
             'start anew.'
         )
     rows = []
-    for number, values in enumerate(lines[1:], 2):
-        row = _parsed(values)
+    for number, values in enumerate(lines, 2):
+        row = _parsed(columns, values)
         if row is None:
             raise EvaluationError(
                 f'Line {number} of {path} is damaged; delete the line, or give '
@@ -134,6 +160,14 @@ def read_rows(path: Path) -> list[Row]:
             )
         rows.append(row)
     return rows
+
+
+def _read(path: Path) -> tuple[tuple[str, ...], list[list[str]]]:
+    """The heading and the complete lines after it; both empty if there is none."""
+    text = path.read_text(encoding='utf-8')
+    complete, newline, _torn = text.rpartition('\n')
+    lines = list(csv.reader(complete.splitlines())) if newline else []
+    return (tuple(lines[0]), lines[1:]) if lines else ((), [])
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
@@ -155,14 +189,15 @@ class ResultFile:
     settings : dict
         What the numbers depend on. A file made with other settings is refused.
     prompts : sequence of str
-        The rows every image has.
+        The rows every object has.
     overwrite : bool
         Start anew whatever is there.
 
     Raises
     ------
     EvaluationError
-        If there are results made with other weights or settings.
+        If there are results made with other weights or settings, or by an earlier
+        version that kept fewer scores.
     """
 
     def __init__(
@@ -190,6 +225,12 @@ class ResultFile:
         write_rows(self.path, self.rows)
 
     def _continued(self, prompts: Sequence[str]) -> list[Row]:
+        if _read(self.path)[0] == _EARLIER_COLUMNS:
+            raise EvaluationError(
+                f'{self.path} was made by an earlier version, which kept fewer scores '
+                'and no single structures; give --overwrite to replace it, or another '
+                '--out folder.'
+            )
         before = read_notes(self.sidecar).get('settings')
         if before != self.settings:
             known = before or {}
@@ -199,19 +240,20 @@ class ResultFile:
                 f'{self.path} was made with other settings ({", ".join(differing)}); '
                 'give --overwrite to replace it, or another --out folder.'
             )
-        by_image: dict[tuple[str, str, str], list[Row]] = {}
+        by_object: dict[Place, list[Row]] = {}
         for row in read_rows(self.path):
-            by_image.setdefault(row.image, []).append(row)
-        whole = [r for r in by_image.values() if [x.prompt for x in r] == list(prompts)]
+            by_object.setdefault(row.place, []).append(row)
+        asked = list(prompts)
+        whole = [r for r in by_object.values() if [x.prompt for x in r] == asked]
         return [row for rows in whole for row in rows]
 
     @property
-    def images(self) -> set[tuple[str, str, str]]:
-        """The images that are done."""
-        return {row.image for row in self.rows}
+    def places(self) -> set[Place]:
+        """The objects that are done."""
+        return {row.place for row in self.rows}
 
     def append(self, rows: Sequence[Row]) -> None:
-        """Add one image's rows; they are on disk when this returns."""
+        """Add one object's rows; they are on disk when this returns."""
         with self.path.open('a', encoding='utf-8', newline='') as file:
             file.write(_text(rows, header=False))
         self.rows.extend(rows)
@@ -234,13 +276,19 @@ def read_notes(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Failure:
-    """An image that could not be evaluated, and why."""
+    """An object that could not be evaluated, and why; see `Row`."""
 
     data_set: str
     split: str
     stem: str
+    object_number: int | None
     model: str
     reason: str
+
+    @property
+    def place(self) -> Place:
+        """Equal for failures of one object, as `place_of`."""
+        return self.data_set, self.split, self.stem, self.object_number
 
 
 def read_failures(out: Path) -> list[Failure]:
@@ -250,8 +298,16 @@ def read_failures(out: Path) -> list[Failure]:
         return []
     with path.open(encoding='utf-8', newline='') as file:
         return [
-            Failure(*(row[key] for key in _FAILURE_COLUMNS))
-            for row in csv.DictReader(file)
+            Failure(
+                line['data_set'],
+                line['split'],
+                line['stem'],
+                # Files of earlier versions lack it.
+                int(line.get('object_number') or 0) or None,
+                line['model'],
+                line['reason'],
+            )
+            for line in csv.DictReader(file)
         ]
 
 
@@ -263,7 +319,5 @@ def write_failures(out: Path, failures: Iterable[Failure]) -> None:
         return
     with atomic_path(path) as part, part.open('w', encoding='utf-8', newline='') as f:
         writer = csv.writer(f, lineterminator='\n')
-        writer.writerow(_FAILURE_COLUMNS)
-        writer.writerows(
-            [getattr(x, key) for key in _FAILURE_COLUMNS] for x in failures
-        )
+        writer.writerow(item.name for item in fields(Failure))
+        writer.writerows(astuple(failure) for failure in failures)

@@ -17,34 +17,42 @@ from tqdm import tqdm
 
 from napari_kdsam.errors import KDSAMError
 from napari_kdsam.inference.geometry import box_of_mask
+from napari_kdsam.measure.scores import SURFACE_TOLERANCE, Mask, dice_and_iou
 from napari_kdsam.training.data.samples import Sample
 from napari_kdsam.training.evaluation.clicks import (
     generator_for,
     jittered_box,
     next_click,
+    off_centre_click,
 )
-from napari_kdsam.training.evaluation.metrics import (
-    SURFACE_TOLERANCE,
-    dice_and_iou,
-    score_mask,
-)
+from napari_kdsam.training.evaluation.metrics import MaskScores, score_mask
 from napari_kdsam.training.evaluation.results import (
     EvaluationError,
     Failure,
     ResultFile,
     Row,
+    place_of,
     read_failures,
     write_failures,
 )
 from napari_kdsam.training.evaluation.segmenters import (
     BOX,
     CLICK,
+    Answer,
+    Box,
     Segmenter,
     open_segmenter,
 )
 
-Mask = NDArray[np.bool_]
-KINDS = ('box', 'box_jittered', 'clicks_1', 'clicks_3', 'clicks_5', 'noc')
+KINDS = (
+    'box',
+    'box_jittered',
+    'clicks_1',
+    'click_off',
+    'clicks_3',
+    'clicks_5',
+    'noc',
+)
 NOC_THRESHOLDS = (0.85, 0.90)
 MAX_CLICKS = 20
 JITTER = 0.1
@@ -65,7 +73,7 @@ class Protocol:
     jitter : float
         See `jittered_box`.
     surface_tolerance : float
-        See `boundary_distances`.
+        See `score_mask`.
     """
 
     kinds: tuple[str, ...] = KINDS
@@ -95,18 +103,20 @@ class Protocol:
         return tuple(int(kind.removeprefix('clicks_')) for kind in clicks)
 
     def rows_of(self, prompts: frozenset[str]) -> list[str]:
-        """Kinds of the rows of one image for a model that understands `prompts`."""
+        """Kinds of the rows of one object for a model that understands `prompts`."""
         rows = [k for k in self.kinds if k.startswith('box') and BOX in prompts]
         if CLICK in prompts:
+            rows += [kind for kind in self.kinds if kind == 'click_off']
             rows += [f'clicks_{count}' for count in self.snapshots]
             if 'noc' in self.kinds:
                 rows += [f'noc_{round(100 * limit)}' for limit in self.noc]
         return rows
 
 
-@dataclass(frozen=True)
-class _Answer:
-    mask: Mask
+# Compared by identity, so that an answer can be looked up.
+@dataclass(frozen=True, eq=False)
+class _Timed:
+    answer: Answer
     iou: float
     seconds: float
 
@@ -124,15 +134,16 @@ def run_evaluation(
     progress: bool = True,
     opener: Callable[[str, str], Segmenter] = open_segmenter,
 ) -> list[Row]:
-    """Evaluate models on images, image by image, continuing where a run stopped.
+    """Evaluate models on images, object by object, continuing where a run stopped.
 
     Writes ``per_image/MODEL.csv`` and ``.json`` under `out`, and ``failures.csv``
-    if an image could not be evaluated.
+    if an object could not be evaluated.
 
     Parameters
     ----------
     samples : sequence of Sample
-        The images with their masks.
+        The images with their masks; from `single_objects` where masks hold several
+        structures, else they are prompted as one.
     models : sequence of str
         For `open_segmenter`.
     out : pathlib.Path
@@ -155,20 +166,20 @@ def run_evaluation(
     Returns
     -------
     list of Row
-        Of every image asked for that is done, model by model.
+        Of every object asked for that is done, model by model.
 
     Raises
     ------
     EvaluationError
         If there is nothing to do, two models have one name, or there are results
-        made with other weights or settings.
+        made with other weights or settings or by an earlier version.
     KDSAMError
         If a model cannot be opened.
     """
     if not samples or not models:
         raise EvaluationError('Give at least one image and one model to evaluate.')
     protocol = Protocol(tuple(kinds), max_clicks, tuple(noc))
-    wanted = {s.place for s in samples}
+    wanted = {place_of(s) for s in samples}
     out.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     seen: set[str] = set()
@@ -181,7 +192,7 @@ def run_evaluation(
             )
         seen.add(segmenter.name)
         found = _run_model(samples, segmenter, out, protocol, overwrite, progress)
-        rows += [row for row in found if row.image in wanted]
+        rows += [row for row in found if row.place in wanted]
     return rows
 
 
@@ -197,12 +208,12 @@ def _run_model(
     prompts = protocol.rows_of(segmenter.prompts)
     results = ResultFile(out, segmenter.name, settings, prompts, overwrite)
     results.note(name=segmenter.name, parameters=segmenter.parameters)
-    todo = [s for s in samples if s.place not in results.images]
-    asked = {s.place for s in samples}
+    done, asked = results.places, {place_of(s) for s in samples}
+    todo = [s for s in samples if place_of(s) not in done]
     failures = [
         f
         for f in read_failures(out)
-        if f.model != segmenter.name or (f.data_set, f.split, f.stem) not in asked
+        if f.model != segmenter.name or f.place not in asked
     ]
     write_failures(out, failures)
     for index, sample in enumerate(
@@ -215,7 +226,7 @@ def _run_model(
                 segmenter.embed(image)
             rows = evaluate_image(segmenter, sample, image, truth, protocol)
         except KDSAMError as error:
-            place: tuple[str, str, str] = sample.place
+            place = place_of(sample)
             failures.append(Failure(*place, segmenter.name, str(error)))
             write_failures(out, failures)
             tqdm.write(f'{segmenter.name}: {sample.name} failed: {error}', sys.stderr)
@@ -237,14 +248,14 @@ def evaluate_image(
     truth: Mask,
     protocol: Protocol,
 ) -> list[Row]:
-    """Put every kind of prompt to one model about one image.
+    """Put every kind of prompt to one model about one object.
 
     Parameters
     ----------
     segmenter : Segmenter
         The model.
     sample : Sample
-        Where the image is from.
+        Where the image is from and which object it is about.
     image : numpy.ndarray
         (H, W, 3) uint8 RGB.
     truth : numpy.ndarray
@@ -258,45 +269,51 @@ def evaluate_image(
         One for each of `Protocol.rows_of`, in that order.
     """
     shape = (truth.shape[0], truth.shape[1])
-    box = box_of_mask(truth)
-    assert box is not None
+    around = box_of_mask(truth)
+    assert around is not None
+    top, left, bottom, right = (float(side) for side in around)
+    box = (top, left, bottom, right)
     started = time.perf_counter()
     state = segmenter.embed(image)
     segmenter.sync()
     encode_seconds = time.perf_counter() - started
-    scored: dict[int, Any] = {}
+    scored: dict[_Timed, MaskScores] = {}
 
-    def row(prompt: str, answer: _Answer, clicks: int, seconds: float) -> Row:
+    def row(prompt: str, shown: _Timed, clicks: int, seconds: float) -> Row:
         # Several rows may show one mask; its distances are computed once.
-        scores = scored.get(id(answer))
-        if scores is None:
-            scores = score_mask(answer.mask, truth, protocol.surface_tolerance)
-            scored[id(answer)] = scores
-        size = sample.pixel_size_mm
+        if shown not in scored:
+            scored[shown] = score_mask(
+                shown.answer.mask,
+                truth,
+                protocol.surface_tolerance,
+                sample.pixel_size_mm,
+            )
         return Row(
-            *sample.place,
+            *place_of(sample),
             segmenter.name,
             prompt,
-            scores.dice,
-            scores.iou,
-            scores.hd95_px,
-            None if size is None else scores.hd95_px * size,
-            scores.nsd,
-            clicks,
-            seconds,
-            encode_seconds,
+            **asdict(scored[shown]),
+            predicted_iou=shown.answer.predicted_iou,
+            clicks=clicks,
+            seconds=seconds,
+            encode_seconds=encode_seconds,
         )
 
     prompts = protocol.rows_of(segmenter.prompts)
-    rows, answers = [], []
+    rows = []
     for kind in (k for k in prompts if k.startswith('box')):
-        sides = tuple(float(side) for side in box)
+        sides = box
         if kind == 'box_jittered':
             rng = generator_for(sample.name)
             sides = jittered_box(box, protocol.jitter, rng, shape)
-        answer, _ = _ask(segmenter, state, truth, [], [], sides, None)
-        answers.append(answer)
-        rows.append(row(kind, answer, 0, answer.seconds))
+        shown = _ask(segmenter, state, truth, [], [], sides, None)
+        rows.append(row(kind, shown, 0, shown.seconds))
+    if 'click_off' in prompts:
+        # Numbers of its own, so that it does not depend on the box.
+        rng = generator_for(f'click_off {sample.name}')
+        clicked_at = off_centre_click(truth, rng)
+        shown = _ask(segmenter, state, truth, [clicked_at], [1], None, None)
+        rows.append(row('click_off', shown, 1, shown.seconds))
     if len(rows) == len(prompts):
         return rows
     clicked = _click_sequence(segmenter, state, truth, protocol)
@@ -318,21 +335,22 @@ def _ask(
     segmenter: Segmenter,
     state: Any,
     truth: Mask,
-    points: list[tuple[float, float]],
-    labels: list[int],
-    box: Any,
+    points: Sequence[tuple[int, int]],
+    labels: Sequence[int],
+    box: Box | None,
     previous: Any,
-) -> tuple[_Answer, Any]:
+) -> _Timed:
+    asked = [(float(row), float(column)) for row, column in points]
     started = time.perf_counter()
-    mask, previous = segmenter.segment(state, points, labels, box, previous)
+    answer = segmenter.segment(state, asked, list(labels), box, previous)
     segmenter.sync()
     seconds = time.perf_counter() - started
-    return _Answer(mask, dice_and_iou(mask, truth)[1], seconds), previous
+    return _Timed(answer, dice_and_iou(answer.mask, truth)[1], seconds)
 
 
 def _click_sequence(
     segmenter: Segmenter, state: Any, truth: Mask, protocol: Protocol
-) -> list[_Answer]:
+) -> list[_Timed]:
     counting = 'noc' in protocol.kinds
     enough = max(protocol.snapshots, default=1)
     limit = protocol.max_clicks if counting else enough
@@ -340,7 +358,7 @@ def _click_sequence(
     mask, previous = np.zeros_like(truth), None
     points: list[tuple[int, int]] = []
     labels: list[int] = []
-    answers: list[_Answer] = []
+    answers: list[_Timed] = []
     best = 0.0
     while len(answers) < limit and not (len(answers) >= enough and best >= goal):
         click = next_click(mask, truth, points)
@@ -348,12 +366,10 @@ def _click_sequence(
             break
         points.append(click[0])
         labels.append(click[1])
-        asked = [(float(row), float(column)) for row, column in points]
-        answer, previous = _ask(
-            segmenter, state, truth, asked, list(labels), None, previous
-        )
-        answers.append(answer)
-        mask, best = answer.mask, max(best, answer.iou)
+        found = _ask(segmenter, state, truth, points, labels, None, previous)
+        answers.append(found)
+        mask, previous = found.answer.mask, found.answer.previous
+        best = max(best, found.iou)
     return answers
 
 

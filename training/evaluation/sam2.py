@@ -24,6 +24,7 @@ from napari_kdsam.model.official import CUDA_PROVIDER, open_onnx_session
 from napari_kdsam.training.evaluation.segmenters import (
     BOX,
     CLICK,
+    Answer,
     digest_of,
     onnx_parameters,
 )
@@ -108,7 +109,7 @@ class SAM2:
         labels: Sequence[int],
         box: tuple[float, float, float, float] | None,
         previous: Any,
-    ) -> tuple[NDArray[np.bool_], Any]:
+    ) -> Answer:
         """See `Segmenter.segment`."""
         features, shape = state
         scale = SIDE / np.asarray(shape, np.float64)
@@ -135,7 +136,7 @@ class SAM2:
         full = functional.interpolate(
             torch.from_numpy(logits), shape, mode='bilinear', align_corners=False
         )
-        return (full[0, 0] > 0).numpy(), logits
+        return Answer((full[0, 0] > 0).numpy(), float(scores[0, best]), logits)
 
     def sync(self) -> None:
         """See `Segmenter.sync`; ONNX Runtime returns when it has finished."""

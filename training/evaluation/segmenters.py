@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +24,25 @@ from napari_kdsam.model.registry import models_folder
 Box = tuple[float, float, float, float]
 Mask = NDArray[np.bool_]
 BOX, CLICK = 'box', 'click'
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says to a prompt.
+
+    Attributes
+    ----------
+    mask : numpy.ndarray
+        (H, W) bool.
+    predicted_iou : float or None
+        What the model itself expects of the mask, where it says so.
+    previous : object
+        To hand in with the next click.
+    """
+
+    mask: Mask
+    predicted_iou: float | None = None
+    previous: Any = None
 
 
 class Segmenter(Protocol):
@@ -55,7 +75,7 @@ class Segmenter(Protocol):
         labels: Sequence[int],
         box: Box | None,
         previous: Any,
-    ) -> tuple[Mask, Any]:
+    ) -> Answer:
         """Answer one prompt.
 
         Parameters
@@ -69,14 +89,11 @@ class Segmenter(Protocol):
         box : (row0, col0, row1, col1) or None
             Half-open, in image pixels.
         previous : object
-            The second value of the answer to the click before; None at first.
+            `Answer.previous` of the click before; None at first.
 
         Returns
         -------
-        mask : numpy.ndarray
-            (H, W) bool.
-        previous : object
-            To hand in with the next click.
+        Answer
         """
 
     def sync(self) -> None:
@@ -157,11 +174,11 @@ class PromptableSegmenter:
         labels: Sequence[int],
         box: Box | None,
         previous: Any,
-    ) -> tuple[Mask, Any]:
+    ) -> Answer:
         """See `Segmenter.segment`; of several masks, the best by predicted IoU."""
         logits = previous if self.feed_previous else None
         answer = self.predictor.predict(state, Prompt(points, labels, box, logits))
-        return answer.mask, answer.logits
+        return Answer(answer.mask, answer.score, answer.logits)
 
     def sync(self) -> None:
         """See `Segmenter.sync`."""

@@ -1,9 +1,10 @@
-"""How sure a difference is: bootstrap intervals and paired tests."""
+"""How sure a number is: bootstrap intervals, paired tests, calibration."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,18 +12,19 @@ from scipy import stats
 
 _SEED = 20250116
 _RESAMPLES = 5000
+_BINS = 10
 
 
 @dataclass(frozen=True)
-class Mean:
-    """A mean with its 95 % confidence interval.
+class Estimate:
+    """A mean or median with its 95 % confidence interval.
 
     Attributes
     ----------
     value, low, high : float
-        The mean and the ends of the interval; NaN without values.
+        The estimate and the ends of the interval; NaN without values.
     count : int
-        Number of images.
+        Number of objects.
     """
 
     value: float
@@ -31,48 +33,82 @@ class Mean:
     count: int
 
 
-def mean_with_interval(values: ArrayLike) -> Mean:
-    """Mean over images with a percentile bootstrap interval, by SciPy, fixed seed.
+def mean_with_interval(values: ArrayLike) -> Estimate:
+    """Mean over objects with a percentile bootstrap interval, by SciPy, fixed seed.
 
     Parameters
     ----------
     values : array-like
-        (N,) float, one for each image.
+        (N,) float, one for each object.
 
     Returns
     -------
-    Mean
+    Estimate
         With N of 1 or all values equal, the interval is the mean itself.
     """
+    return _with_interval(values, np.mean)
+
+
+def median_with_interval(values: ArrayLike) -> Estimate:
+    """Median over objects, otherwise as `mean_with_interval`."""
+    return _with_interval(values, np.median)
+
+
+def _with_interval(values: ArrayLike, statistic: Callable[..., Any]) -> Estimate:
     array = np.asarray(values, np.float64).ravel()
     if array.size == 0:
-        return Mean(np.nan, np.nan, np.nan, 0)
-    mean = float(array.mean())
+        return Estimate(np.nan, np.nan, np.nan, 0)
+    value = float(statistic(array))
     if array.size == 1 or bool((array == array[0]).all()):
-        return Mean(mean, mean, mean, int(array.size))
+        return Estimate(value, value, value, int(array.size))
     found = stats.bootstrap(
         (array,),
-        np.mean,
+        statistic,
         n_resamples=_RESAMPLES,
         confidence_level=0.95,
         method='percentile',
         rng=np.random.default_rng(_SEED),
     ).confidence_interval
-    return Mean(mean, float(found.low), float(found.high), int(array.size))
+    return Estimate(value, float(found.low), float(found.high), int(array.size))
+
+
+def expected_calibration_error(predicted: ArrayLike, achieved: ArrayLike) -> float:
+    """How far predicted scores are from achieved ones (Guo et al., 2017, 10 bins).
+
+    Parameters
+    ----------
+    predicted : array-like
+        (N,) float, what a model said; cut to 0 to 1.
+    achieved : array-like
+        (N,) float, 0 to 1, what it turned out to be.
+
+    Returns
+    -------
+    float
+        Mean over bins of equal width of the distance between the mean prediction and
+        the mean score, weighted by the number in the bin; NaN if N is 0.
+    """
+    said = np.clip(np.asarray(predicted, np.float64).ravel(), 0, 1)
+    was = np.asarray(achieved, np.float64).ravel()
+    if not said.size:
+        return np.nan
+    bins = np.minimum((said * _BINS).astype(int), _BINS - 1)
+    # Sums rather than means: a bin's weight cancels its size.
+    return float(np.abs(np.bincount(bins, said - was)).sum() / said.size)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One model against another on the images both have.
+    """One model against another on the objects both have.
 
     Attributes
     ----------
     difference : float
         Mean of ours minus theirs.
     p_value : float
-        Of the two-sided Wilcoxon signed-rank test; 1 if no image differs.
+        Of the two-sided Wilcoxon signed-rank test; 1 if none differs.
     count : int
-        Number of common images.
+        Number of common objects.
     """
 
     difference: float
@@ -83,17 +119,17 @@ class Comparison:
 def paired_comparison(
     ours: Mapping[str, float], theirs: Mapping[str, float]
 ) -> Comparison:
-    """Compare two models image by image.
+    """Compare two models object by object.
 
     Parameters
     ----------
     ours, theirs : mapping of str to float
-        A score by image.
+        A score by object.
 
     Returns
     -------
     Comparison
-        NaN difference and p-value 1 without common images.
+        NaN difference and p-value 1 without common objects.
     """
     common = sorted(ours.keys() & theirs.keys())
     if not common:

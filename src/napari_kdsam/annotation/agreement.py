@@ -1,8 +1,8 @@
-"""How well labels agree with a reference: overlap and distances between outlines."""
+"""How well labels agree with a reference, frame by frame and object by object."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -12,13 +12,10 @@ from numpy.typing import NDArray
 
 from napari_kdsam.annotation.frame_objects import objects_of
 from napari_kdsam.errors import ImageError
+from napari_kdsam.measure.scores import SURFACE_TOLERANCE, Overlap, Scores, scores_of
 
-Mask = NDArray[np.bool_]
 # Values of the error map; 0 is agreement.
 MISSED, WRONG = 1, 2
-_NOWHERE: NDArray[np.float64] = np.zeros(0)
-# Multiples of a pixel's extent are not exact, and must not fall on the wrong side.
-_ROUNDING = 1e-6
 
 
 class Matching(StrEnum):
@@ -31,30 +28,6 @@ class Matching(StrEnum):
 
     overlap = 'overlap'
     label = 'label'
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Agreement of two masks.
-
-    Attributes
-    ----------
-    dice, iou : float
-        Overlap, 0 to 1; 1 if both masks are empty.
-    hd95 : float
-        95th percentile of the symmetric Hausdorff distance, in the unit of the pixel
-        size: the larger of the percentiles of both directions. 0 if both masks are
-        empty, infinite if one is.
-    nsd : float
-        Normalised surface distance (surface Dice), 0 to 1: share of the outlines'
-        pixels that are within the tolerance of the other outline. 1 if both masks are
-        empty, 0 if one is.
-    """
-
-    dice: float
-    iou: float
-    hd95: float
-    nsd: float
 
 
 @dataclass(frozen=True)
@@ -110,39 +83,11 @@ class FrameAgreement:
     centre: tuple[float, float]
 
 
-def compare_masks(
-    mask: Mask,
-    reference: Mask,
-    pixel_size: tuple[float, float] = (1.0, 1.0),
-    tolerance: float = 2.0,
-) -> Scores:
-    """Compare two masks; the order of the two does not matter.
-
-    An outline is the pixels of a mask with a neighbour above, below, left or right
-    that is not in it; the image's edge counts as such a neighbour.
-
-    Parameters
-    ----------
-    mask, reference : numpy.ndarray
-        (rows, columns) bool.
-    pixel_size : tuple of float
-        Extent of a pixel along rows and columns, in any unit of length.
-    tolerance : float
-        Distance in the same unit up to which outlines agree.
-
-    Returns
-    -------
-    Scores
-    """
-    found = _Overlap.of(mask, reference, pixel_size)
-    return _scores([found], tolerance)
-
-
 def compare_frame(
     labels: NDArray[Any],
     reference: NDArray[Any],
     pixel_size: tuple[float, float] = (1.0, 1.0),
-    tolerance: float = 2.0,
+    tolerance: float = SURFACE_TOLERANCE,
     matching: Matching = Matching.overlap,
 ) -> FrameAgreement:
     """Compare the labels of one frame with a reference, object by object.
@@ -178,13 +123,13 @@ def compare_frame(
     overlaps, found = [], []
     for code, other in order:
         box = ours.joint_box(code, theirs, other)
-        overlap = _Overlap.of(ours.mask(code, box), theirs.mask(other, box), pixel_size)
+        overlap = Overlap.of(ours.mask(code, box), theirs.mask(other, box), pixel_size)
         overlaps.append(overlap)
         found.append(
             ObjectAgreement(
                 ours.values[code],
                 theirs.values[other],
-                _scores([overlap], tolerance),
+                scores_of([overlap], tolerance),
                 overlap.pixels,
                 overlap.reference_pixels,
                 _middle(box),
@@ -193,9 +138,9 @@ def compare_frame(
     around = ours.box_around(theirs)
     if matching is Matching.overlap and len(order) != 1:
         mask, truth = ours.codes[around] > 0, theirs.codes[around] > 0
-        overlaps = [_Overlap.of(mask, truth, pixel_size)]
+        overlaps = [Overlap.of(mask, truth, pixel_size)]
     return FrameAgreement(
-        _scores(overlaps, tolerance),
+        scores_of(overlaps, tolerance),
         tuple(found),
         sum(overlap.pixels for overlap in overlaps),
         sum(overlap.reference_pixels for overlap in overlaps),
@@ -207,7 +152,7 @@ def compare_stack(
     labels: Any,
     reference: Any,
     pixel_size: tuple[float, float] = (1.0, 1.0),
-    tolerance: float = 2.0,
+    tolerance: float = SURFACE_TOLERANCE,
     matching: Matching = Matching.overlap,
 ) -> Iterator[FrameAgreement]:
     """Compare frame by frame, so that one is in memory.
@@ -292,79 +237,6 @@ def error_map(
     errors[ours & ~agree] = WRONG
     errors[theirs & ~ours] = MISSED
     return errors
-
-
-@dataclass(frozen=True)
-class _Overlap:
-    """What the scores of two masks are made of.
-
-    Attributes
-    ----------
-    pixels, reference_pixels, shared : int
-    outwards, inwards : numpy.ndarray
-        Distances from the mask's outline to the reference's, and back.
-    """
-
-    pixels: int
-    reference_pixels: int
-    shared: int
-    outwards: NDArray[np.float64]
-    inwards: NDArray[np.float64]
-
-    @classmethod
-    def of(
-        cls, mask: Mask, reference: Mask, pixel_size: tuple[float, float]
-    ) -> _Overlap:
-        from scipy.spatial import KDTree
-
-        ours, theirs = _outline(mask, pixel_size), _outline(reference, pixel_size)
-        if len(ours) and len(theirs):
-            outwards = KDTree(theirs).query(ours)[0]
-            inwards = KDTree(ours).query(theirs)[0]
-        else:
-            outwards = np.full(len(ours), np.inf)
-            inwards = np.full(len(theirs), np.inf)
-        return cls(
-            int(np.count_nonzero(mask)),
-            int(np.count_nonzero(reference)),
-            int(np.count_nonzero(mask & reference)),
-            outwards,
-            inwards,
-        )
-
-
-def _outline(mask: Mask, pixel_size: tuple[float, float]) -> NDArray[np.float64]:
-    """(points, 2) positions of the pixels on the outline."""
-    from scipy.ndimage import binary_erosion
-
-    return np.argwhere(mask & ~binary_erosion(mask)) * np.asarray(pixel_size)
-
-
-def _scores(parts: Sequence[_Overlap], tolerance: float) -> Scores:
-    """Scores of several pairs taken together."""
-    both = sum(part.pixels + part.reference_pixels for part in parts)
-    if not both:
-        return Scores(1.0, 1.0, 0.0, 1.0)
-    shared = sum(part.shared for part in parts)
-    outwards = np.concatenate([_NOWHERE, *(part.outwards for part in parts)])
-    inwards = np.concatenate([_NOWHERE, *(part.inwards for part in parts)])
-    within = tolerance * (1 + _ROUNDING)
-    near = sum(int(np.count_nonzero(way <= within)) for way in (outwards, inwards))
-    return Scores(
-        2 * shared / both,
-        shared / (both - shared),
-        max(_percentile(outwards), _percentile(inwards)),
-        near / (len(outwards) + len(inwards)),
-    )
-
-
-def _percentile(distances: NDArray[np.float64]) -> float:
-    if not len(distances):
-        return 0.0
-    if np.isfinite(distances).all():
-        return float(np.percentile(distances, 95))
-    # Interpolating towards infinity would give NaN.
-    return float(np.percentile(distances, 95, method='higher'))
 
 
 def _middle(box: tuple[slice, slice]) -> tuple[float, float]:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_kdsam.annotation.agreement import FrameAgreement, ObjectAgreement, Scores
+from napari_kdsam.annotation.agreement import FrameAgreement, ObjectAgreement
 from napari_kdsam.annotation.measurements import frame_columns, unit_suffix
 from napari_kdsam.annotation.state import FrameIndex
 from napari_kdsam.io.writers import atomic_path
+from napari_kdsam.measure.scores import Scores
 
 if TYPE_CHECKING:
     import pandas as pd

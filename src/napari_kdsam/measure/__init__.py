@@ -1,0 +1,1 @@
+"""Numbers about masks: how well they agree with a reference."""
