@@ -74,7 +74,7 @@ class WholeClock(Callback):
         self.whole = 0.0
         self.launches: list[float] = []
         self.busy: float | None = None
-        self._began = 0.0
+        self._began = self._launch = 0.0
         self._profiler: Any = None
 
     def on_train_batch_start(self, *_: Any) -> None:
