@@ -145,7 +145,8 @@ class ImageStore:
 
     def place_on(self, device: torch.device) -> None:
         """Move everything to a GPU's memory, or to pinned memory if that is too small."""
-        if device.type != 'cuda':
+        # A second stage finds them there, beside what else fills that memory.
+        if device.type != 'cuda' or self.pixels.is_cuda:
             return
         free, _ = torch.cuda.mem_get_info(device)
         fits = self.nbytes + _LEFT_FREE < free
