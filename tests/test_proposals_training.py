@@ -235,7 +235,7 @@ def test_each_view_shows_its_boxes_where_its_objects_are(store: ImageStore) -> N
             features, targets = stage.shown(Batch(step=step, places=[place]), step)
             bright = features[0, -1] > features[0, -1].amax() - 0.1
             if not bool(targets.heatmap.any()):
-                assert float(features[0, -1].std()) < 0.3
+                assert float(features.amax()) <= 0  # padding; bright is above
                 seen.add('beside')
                 continue
             rows, columns = bright.nonzero().float().mean(0).tolist()
@@ -304,8 +304,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
     with pytest.raises(Stopped):
         train(stage, tmp_path)
     kept = (tmp_path / 'tiny/proposals/last.ckpt').read_bytes()
-    broken = stage_of(store, rate=1e30)
-    # Rates come from the checkpoint, so the weights themselves are spoilt.
+    broken = stage_of(store)
     measure = broken.losses_of
 
     def spoilt(batch: Batch, step: int) -> dict[str, torch.Tensor]:
