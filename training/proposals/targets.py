@@ -120,13 +120,21 @@ class ObjectBoxes:
                 boxes[row, column] = np.array(box) / store.input_size
                 numbers[row, column] = number
                 kinds[row, column] = places.get(names[row][column], UNNAMED)
-        tensors = (torch.from_numpy(array) for array in (boxes, numbers, kinds))
-        return cls(*tensors, tuple(classes))
+        return cls(
+            torch.from_numpy(boxes),
+            torch.from_numpy(numbers),
+            torch.from_numpy(kinds),
+            tuple(classes),
+        )
 
     def to(self, device: torch.device) -> ObjectBoxes:
         """The same on a device."""
-        tensors = (t.to(device) for t in (self.boxes, self.numbers, self.kinds))
-        return ObjectBoxes(*tensors, self.classes)
+        return ObjectBoxes(
+            self.boxes.to(device),
+            self.numbers.to(device),
+            self.kinds.to(device),
+            self.classes,
+        )
 
 
 def _boxes_in(store: ImageStore, place: int) -> list[tuple[int, PixelBox]]:
