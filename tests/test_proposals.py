@@ -1,9 +1,9 @@
-"""Proposals: the head's file, the geometry of its boxes, its training, its use."""
+"""Proposals: the head's file, the geometry of its boxes, its use."""
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from typer.testing import CliRunner
 
 from napari_kdsam import Predictor, Prompt, load_model
 from napari_kdsam.errors import CheckpointError, PromptError
 from napari_kdsam.inference.geometry import box_of_mask
 from napari_kdsam.inference.proposals import (
+    Proposal,
     load_proposal_head,
     proposals_of_maps,
     propose_boxes,
@@ -27,6 +27,7 @@ from napari_kdsam.model.proposal_head import (
     BUNDLED_HEAD,
     HEATMAP_SIZE,
     ProposalHead,
+    ProposalMetadata,
     encoder_digest,
     load_head,
     save_head,
@@ -216,234 +217,80 @@ def test_nothing_above_the_threshold_is_nothing_found() -> None:
     assert proposals_of_maps(scores, boxes, (100, 100), 0.95, 5) == []
 
 
-def test_the_heads_own_maps_agree_with_the_targets_it_learns() -> None:
-    from napari_kdsam.training.proposal_losses import centre_targets
+def test_a_proposal_is_called_what_its_cell_is_surest_of() -> None:
+    targets = [(10.0, 10.0, 90.0, 80.0), (10.0, 110.0, 90.0, 190.0)]
+    scores, boxes = maps_of(targets, (100, 200))
+    classes = torch.zeros(2, SIDE, SIDE)
+    classes[1, :, SIDE // 2 :] = 3.0
+    names = ('polyp', 'foot ulcer')
+    found = proposals_of_maps(scores, boxes, (100, 200), 0.5, 5, classes + 1, names)
+    assert [proposal.name for proposal in found] == ['polyp', 'foot ulcer']
+    unnamed = proposals_of_maps(scores, boxes, (100, 200), 0.5, 5)
+    assert [proposal.name for proposal in unnamed] == ['', '']
+    assert [p.box for p in unnamed] == [p.box for p in found]
 
-    box = [0.1, 0.3, 0.35, 0.7]
-    heatmap, targets = centre_targets([[box]], SIDE)
-    (row, column) = np.unravel_index(int(heatmap[0].argmax()), (SIDE, SIDE))
-    assert row == int((0.1 + 0.35) / 2 * SIDE)
-    assert column == int((0.3 + 0.7) / 2 * SIDE)
-    torch.testing.assert_close(targets[0, :, row, column], torch.tensor(box))
-    (found,) = proposals_of_maps(heatmap[0], targets[0], (1000, 1000), 1.0, 5)
-    np.testing.assert_allclose(found.box, np.array(box) * 1000, atol=0.01)
+
+def test_a_head_with_classes_comes_back_with_them(tmp_path: Path) -> None:
+    said = ProposalMetadata(encoder='mine', classes=('polyp', 'skin lesion'))
+    head = ProposalHead(said).eval()
+    path = save_head(head, tmp_path / 'head.safetensors', {'encoder': 'mine'})
+    again = load_head(path, 'mine')
+    assert again.metadata.classes == ('polyp', 'skin lesion')
+    maps = again(torch.randn(1, 256, 64, 64))
+    assert maps.classes.shape == (1, 2, SIDE, SIDE)
+    assert bool(maps.classes.std() > 0)
 
 
-def test_images_without_targets_teach_that_there_are_none() -> None:
-    from napari_kdsam.training.proposal_losses import (
-        centre_targets,
-        heatmap_loss,
-        overlap_loss,
+def test_a_head_of_the_first_format_still_loads_and_names_nothing(
+    saved_head: Path,
+) -> None:
+    header = {
+        'format': 1,
+        'architecture': 'dilated-centre-heatmap-32',
+        'encoder': 'mine',
+        'threshold': 0.25,
+    }
+    stored = {'kdsam_proposals': json.dumps(header)}
+    save_file(load_file(saved_head), saved_head, stored)
+    head = load_head(saved_head, 'mine')
+    assert head.metadata.classes == ()
+    assert head(torch.randn(1, 256, 64, 64)).classes.shape[1] == 0
+
+
+def test_a_batch_keeps_the_names_of_what_was_proposed(
+    fake_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_kdsam.batch import methods
+    from napari_kdsam.batch.records import (
+        FrameResult,
+        Record,
+        Status,
+        write_manifest,
     )
 
-    heatmap, targets = centre_targets([[]], SIDE)
-    sure, unsure = torch.full((1, SIDE, SIDE), 4.0), torch.full((1, SIDE, SIDE), -4.0)
-    assert heatmap_loss(sure, heatmap) > 100 * heatmap_loss(unsure, heatmap)
-    assert overlap_loss(torch.rand(1, 4, SIDE, SIDE), targets, heatmap) == 0
-
-
-def test_views_mirror_boxes_with_the_image_and_show_parts_without_target() -> None:
-    from napari_kdsam.training.data.samples import Sample
-    from napari_kdsam.training.proposal_data import views_of
-
-    image = np.zeros((200, 300, 3), np.uint8)
-    mask = np.zeros((200, 300), bool)
-    mask[20:80, 10:60] = True
-    mask[100:103, 100:103] = True  # a speck, no object of its own
-    image[mask] = 255
-    sample = Sample('isic', 'train', 'one', read=lambda: (image, mask))
-    plain, mirrored, beside = views_of(sample, beside=True)
-    assert plain.boxes == [(20, 10, 80, 60)]
-    assert mirrored.boxes == [(20, 240, 80, 290)]
-    for view in (plain, mirrored):
-        ((row0, col0, row1, col1),) = view.boxes
-        assert view.image[row0:row1, col0:col1].all()
-    assert beside.boxes == []
-    assert not beside.image.any()
-    assert len(views_of(sample, beside=False)) == 2
+    found = [
+        Proposal((5, 5, 30, 30), 0.9, 'polyp'),
+        Proposal((40, 40, 70, 90), 0.8),
+    ]
+    monkeypatch.setattr(methods, '_proposal_head', lambda predictor: None)
+    monkeypatch.setattr(
+        'napari_kdsam.inference.proposals.propose_boxes', lambda *_: found
+    )
+    predictor = Predictor(fake_model)
+    embedding = predictor.embed(np.zeros((100, 120), np.uint8))
+    labelled = methods._proposed(predictor, embedding)
+    assert [item.name for item in labelled.objects] == ['polyp', '']
+    record = Record('f' * 32, labelled.objects)
+    assert Record.from_json(record.to_json()) == record
+    result = FrameResult('a.png', 0, Status.done, '', labelled.objects)
+    write_manifest(tmp_path / 'manifest.csv', [result], {'a.png': 'a_labels.png'})
+    (row,) = csv.DictReader((tmp_path / 'manifest.csv').open(newline=''))
+    assert (row['names'], row['objects']) == ('polyp', '2')
 
 
 @pytest.fixture(scope='module')
 def predictor() -> Predictor:
     return Predictor(load_model('kdsam', 'cpu'))
-
-
-@pytest.fixture(scope='module')
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    from training_data import write_shards
-
-    folder = tmp_path_factory.mktemp('proposals')
-    yield {
-        'name': 'tiny',
-        'out': str(folder / 'runs'),
-        'data': {
-            'sources': [{'folder': str(write_shards(folder / 'data', 1, 1))}],
-            'drop_leaks': False,
-        },
-        'steps': 14,
-        'batch_size': 4,
-        'warmup_steps': 2,
-        'rate': 3e-3,
-        'ema_decay': 0.5,
-        'checkpoint_every': 7,
-    }
-
-
-@pytest.fixture(scope='module')
-def store(settings: dict[str, Any], predictor: Predictor) -> Any:
-    from napari_kdsam.training.proposal_data import EmbeddingStore
-    from napari_kdsam.training.proposals import ProposalsConfig, proposal_samples
-
-    config = ProposalsConfig.model_validate(settings)
-    samples, _ = proposal_samples(config.data)
-    made = EmbeddingStore(config.folder / 'embeddings', encoder_digest(KDSAM))
-    made.fill(predictor, samples, 1.0)
-    return made
-
-
-def training_of(settings: dict[str, Any], store: Any, **changes: Any) -> Any:
-    from napari_kdsam.training.proposals import ProposalsConfig, ProposalTraining
-
-    return ProposalTraining(
-        ProposalsConfig.model_validate({**settings, **changes}), store
-    )
-
-
-def test_embeddings_are_made_once_and_only_for_one_encoder(
-    settings: dict[str, Any], store: Any, predictor: Predictor
-) -> None:
-    from napari_kdsam.training.proposal_data import EmbeddingStore, EmbeddingStoreError
-    from napari_kdsam.training.proposals import ProposalsConfig, proposal_samples
-
-    samples, _ = proposal_samples(ProposalsConfig.model_validate(settings).data)
-    assert {entry['view'] for entry in store} >= {'plain', 'mirrored'}
-    again = EmbeddingStore(store.folder, store.encoder)
-    unused: Any = None
-    again.fill(unused, samples, 1.0)
-    assert again.entries == store.entries
-    np.testing.assert_array_equal(again.array, store.array)
-    expected = predictor.embed(samples[0].load()[0]).features[0].numpy()
-    np.testing.assert_allclose(again.batch([0])[0][0], expected, rtol=1e-3, atol=1e-3)
-    with pytest.raises(EmbeddingStoreError, match='another encoder'):
-        EmbeddingStore(store.folder, 'other').fill(predictor, samples, 0.0)
-
-
-def test_training_lowers_the_loss_and_writes_a_head_that_loads(
-    settings: dict[str, Any], store: Any, tmp_path: Path
-) -> None:
-    training = training_of(settings, store, out=tmp_path)
-    losses = training.run()
-    assert len(losses) == 14
-    assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:4])
-    head = load_head(tmp_path / 'tiny' / 'proposals.safetensors', store.encoder)
-    assert head.metadata.model_dump()['steps'] == 14
-    assert str(tmp_path) not in str(head.metadata)
-
-
-def test_a_stopped_run_goes_on_to_the_weights_of_an_uninterrupted_one(
-    settings: dict[str, Any], store: Any, tmp_path: Path
-) -> None:
-    results = []
-    for name in ('whole', 'stopped'):
-        training = training_of(settings, store, out=tmp_path, name=name)
-        if name == 'stopped':
-            learn = training.learn
-
-            def until_the_ninth(rows: list[int]) -> Any:
-                if training.step == 9:  # noqa: B023
-                    raise KeyboardInterrupt
-                return learn(rows)  # noqa: B023
-
-            training.learn = until_the_ninth
-            with pytest.raises(KeyboardInterrupt):
-                training.run()
-            training = training_of(settings, store, out=tmp_path, name=name)
-        training.run()
-        results.append(load_file(tmp_path / name / 'proposals.safetensors'))
-    for name, tensor in results[0].items():
-        torch.testing.assert_close(tensor, results[1][name])
-
-
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
-    settings: dict[str, Any], store: Any, tmp_path: Path
-) -> None:
-    from napari_kdsam.training.stage import TrainingError
-
-    training = training_of(settings, store, out=tmp_path)
-    training.learn([0, 1])
-    training.keep()
-    before = (tmp_path / 'tiny' / 'last.ckpt').read_bytes()
-    training.head.score.bias.data[:] = float('nan')
-    with pytest.raises(TrainingError, match='not finite at step 1'):
-        training.learn([0, 1])
-    assert (tmp_path / 'tiny' / 'last.ckpt').read_bytes() == before
-
-
-def test_a_checkpoint_that_does_not_fit_says_what_to_do(
-    settings: dict[str, Any], store: Any, tmp_path: Path
-) -> None:
-    from napari_kdsam.training.stage import TrainingError
-
-    training = training_of(settings, store, out=tmp_path)
-    training.keep()
-    path = tmp_path / 'tiny' / 'last.ckpt'
-    state = torch.load(path, weights_only=True)
-    torch.save({**state, 'encoder': 'other'}, path)
-    with pytest.raises(TrainingError, match='another encoder; delete it'):
-        training_of(settings, store, out=tmp_path).run()
-    path.write_bytes(b'broken')
-    with pytest.raises(TrainingError, match='delete it'):
-        training_of(settings, store, out=tmp_path).run()
-
-
-def test_the_report_counts_what_was_found_and_what_was_not() -> None:
-    from napari_kdsam.training.proposal_report import ProposalRow, report_table
-
-    rows = [
-        ProposalRow('isic', 'a', 0.9, 0.8, 0.9, 0.6),
-        ProposalRow('isic', 'b', 0.9, 0.2, 0.3, 0.1),
-        ProposalRow('isic', 'c', 0.1, 0.9, 0.9, None),
-        ProposalRow('isic', 'd', 0.8, 0.6, 0.8, None),
-    ]
-    (line,) = report_table(rows, 0.5).splitlines()[2:]
-    cells = [cell.strip() for cell in line.strip('|').split('|')]
-    assert cells == ['ISIC', '4', '50 %', '25 %', '0.500', '50 %', '50 % of 2']
-
-
-def test_the_ready_configuration_is_valid_and_unknown_keys_are_refused(
-    tmp_path: Path,
-) -> None:
-    import yaml
-
-    from napari_kdsam.training.config import CONFIG_FOLDER, ConfigError, read_config_as
-    from napari_kdsam.training.proposals import ProposalsConfig
-
-    config = read_config_as(ProposalsConfig, Path('proposals.yaml'))
-    assert config.name == 'proposals'
-    content = yaml.safe_load((CONFIG_FOLDER / 'proposals.yaml').read_text())
-    mine = tmp_path / 'mine.yaml'
-    mine.write_text(yaml.safe_dump({**content, 'speed': 9}))
-    with pytest.raises(ConfigError, match='speed'):
-        read_config_as(ProposalsConfig, mine)
-
-
-def test_the_command_trains_and_reports(
-    settings: dict[str, Any], store: Any, tmp_path: Path
-) -> None:
-    import yaml
-
-    from napari_kdsam.training.command import app
-
-    mine = tmp_path / 'tiny.yaml'
-    mine.write_text(yaml.safe_dump({**settings, 'steps': 2, 'beside_share': 1.0}))
-    done = CliRunner().invoke(app, ['proposals', '--config', str(mine)])
-    assert done.exit_code == 0, done.output
-    folder = Path(settings['out']) / 'tiny'
-    assert (folder / 'proposals.safetensors').is_file()
-    assert 'Kvasir-SEG' in (folder / 'report.md').read_text(encoding='utf-8')
-    assert len((folder / 'report.csv').read_text().splitlines()) == 1 + 4
-    wrong = CliRunner().invoke(app, ['proposals', '--config', 'smoke.yaml'])
-    assert wrong.exit_code == 2
 
 
 def test_no_model_of_the_registry_is_the_proposal_head() -> None:

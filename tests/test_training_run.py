@@ -19,6 +19,7 @@ from training_data import shared_data, write_shards
 
 from napari_kdsam import Predictor, Prompt, load_model
 from napari_kdsam.model.checkpoint import read_metadata
+from napari_kdsam.model.proposal_head import encoder_digest, load_head
 
 COMMAND = [sys.executable, '-m', 'napari_kdsam.cli', 'train']
 SHORT = """
@@ -64,7 +65,7 @@ def logged(folder: Path, column: str) -> list[float]:
 
 
 @pytest.mark.timeout(600)
-def test_both_stages_run_on_twelve_images_and_their_losses_fall(
+def test_all_stages_run_on_twelve_images_and_their_losses_fall(
     tmp_path: Path, phantom_shards: Path
 ) -> None:
     data = shared_data() or phantom_shards
@@ -88,6 +89,12 @@ def test_both_stages_run_on_twelve_images_and_their_losses_fall(
             predictor.embed(image), Prompt(box=(5, 5, 30, 40))
         ).mask
         assert mask.shape == (40, 60)
+    losses = logged(run_folder / 'proposals', 'train/loss')
+    assert np.mean(losses[-4:]) < np.mean(losses[:4])
+    digest = encoder_digest(run_folder / 'decoder.safetensors')
+    head = load_head(run_folder / 'proposals.safetensors', digest)
+    assert len(head.metadata.classes) == 4
+    assert (run_folder / 'proposals' / 'report.md').is_file()
     sheet = Image.open(run_folder / 'decoder/overlays/step-000012.png')
     assert np.asarray(sheet).std() > 10
     again = run(tmp_path, data, 'all', '--config', 'smoke.yaml')

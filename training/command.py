@@ -11,7 +11,7 @@ from napari_kdsam.errors import KDSAMError
 from napari_kdsam.training import require_training_extra
 
 app = typer.Typer(
-    help='Train KD SAM: cache the teacher, distil the encoder, fine-tune the decoder.',
+    help='Train KD SAM: distil the encoder, fine-tune the decoder, learn proposals.',
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -22,7 +22,8 @@ _Config = Annotated[
         '--config',
         '-c',
         metavar='FILE',
-        help='A YAML file, or one of paper.yaml, default.yaml, cpu.yaml, smoke.yaml.',
+        help='A YAML file, or one of paper.yaml, default.yaml, cpu.yaml, smoke.yaml '
+        'and proposals.yaml.',
         show_default=False,
     ),
 ]
@@ -105,6 +106,18 @@ def decoder(
     _run(('decoder',), config, out, devices, nodes, strategy)
 
 
+@app.command()
+def proposals(
+    config: _Config,
+    out: _Out = None,
+    devices: _Devices = None,
+    nodes: _Nodes = None,
+    strategy: _Strategy = None,
+) -> None:
+    """Stage 3: train the head that proposes boxes, on the frozen encoder."""
+    _run(('proposals',), config, out, devices, nodes, strategy)
+
+
 @app.command('all')
 def everything(
     config: _Config,
@@ -118,43 +131,8 @@ def everything(
     A run that was stopped, at whatever moment, goes on from its last checkpoint when
     the same command is given again.
     """
-    _run(('cache-teacher', 'encoder', 'decoder'), config, out, devices, nodes, strategy)
-
-
-@app.command()
-def proposals(
-    config: Annotated[
-        Path,
-        typer.Option(
-            '--config',
-            '-c',
-            metavar='FILE',
-            help='A YAML file, or proposals.yaml.',
-            show_default=False,
-        ),
-    ],
-    out: _Out = None,
-) -> None:
-    """Train the head that proposes a box without a prompt, on the frozen encoder.
-
-    A run that was stopped goes on from its last checkpoint when the same command is
-    given again.
-    """
-    try:
-        require_training_extra()
-    except KDSAMError as error:
-        raise _failed(error, 2) from error
-    from napari_kdsam.training.config import ConfigError, read_config_as
-    from napari_kdsam.training.proposals import ProposalsConfig, train_proposals
-
-    try:
-        settings = read_config_as(ProposalsConfig, config)
-        if out is not None:
-            settings = settings.model_copy(update={'out': out})
-        for path in train_proposals(settings):
-            typer.echo(f'Written: {path}')
-    except KDSAMError as error:
-        raise _failed(error, 2 if isinstance(error, ConfigError) else 1) from error
+    parts = ('cache-teacher', 'encoder', 'decoder', 'proposals')
+    _run(parts, config, out, devices, nodes, strategy)
 
 
 @app.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -23,7 +23,6 @@ from napari_kdsam.errors import KDSAMError
 
 CONFIG_FOLDER = Path(__file__).parent / 'configs'
 _PROBLEMS_SHOWN = 3
-Config = TypeVar('Config', bound=BaseModel)
 
 
 class ConfigError(KDSAMError):
@@ -131,7 +130,7 @@ class TeacherConfig(_Section):
 
 
 class StageConfig(_Section):
-    """What both stages have in common.
+    """What all stages have in common.
 
     Attributes
     ----------
@@ -147,10 +146,6 @@ class StageConfig(_Section):
         AdamW's.
     clip : float
         Largest gradient norm.
-    appearance, geometry : bool
-        Which augmentation is drawn.
-    strength : float
-        Of the augmentation, 1 being as described in docs/training.md.
     ema_decay : float
         Exponential moving average of the weights; 0 for none.
     """
@@ -161,12 +156,25 @@ class StageConfig(_Section):
     warmup_steps: NonNegativeInt = 50
     weight_decay: NonNegativeFloat = 0.01
     clip: PositiveFloat = 1.0
-    appearance: bool = True
-    strength: PositiveFloat = 1.0
     ema_decay: float = Field(0.0, ge=0, lt=1)
 
 
-class EncoderStageConfig(StageConfig):
+class AugmentedStageConfig(StageConfig):
+    """What the stages that see images have in common.
+
+    Attributes
+    ----------
+    appearance : bool
+        Whether changes of the appearance are drawn.
+    strength : float
+        Of the augmentation, 1 being as described in docs/training.md.
+    """
+
+    appearance: bool = True
+    strength: PositiveFloat = 1.0
+
+
+class EncoderStageConfig(AugmentedStageConfig):
     """Stage 1: the student's embedding learns to equal the teacher's.
 
     Attributes
@@ -195,7 +203,7 @@ class EncoderStageConfig(StageConfig):
     padding_weight: float = Field(0.1, ge=0, le=1)
 
 
-class DecoderStageConfig(StageConfig):
+class DecoderStageConfig(AugmentedStageConfig):
     """Stage 2: the mask decoder learns from the true masks.
 
     Attributes
@@ -249,6 +257,36 @@ class DecoderStageConfig(StageConfig):
         return self.neck_rate > 0 or self.trunk_rate > 0
 
 
+class ProposalsStageConfig(StageConfig):
+    """Stage 3: the proposal head learns where targets are, on the frozen encoder.
+
+    Attributes
+    ----------
+    rate : float
+        Learning rate.
+    mirrored : bool
+        Whether the mirror image of each image is learnt from too: twice the time and
+        memory for the embeddings.
+    beside_share : float
+        Of this share of the images, a part without target is learnt from too.
+    box_weight, class_weight : float
+        Weights of the box's and the name's loss beside the heatmap's.
+    threshold : float
+        Score from which a proposal counts, written into the head.
+    """
+
+    batch_size: PositiveInt = 16
+    weight_decay: NonNegativeFloat = 0.02
+    clip: PositiveFloat = 5.0
+    ema_decay: float = Field(0.99, ge=0, lt=1)
+    rate: PositiveFloat = 1e-3
+    mirrored: bool = True
+    beside_share: float = Field(0.25, ge=0, le=1)
+    box_weight: NonNegativeFloat = 1.0
+    class_weight: NonNegativeFloat = 0.5
+    threshold: float = Field(0.3, gt=0, lt=1)
+
+
 class LoopConfig(_Section):
     """How training runs, whatever it trains.
 
@@ -285,7 +323,7 @@ class LoopConfig(_Section):
 
 
 class TrainingConfig(_Section):
-    """A whole training: data, teacher, both stages.
+    """A whole training: data, teacher, stages.
 
     Attributes
     ----------
@@ -312,6 +350,7 @@ class TrainingConfig(_Section):
     teacher: TeacherConfig | None = None
     encoder: EncoderStageConfig | None = None
     decoder: DecoderStageConfig | None = None
+    proposals: ProposalsStageConfig | None = None
     loop: LoopConfig = LoopConfig()
 
     @property
@@ -321,24 +360,17 @@ class TrainingConfig(_Section):
 
 
 def read_config(path: Path) -> TrainingConfig:
-    """Read the configuration of a training in stages; see `read_config_as`."""
-    return read_config_as(TrainingConfig, path)
-
-
-def read_config_as(kind: type[Config], path: Path) -> Config:
     """Read a training configuration.
 
     Parameters
     ----------
-    kind : type
-        The pydantic model that checks it.
     path : pathlib.Path
         A YAML file, or the name of one that comes with the package, such as
         ``cpu.yaml``.
 
     Returns
     -------
-    An instance of `kind`
+    TrainingConfig
 
     Raises
     ------
@@ -358,7 +390,7 @@ def read_config_as(kind: type[Config], path: Path) -> Config:
         reason = str(error).replace('\n', ' ')
         raise ConfigError(f'{path.name} is not readable YAML ({reason}).') from error
     try:
-        return kind.model_validate(content)
+        return TrainingConfig.model_validate(content)
     except ValidationError as error:
         problems = [
             f'{".".join(map(str, p["loc"])) or "the file"}: {p["msg"]}'

@@ -27,7 +27,7 @@ from napari_kdsam.training.prompts import (
     simulated_first_clicks,
 )
 from napari_kdsam.training.randomness import name_key
-from napari_kdsam.training.stage import Stage
+from napari_kdsam.training.stage import PromptableStage
 from napari_kdsam.training.student import learning_groups, normalise
 from napari_kdsam.training.targets import MaskTargets, mask_targets
 
@@ -36,7 +36,7 @@ _OUTSIDE = -20.0
 _BEST_SHARE = 0.75
 
 
-class DecoderStage(Stage):
+class DecoderStage(PromptableStage):
     """Dice fine-tuning of the mask decoder (arXiv 2501.16740, stage 2).
 
     Each image is embedded once and prompted three ways: with a jittered box, with

@@ -22,7 +22,7 @@ from napari_kdsam.training.losses import (
 )
 from napari_kdsam.training.prompts import simulated_boxes, simulated_first_clicks
 from napari_kdsam.training.randomness import Draws
-from napari_kdsam.training.stage import Stage
+from napari_kdsam.training.stage import PromptableStage
 from napari_kdsam.training.student import learning_groups, normalise
 from napari_kdsam.training.targets import mask_targets
 from napari_kdsam.training.teachers.views import view_squares
@@ -37,7 +37,7 @@ class Embeddings(Protocol):
         """(B, 256, 64, 64) of images by (B,) places, each in its view by number."""
 
 
-class EncoderStage(Stage):
+class EncoderStage(PromptableStage):
     """Decoupled distillation (arXiv 2501.16740): ``L = L_MSE + lambda * L_P``.
 
     The student sees the view the teacher saw, with its appearance changed if the

@@ -34,7 +34,7 @@ def describe_run(
     config : TrainingConfig
         Of the run.
     stage : str
-        ``encoder`` or ``decoder``.
+        ``encoder``, ``decoder`` or ``proposals``.
     samples : sequence of Sample
         What was trained on.
     earlier : dict
@@ -43,7 +43,7 @@ def describe_run(
     Returns
     -------
     dict
-        Entries for `save_kdsam`.
+        Entries for the file's header.
     """
     counts = Counter((s.data_set, s.split) for s in samples)
     recipe = getattr(config, stage).model_dump(mode='json')

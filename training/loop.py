@@ -13,7 +13,6 @@ from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
-from napari_kdsam.model.checkpoint import save_kdsam
 from napari_kdsam.model.device import preferred_dtype
 from napari_kdsam.training.config import LoopConfig, TrainingConfig
 from napari_kdsam.training.data.order import (
@@ -37,7 +36,7 @@ class Keeper(Callback):
     folder : pathlib.Path
         Gets ``last.ckpt``, from which a run resumes.
     weights : pathlib.Path
-        The KD SAM checkpoint to keep up to date.
+        What `Stage.save` writes, to keep up to date.
     every : int
         Optimiser steps between two writes.
     header : dict
@@ -70,7 +69,7 @@ class Keeper(Callback):
         if trainer.global_step != self._kept:
             self.keep(trainer, pl_module)
 
-    def keep(self, trainer: Any, stage: Stage) -> None:
+    def keep(self, trainer: Any, stage: Stage[Any]) -> None:
         """Write both files now.
 
         Raises
@@ -86,7 +85,7 @@ class Keeper(Callback):
         if trainer.is_global_zero:
             os.replace(part, self.folder / LAST)
             self.header['history'][-1]['steps'] = self._kept
-            save_kdsam(stage.result, self.weights, self.header)
+            stage.save(self.weights, self.header)
         trainer.strategy.barrier()
 
 
@@ -111,7 +110,7 @@ def steps_done(checkpoint: Path) -> int:
 
 
 def fit(
-    stage: Stage, config: TrainingConfig, name: str, earlier: dict[str, Any]
+    stage: Stage[Any], config: TrainingConfig, name: str, earlier: dict[str, Any]
 ) -> Path:
     """Train one stage, resuming where an earlier run of it stopped.
 
@@ -122,14 +121,15 @@ def fit(
     config : TrainingConfig
         The whole run.
     name : str
-        ``encoder`` or ``decoder``: the files' name within the run's folder.
+        ``encoder``, ``decoder`` or ``proposals``: the files' name within the run's
+        folder.
     earlier : dict
         Header of the checkpoint that the stage starts from.
 
     Returns
     -------
     pathlib.Path
-        The stage's KD SAM checkpoint.
+        What the stage saved.
 
     Raises
     ------
@@ -195,9 +195,7 @@ def fit(
         config.data.most_repeats,
         config.data.shares,
     )
-    stage.model.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if loop.compile:
-        stage.model.encoder.compile()
+    stage.speed_up(loop.compile)
     try:
         trainer.fit(
             stage,

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 import_segment_anything()
 
-PARTS = ('cache-teacher', 'encoder', 'decoder')
+PARTS = ('cache-teacher', 'encoder', 'decoder', 'proposals')
 # Each gives thousands of vectors; three components need no more.
 _PROJECTION_IMAGES = 256
 
@@ -104,6 +104,7 @@ def run_parts(config: TrainingConfig, parts: Sequence[str]) -> Iterator[Path]:
         and config.teacher.cache is not None,
         'encoder': config.encoder is not None,
         'decoder': config.decoder is not None,
+        'proposals': config.proposals is not None,
     }
     chosen = [part for part in parts if described[part]]
     if not chosen:
@@ -117,6 +118,11 @@ def run_parts(config: TrainingConfig, parts: Sequence[str]) -> Iterator[Path]:
         return
     stores = read_stores(config, train, val)
     for part in stages:
+        if part == 'proposals':
+            from napari_kdsam.training.proposals.run import train_proposals
+
+            yield from train_proposals(config, *stores)
+            continue
         train_stage = train_encoder if part == 'encoder' else train_decoder
         yield train_stage(config, *stores)
 

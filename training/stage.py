@@ -6,7 +6,8 @@ import napari_kdsam.training.torchvision_first  # noqa: F401 # isort: skip
 import time
 from collections import deque
 from dataclasses import replace
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, Generic, Self, TypeVar, cast
 
 import lightning.pytorch as lightning
 import numpy as np
@@ -15,32 +16,33 @@ from numpy.typing import NDArray
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from napari_kdsam.errors import KDSAMError
+from napari_kdsam.model.checkpoint import save_kdsam
 from napari_kdsam.model.network import PromptableModel
-from napari_kdsam.training.config import StageConfig
+from napari_kdsam.training.config import AugmentedStageConfig, StageConfig
 from napari_kdsam.training.data.order import Batch
 from napari_kdsam.training.data.store import ImageStore, Squares
 from napari_kdsam.training.student import warmup_cosine
 
 _NO_STEP = -1
+Model = TypeVar('Model', bound=torch.nn.Module)
 
 
 class TrainingError(KDSAMError):
     """Training had to stop."""
 
 
-class Stage(lightning.LightningModule):
+class Stage(lightning.LightningModule, Generic[Model]):
     """Base of the stages.
 
-    After start-up a step touches the host only to launch it: images, augmentation,
-    prompts and losses stay on the device, and no value is asked back from it but every
-    `log_every` steps.
+    After start-up a step touches the host only to launch it: what is learnt from stays
+    on the device, and no value is asked back from it but every `log_every` steps.
 
     Parameters
     ----------
-    model : PromptableModel
+    model : torch.nn.Module
         Trained in place.
     config : StageConfig
-        Steps, rates and augmentation.
+        Steps and rates.
     seed : int
         Of the run.
     store : ImageStore
@@ -49,11 +51,9 @@ class Stage(lightning.LightningModule):
         What is looked at on the way.
     """
 
-    geometry = False
-
     def __init__(
         self,
-        model: PromptableModel,
+        model: Model,
         config: StageConfig,
         seed: int,
         store: ImageStore,
@@ -65,15 +65,6 @@ class Stage(lightning.LightningModule):
         self.seed = seed
         self.store = store
         self.val_store = val_store
-        self.augmentation: torch.nn.Module | None = None
-        if self.geometry or config.appearance:
-            from napari_kdsam.training.augmentation import Augmentation
-
-            self.augmentation = Augmentation(
-                geometry=self.geometry,
-                appearance=config.appearance,
-                strength=config.strength,
-            )
         self.tiles: list[NDArray[np.uint8]] = []
         self._averaged = 0
         self._ended: float | None = None
@@ -90,13 +81,17 @@ class Stage(lightning.LightningModule):
         """Return what learns; called once, freezes the rest."""
         raise NotImplementedError
 
-    def losses(self, squares: Squares, step: int) -> dict[str, torch.Tensor]:
-        """Return named losses of an augmented batch, ``loss`` being their sum."""
+    def losses_of(self, batch: Batch, step: int) -> dict[str, torch.Tensor]:
+        """Return named losses of a batch, ``loss`` being their sum."""
         raise NotImplementedError
 
-    def shown(self, squares: Squares) -> Squares:
-        """Which view of the images a step starts from: by default as they are."""
-        return squares
+    def speed_up(self, compiled: bool) -> None:
+        """Prepare the model for a run, compiled or not."""
+        raise NotImplementedError
+
+    def save(self, path: Path, header: dict[str, Any]) -> None:
+        """Write `result` as a file that the rest of the package reads."""
+        raise NotImplementedError
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(self.groups, fused=self.device.type == 'cuda')
@@ -112,11 +107,11 @@ class Stage(lightning.LightningModule):
         }
 
     @property
-    def result(self) -> PromptableModel:
+    def result(self) -> Model:
         """The weights to keep: the moving average where there is one."""
         if self.average is None:
             return self.model
-        return cast(PromptableModel, self.average.module)
+        return cast(Model, self.average.module)
 
     def average_in(self) -> None:
         """Let the moving average follow, once for each optimiser step."""
@@ -138,7 +133,7 @@ class Stage(lightning.LightningModule):
         # A checkpoint's average has its own step in it already.
         self._averaged = self.global_step
 
-    def train(self, mode: bool = True) -> Stage:
+    def train(self, mode: bool = True) -> Self:
         super().train(mode)
         # Batch statistics of a few medical images would ruin the running ones.
         for module in self.modules():
@@ -157,29 +152,10 @@ class Stage(lightning.LightningModule):
     def on_validation_end(self) -> None:
         self._ended = None
 
-    def squares_of(self, batch: Batch, step: int) -> Squares:
-        """Gather and augment the images of a training batch."""
-        squares = self.shown(
-            self.store.batch(
-                batch['places'], batch.get('numbers'), self.seed, step, self.device
-            )
-        )
-        if self.augmentation is None:
-            return squares
-        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-            pixels, masks, sizes = self.augmentation(
-                squares.pixels,
-                squares.masks,
-                squares.sizes,
-                squares.modalities,
-                squares.draws,
-            )
-        return replace(squares, pixels=pixels, masks=masks, sizes=sizes)
-
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         step = batch['step']
         self._recent.append(batch)
-        found = self.losses(self.squares_of(batch, step), step)
+        found = self.losses_of(batch, step)
         total = found['loss']
         self._watch(total.detach(), step)
         for name, value in found.items():
@@ -216,3 +192,81 @@ class Stage(lightning.LightningModule):
             f'The loss is not finite at step {step} with the images {names}; the last '
             'checkpoint is kept. Lower the learning rate or look at these images.'
         )
+
+
+class PromptableStage(Stage[PromptableModel]):
+    """Base of the stages that train KD SAM itself, on augmented images.
+
+    Parameters
+    ----------
+    model : PromptableModel
+        Trained in place.
+    config : AugmentedStageConfig
+        Steps, rates and augmentation.
+    seed : int
+        Of the run.
+    store : ImageStore
+        What is learnt from.
+    val_store : ImageStore, optional
+        What is looked at on the way.
+    """
+
+    config: AugmentedStageConfig
+    geometry = False
+
+    def __init__(
+        self,
+        model: PromptableModel,
+        config: AugmentedStageConfig,
+        seed: int,
+        store: ImageStore,
+        val_store: ImageStore | None = None,
+    ) -> None:
+        super().__init__(model, config, seed, store, val_store)
+        self.augmentation: torch.nn.Module | None = None
+        if self.geometry or config.appearance:
+            from napari_kdsam.training.augmentation import Augmentation
+
+            self.augmentation = Augmentation(
+                geometry=self.geometry,
+                appearance=config.appearance,
+                strength=config.strength,
+            )
+
+    def losses(self, squares: Squares, step: int) -> dict[str, torch.Tensor]:
+        """Return named losses of an augmented batch, ``loss`` being their sum."""
+        raise NotImplementedError
+
+    def losses_of(self, batch: Batch, step: int) -> dict[str, torch.Tensor]:
+        return self.losses(self.squares_of(batch, step), step)
+
+    def shown(self, squares: Squares) -> Squares:
+        """Which view of the images a step starts from: by default as they are."""
+        return squares
+
+    def speed_up(self, compiled: bool) -> None:
+        self.model.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if compiled:
+            self.model.encoder.compile()
+
+    def save(self, path: Path, header: dict[str, Any]) -> None:
+        save_kdsam(self.result, path, header)
+
+    def squares_of(self, batch: Batch, step: int) -> Squares:
+        """Gather and augment the images of a training batch."""
+        squares = self.shown(
+            self.store.batch(
+                batch['places'], batch.get('numbers'), self.seed, step, self.device
+            )
+        )
+        if self.augmentation is None:
+            return squares
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            pixels, masks, sizes = self.augmentation(
+                squares.pixels,
+                squares.masks,
+                squares.sizes,
+                squares.modalities,
+                squares.draws,
+            )
+        return replace(squares, pixels=pixels, masks=masks, sizes=sizes)

@@ -11,7 +11,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from napari_kdsam.batch.jobs import Job
-from napari_kdsam.batch.records import Status, read_labels
+from napari_kdsam.batch.records import FrameResult, Status, read_labels
 from napari_kdsam.batch.runner import Summary
 from napari_kdsam.batch.sources import Source
 from napari_kdsam.errors import KDSAMError
@@ -97,11 +97,18 @@ def _labelled(
 ) -> Iterator[LabelledImage]:
     for source in sources:
         if not source.is_stack:
-            yield LabelledImage(source.name, _labels(job, source))
+            names = _names(summary.results[source.location, 0])
+            yield LabelledImage(source.name, _labels(job, source), names)
             continue
         path = job.stack_path(source)
         with reading(path.name), tifffile.TiffFile(path) as tiff:
             for frame, page in enumerate(tiff.pages):
                 result = summary.results[source.location, frame]
                 if result.status is Status.done:
-                    yield LabelledImage(source.name, page.asarray(), frame=frame)
+                    yield LabelledImage(
+                        source.name, page.asarray(), _names(result), frame
+                    )
+
+
+def _names(result: FrameResult) -> dict[int, str]:
+    return {item.label: item.name for item in result.objects if item.name}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -192,4 +192,9 @@ def _proposed(predictor: Predictor, embedding: ImageEmbedding) -> Labelled:
     proposals = propose_boxes(_proposal_head(predictor), embedding)
     boxes = [proposal.box for proposal in proposals]
     prompts = [(label, Prompt(box=box)) for label, box in enumerate(boxes, 1)]
-    return label_prompts(predictor, embedding, prompts, len(prompts))
+    labelled = label_prompts(predictor, embedding, prompts, len(prompts))
+    objects = tuple(
+        replace(item, name=proposal.name)
+        for item, proposal in zip(labelled.objects, proposals, strict=True)
+    )
+    return replace(labelled, objects=objects)

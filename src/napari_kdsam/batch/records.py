@@ -28,6 +28,7 @@ _COLUMNS = (
     'objects',
     'score',
     'pixels',
+    'names',
     'labels',
 )
 
@@ -52,11 +53,19 @@ class FoundObject:
         Predicted IoU.
     pixels : int
         Labelled pixels.
+    name : str
+        What it probably is; empty where that is not known.
     """
 
     label: int
     score: float
     pixels: int
+    name: str = ''
+
+    def to_list(self) -> list[Any]:
+        """Its fields for a record, the name only where there is one."""
+        values: list[Any] = [self.label, self.score, self.pixels]
+        return [*values, self.name] if self.name else values
 
 
 @dataclass(frozen=True)
@@ -113,7 +122,7 @@ class Record:
         """Write as one line of JSON."""
         value = {
             'fingerprint': self.fingerprint,
-            'objects': [[o.label, o.score, o.pixels] for o in self.objects],
+            'objects': [item.to_list() for item in self.objects],
             'reason': self.reason,
         }
         return json.dumps(value, ensure_ascii=True, allow_nan=False)
@@ -124,8 +133,8 @@ class Record:
         try:
             value = json.loads(text)
             objects = tuple(
-                FoundObject(int(label), float(score), int(pixels))
-                for label, score, pixels in value['objects']
+                FoundObject(int(label), float(score), int(pixels), ''.join(name))
+                for label, score, pixels, *name in value['objects']
             )
             return cls(str(value['fingerprint']), objects, str(value['reason']))
         except (ValueError, TypeError, KeyError):
@@ -228,6 +237,7 @@ def write_manifest(
                     len(result.objects),
                     score,
                     result.pixels,
+                    '; '.join(item.name for item in result.objects if item.name),
                     labels.get(result.location, '') if done else '',
                 )
             )

@@ -107,7 +107,7 @@ def assemble(
         {
             'status': result.status.value,
             'reason': result.reason,
-            'objects': [[o.label, o.score, o.pixels] for o in result.objects],
+            'objects': [item.to_list() for item in result.objects],
         }
         for result in results
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,10 +37,13 @@ class Proposal:
         Half-open (row0, col0, row1, col1) in image pixels; `Prompt.box` takes it.
     score : float
         0..1; how sure the head is of the box's centre.
+    name : str
+        What it probably is, such as ``polyp``; empty from a head that names nothing.
     """
 
     box: Box
     score: float
+    name: str = ''
 
 
 def load_proposal_head(
@@ -106,10 +110,15 @@ def propose_boxes(
     if not 0 <= threshold <= 1:
         raise PromptError(f'threshold must be between 0 and 1, not {threshold:g}.')
     with torch.inference_mode():
-        logits, boxes = head(embedding.features.float())
-    scores = torch.sigmoid(logits[0]).float().cpu()
+        maps = head(embedding.features.float())
     return proposals_of_maps(
-        scores, boxes[0].float().cpu(), embedding.image_shape, threshold, max_proposals
+        torch.sigmoid(maps.scores[0]).float().cpu(),
+        maps.boxes[0].float().cpu(),
+        embedding.image_shape,
+        threshold,
+        max_proposals,
+        maps.classes[0].float().cpu(),
+        head.metadata.classes,
     )
 
 
@@ -119,6 +128,8 @@ def proposals_of_maps(
     image_shape: tuple[int, int],
     threshold: float,
     max_proposals: int,
+    classes: torch.Tensor | None = None,
+    names: Sequence[str] = (),
 ) -> list[Proposal]:
     """Read proposals off a head's maps.
 
@@ -134,6 +145,10 @@ def proposals_of_maps(
         Score from which a proposal counts.
     max_proposals : int
         At most so many.
+    classes : torch.Tensor, optional
+        (C, S, S) float logits.
+    names : sequence of str
+        C names; none leaves proposals without.
 
     Returns
     -------
@@ -153,11 +168,14 @@ def proposals_of_maps(
     # (row, column) to the frame's (x, y).
     chosen = boxes[:, counts].T[:, [1, 0, 3, 2]] * PROMPT_FRAME
     order = non_maximum_suppression(chosen, chosen_scores, _MAX_OVERLAP)
+    own_names = [''] * len(chosen)
+    if classes is not None and names:
+        own_names = [names[kind] for kind in classes[:, counts].argmax(0).tolist()]
     found = []
     for index in order.tolist():
         box = frame.clip_box(_image_box(frame, chosen[index].double().numpy()))
         if box is not None:
-            found.append(Proposal(box, float(chosen_scores[index])))
+            found.append(Proposal(box, float(chosen_scores[index]), own_names[index]))
     return found[:max_proposals]
 
 

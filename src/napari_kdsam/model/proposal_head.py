@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -25,7 +25,8 @@ from napari_kdsam.model.checkpoint import (
 )
 from napari_kdsam.model.student import EMBEDDING_CHANNELS, EMBEDDING_SIZE
 
-FORMAT_VERSION = 1
+# Version 2 can name what is found; version 1 had no classes.
+FORMAT_VERSION = 2
 METADATA_KEY = 'kdsam_proposals'
 ARCHITECTURE = 'dilated-centre-heatmap-32'
 BUNDLED_HEAD = (
@@ -55,6 +56,8 @@ class ProposalMetadata(BaseModel):
         `encoder_digest` of the weights whose embeddings it reads.
     threshold : float
         Score from which a proposal counts.
+    classes : tuple of str
+        Names of what it tells apart; empty for a head that names nothing.
     data, licence : str
         What it was trained on, and on which terms.
     """
@@ -65,8 +68,30 @@ class ProposalMetadata(BaseModel):
     architecture: str = ''
     encoder: str = Field(min_length=1)
     threshold: float = Field(default=0.3, gt=0, lt=1)
+    classes: tuple[str, ...] = ()
     data: str = ''
     licence: str = ''
+
+
+class Maps(NamedTuple):
+    """What a head reads off embeddings.
+
+    Attributes
+    ----------
+    scores : torch.Tensor
+        (B, 32, 32) logits: whether the centre of a target, of whatever class, is in a
+        cell.
+    boxes : torch.Tensor
+        (B, 4, 32, 32): the box (row0, col0, row1, col1) that a cell proposes, as
+        shares of the padded square's side.
+    classes : torch.Tensor
+        (B, C, 32, 32) logits of the class of a target with its centre there; C may
+        be 0.
+    """
+
+    scores: torch.Tensor
+    boxes: torch.Tensor
+    classes: torch.Tensor
 
 
 class _Block(nn.Module):
@@ -82,7 +107,11 @@ class _Block(nn.Module):
 
 
 class ProposalHead(nn.Module):
-    """Where the target's centre is, and how large its box.
+    """Where the target's centre is, how large its box, and what it is.
+
+    One heatmap serves all classes: where a nodule could be of the breast or of the
+    thyroid, the doubt lowers the certainty of the name and not of the find. Of two
+    structures with the same centre only one can be proposed.
 
     Parameters
     ----------
@@ -103,31 +132,25 @@ class ProposalHead(nn.Module):
         )
         self.score = nn.Conv2d(_CHANNELS, 1, 3, padding=1)
         self.geometry = nn.Conv2d(_CHANNELS, 4, 3, padding=1)
-        for layer in (self.score, self.geometry):
+        last = [self.score, self.geometry]
+        self.classify: nn.Conv2d | None = None
+        if self.metadata.classes:
+            count = len(self.metadata.classes)
+            self.classify = nn.Conv2d(_CHANNELS, count, 3, padding=1)
+            last.append(self.classify)
+        for layer in last:
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         nn.init.constant_(self.score.bias, _FIRST_SCORE_LOGIT)  # type: ignore[arg-type]
 
-    def forward(self, embedding: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Read the maps off an embedding.
-
-        Parameters
-        ----------
-        embedding : torch.Tensor
-            (B, 256, 64, 64) float.
-
-        Returns
-        -------
-        scores : torch.Tensor
-            (B, 32, 32) logits: whether a target's centre is in a cell.
-        boxes : torch.Tensor
-            (B, 4, 32, 32): the box (row0, col0, row1, col1) that a cell proposes, as
-            shares of the padded square's side.
-        """
+    def forward(self, embedding: torch.Tensor) -> Maps:
+        """Read the maps off (B, 256, 64, 64) float embeddings."""
         values = functional.silu(self.reduce_norm(self.reduce(embedding)))
         values = functional.silu(self.shrink_norm(self.shrink(self.drop(values))))
         values = self.blocks(values)
-        return self.score(values)[:, 0], boxes_of_cells(self.geometry(values))
+        boxes = boxes_of_cells(self.geometry(values))
+        classes = values[:, :0] if self.classify is None else self.classify(values)
+        return Maps(self.score(values)[:, 0], boxes, classes)
 
 
 def boxes_of_cells(geometry: torch.Tensor) -> torch.Tensor:
@@ -269,7 +292,8 @@ def save_head(
     path : path-like
         Where to write.
     metadata : dict
-        Entries of the header: ``encoder`` must, the others may be there.
+        Entries of the header: ``encoder`` must be there, the others may; the classes
+        are the head's own.
 
     Returns
     -------
@@ -285,7 +309,12 @@ def save_head(
     """
     path = Path(path)
     header = ProposalMetadata(
-        **{**metadata, 'format': FORMAT_VERSION, 'architecture': ARCHITECTURE}
+        **{
+            **metadata,
+            'format': FORMAT_VERSION,
+            'architecture': ARCHITECTURE,
+            'classes': head.metadata.classes,
+        }
     )
     tensors = {}
     for key, tensor in head.state_dict().items():
