@@ -61,7 +61,10 @@ def session(annotate, fake_model):
     """An annotator on a stack of two large frames, with the gate closed."""
     fake_model.gate.clear()
     rng = np.random.default_rng(0)
-    yield annotate(rng.integers(0, 255, (2, SIDE, SIDE), np.uint8))
+    opened = annotate(rng.integers(0, 255, (2, SIDE, SIDE), np.uint8))
+    # The neighbour would be encoded, too.
+    opened.controller.frames.prefetching = False
+    yield opened
     fake_model.gate.set()
 
 
@@ -73,9 +76,13 @@ def shown(session: Any) -> int:
     return int((session.preview != 0).sum())
 
 
+def wait_until(qtbot: Any, happened: Any) -> None:
+    qtbot.waitUntil(happened, timeout=30_000)
+
+
 def wait_for_second(session: Any) -> None:
     session.model.gate.set()
-    session.qtbot.waitUntil(lambda: shown(session) == disc(SECOND), timeout=10_000)
+    wait_until(session.qtbot, lambda: shown(session) == disc(SECOND))
 
 
 def test_the_first_mask_is_shown_at_once_and_gives_way_to_the_better_one(session):
@@ -93,7 +100,6 @@ def test_the_first_mask_is_shown_at_once_and_gives_way_to_the_better_one(session
         False,
     ]
     assert session.widget.candidates.buttons[1].text().startswith('★')
-    assert not controller.session.can_undo or session.points.data.shape == (1, 3)
     session.widget.action_bar.commit.click()
     assert (session.labels != 0).sum() == disc(SECOND)
 
@@ -136,11 +142,13 @@ def test_a_second_look_at_an_earlier_prompt_is_dropped(session):
     assert session.model.waiting.wait(10)
     session.points.add(np.array((0.0, 500.0, 520.0)))
     session.model.gate.set()
-    session.qtbot.waitUntil(
-        lambda: session.stage() == 'ready' and session.preview[0, 500, 556] != 0
+    wait_until(
+        session.qtbot,
+        lambda: session.stage() == 'ready' and session.preview[0, 500, 556] != 0,
     )
-    session.qtbot.waitUntil(
-        lambda: session.controller.shown.predictions[0].best.close_up is not None
+    wait_until(
+        session.qtbot,
+        lambda: session.controller.shown.predictions[0].best.close_up is not None,
     )
     window = session.controller.shown.predictions[0].best.close_up.window
     assert window[3] - window[1] > 4 * FIRST + 10, 'around both discs'
@@ -174,8 +182,8 @@ def test_another_candidate_is_looked_at_when_it_is_chosen(session):
     wait_for_second(session)
     session.controller.choose_candidate(0)
     assert shown(session) == disc(FIRST / 2), 'at once'
-    session.qtbot.waitUntil(
-        lambda: session.controller.candidates[0].close_up is not None
+    wait_until(
+        session.qtbot, lambda: session.controller.candidates[0].close_up is not None
     )
     assert session.controller.chosen_candidate == 0
     session.controller.choose_candidate(1)
@@ -225,8 +233,9 @@ def test_several_boxes_are_each_looked_at_again(session):
     session.draw((0, 100, 100), (0, 160, 160))
     session.draw((0, 700, 700), (0, 760, 760))
     session.model.gate.set()
-    session.qtbot.waitUntil(
-        lambda: all(p.best.close_up for p in session.controller.shown.predictions)
+    wait_until(
+        session.qtbot,
+        lambda: all(p.best.close_up for p in session.controller.shown.predictions),
     )
     assert len(session.controller.shown.predictions) == 2
     assert set(np.unique(session.preview)) == {0, 1, 2}
@@ -259,19 +268,19 @@ def test_a_request_goes_before_a_second_look_and_ends_one_under_way(
 
     try:
         thread.submit(request(1))
-        qtbot.waitUntil(lambda: len(answers) == 1)
+        wait_until(qtbot, lambda: len(answers) == 1)
         first = answers[0].predictions
         fake_model.gate.clear()
         thread.look_again(request(2, first_look=first))
         assert fake_model.waiting.wait(10)
         thread.submit(request(3))
         fake_model.gate.set()
-        qtbot.waitUntil(lambda: len(answers) == 2)
-        qtbot.waitUntil(lambda: len(looks) == 1)
+        wait_until(qtbot, lambda: len(answers) == 2)
+        wait_until(qtbot, lambda: len(looks) == 1)
         assert looks[0].predictions == ()
         assert fake_model.encoded == 2, 'of two windows only the first'
         thread.look_again(request(4, first_look=first))
-        qtbot.waitUntil(lambda: len(looks) == 2)
+        wait_until(qtbot, lambda: len(looks) == 2)
         assert [p.best.close_up is not None for p in looks[1].predictions] == [
             True,
             True,
