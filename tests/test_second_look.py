@@ -42,6 +42,7 @@ OBJECT = (403, 517, 464, 568)
 class SeeingModel(FakeModel):
     """Takes whatever is bright for the object, and notes what it is shown and asked."""
 
+    score: float = 0.95
     shown: list[Any] = field(default_factory=list)
     asked: list[dict[str, Any]] = field(default_factory=list)
 
@@ -76,7 +77,7 @@ class SeeingModel(FakeModel):
         given = [points[0] if points is not None else None, boxes, mask_logits]
         count = next(len(part) for part in given if part is not None)
         grid = embedding.flatten()[: 256 * 256].reshape(256, 256)
-        scores = [0.7, 0.9, 0.8] if several else [0.6]
+        scores = [0.7, 0.9, 0.8] if several else [self.score]
         logits = ((grid - 127.5) / 10).expand(count, len(scores), 256, 256)
         return logits, torch.tensor([scores]).expand(count, -1)
 
@@ -202,6 +203,16 @@ def test_a_second_look_that_finds_nothing_keeps_the_first_mask() -> None:
     assert second is None
 
 
+def test_an_answer_of_lower_predicted_overlap_keeps_the_first_mask() -> None:
+    image, _ = drawn(SHAPE, OBJECT)
+    model = SeeingModel(score=0.8)
+    predictor = Predictor(model)  # type: ignore[arg-type]
+    embedding, prompt = predictor.embed(image), Prompt([(430, 540)])
+    first = predictor.predict(embedding, prompt)
+    assert look_again(predictor, image, embedding, prompt, first) is None
+    assert look_again(predictor, image, embedding, prompt, first, 0) is not None
+
+
 def test_a_click_without_a_mask_has_nowhere_to_look_again() -> None:
     _, second, model = looked(np.zeros(SHAPE, np.uint8), Prompt([(500, 500)]))
     assert second is None
@@ -254,7 +265,8 @@ def test_the_chosen_candidate_is_improved_in_its_place_and_the_others_stay() -> 
     assert best is not None
     assert other is not None
     assert best.best_index == other.best_index == first.best_index == 1
-    assert best.score == pytest.approx(0.6), 'though another one scores higher'
+    assert best.score == pytest.approx(0.95)
+    assert other.score == pytest.approx(0.9), 'though the improved one scores higher'
     np.testing.assert_array_equal(best.mask, mask)
     np.testing.assert_array_equal(other.candidates[2].mask, mask)
     assert best.candidates[::2] == first.candidates[::2]
@@ -307,7 +319,7 @@ def test_several_objects_are_each_looked_at_again_or_none_is() -> None:
     found = list(masks_of_prompts(predictor, image, embedding, prompts))
     np.testing.assert_array_equal(found[0][0], mask)
     np.testing.assert_array_equal(found[1][0], far_mask)
-    assert [score for _, score in found] == pytest.approx([0.6, 0.6])
+    assert [score for _, score in found] == pytest.approx([0.95, 0.95])
     once = list(
         masks_of_prompts(predictor, image, embedding, prompts, second_look=False)
     )

@@ -150,11 +150,11 @@ def look_again(
     Returns
     -------
     Prediction or None
-        With another mask and score in the place of that candidate, which is the best
-        one then if it was before; its `logits` stay those of the whole image. None
-        where the first answer stands: the image has no more pixels than the network
-        saw, the object is not small in it, or what was found reaches out of the window
-        or is empty.
+        With another mask and score in the place of that candidate; the best one is the
+        same as before, and `logits` stay those of the whole image. None where the
+        first answer stands: the image has no more pixels than the network saw, the
+        object is not small in it, or what was found is empty, reaches out of the
+        window or has a lower predicted IoU.
     """
     index = prediction.best_index if candidate is None else candidate
     first = prediction.candidates[index]
@@ -168,7 +168,10 @@ def look_again(
     logits = logits_in_window(first.logits, first.image_shape, window)
     asked = Prompt(moved.points, moved.labels, moved.box, logits)
     answer = predictor.predict(seen, asked).best
-    if not answer.mask.any() or _leaves(answer.mask, window, first.image_shape):
+    less_sure = answer.score < first.score
+    if less_sure or not answer.mask.any():
+        return None
+    if _leaves(answer.mask, window, first.image_shape):
         return None
     better = replace(first, score=answer.score, close_up=CloseUp(window, answer.logits))
     candidates = list(prediction.candidates)
