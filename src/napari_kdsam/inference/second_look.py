@@ -37,8 +37,8 @@ from napari_kdsam.inference.windows import (
 _FACTOR = 2.0
 # Enlarged eight times at most: beyond that a mask of some pixels is hardly an object.
 _LEAST_SIDE = 64
-# A larger object has been seen well; measured, see docs/second-look.md.
-_LARGEST_SHARE = 0.35
+# Of a larger object the window would be the whole image; measured, see the page.
+_LARGEST_SHARE = 0.5
 # Below this the image has hardly more pixels than the network saw of it.
 _LEAST_REDUCTION = 1.5
 
