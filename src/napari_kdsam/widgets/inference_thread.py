@@ -7,7 +7,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from napari_kdsam.widgets.inference_requests import (
     Prefetch,
     Request,
 )
+from napari_kdsam.widgets.inference_slot import Slot
 from napari_kdsam.widgets.quick_switching import quick_switching
 from napari_kdsam.widgets.second_looks import improved
 
@@ -61,40 +61,6 @@ def make_predictor(model: str, device: str, store: str = '') -> Predictor:
     return Predictor(loaded, store=EmbeddingStore(store) if store else None)
 
 
-@dataclass
-class _Slot:
-    """A place for one request; a newer one takes it over."""
-
-    request: Request | None = None
-    second_look: Request | None = None
-    to_prefetch: list[Prefetch] = field(default_factory=list)
-    to_load: tuple[str, str] | None = None
-    stopped: bool = False
-    condition: threading.Condition = field(default_factory=threading.Condition)
-
-    def has_work(self) -> bool:
-        prompted = self.request or self.second_look
-        return bool(self.stopped or prompted or self.to_load or self.to_prefetch)
-
-    def wants(self, frame: Prefetch) -> bool:
-        """Whether a frame that is at hand is still the next thing to embed."""
-        with self.condition:
-            if self.stopped or self.to_load:
-                return False
-            if self.request is not None:
-                return _identity(self.request) == _identity(frame)
-            return any(_identity(f) == _identity(frame) for f in self.to_prefetch)
-
-    def drop(self, frame: Prefetch) -> None:
-        """Let a frame wait no longer, whether it was embedded or not."""
-        with self.condition:
-            self.to_prefetch = [
-                waiting
-                for waiting in self.to_prefetch
-                if _identity(waiting) != _identity(frame)
-            ]
-
-
 class InferenceThread(QObject):
     """Run requests one at a time off the main thread; a newer one replaces a waiting one.
 
@@ -130,7 +96,7 @@ class InferenceThread(QObject):
         self._known: OrderedDict[Hashable, str] = OrderedDict()
         self._encode_ms: float | None = None
         self._bytes_in_advance = 0
-        self._slot = _Slot()
+        self._slot = Slot()
         self._thread = threading.Thread(
             target=self._work, name='kdsam-inference', daemon=True
         )
@@ -417,11 +383,6 @@ class InferenceThread(QObject):
                 cache.nbytes,
             ),
         )
-
-
-def _identity(job: Request | Prefetch) -> Hashable:
-    """Equal for jobs that need the same embedding."""
-    return job.image_token, job.mapping, job.model, job.device
 
 
 def _read(request: Request | Prefetch) -> NDArray[Any]:
