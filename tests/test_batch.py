@@ -560,3 +560,43 @@ def test_what_cannot_be_written_in_another_form_is_said(
     assert exports.export(Job(str(results)), summary, [Export.coco]) == [
         'labels.coco.json could not be written (No space left).'
     ]
+
+
+def dotted(*spots: tuple[int, int]) -> np.ndarray:
+    """A large frame with bright squares of 40 pixels."""
+    image = np.zeros((900, 1100), np.uint8)
+    for row, column in spots:
+        image[row : row + 40, column : column + 40] = 255
+    return image
+
+
+@pytest.mark.parametrize('look', [True, False])
+def test_small_objects_of_large_frames_are_looked_at_again_unless_switched_off(
+    tmp_path, monkeypatch, look
+):
+    from test_second_look import SeeingModel
+
+    model = SeeingModel()
+    predictor = Predictor(model, cache_bytes=0)  # type: ignore[arg-type]
+    monkeypatch.setattr(work, 'predictor_for', lambda *_: predictor)
+    np.save(tmp_path / 'scan.npy', image := dotted((201, 303), (605, 707)))
+    boxes = [(201.0, 303.0, 241.0, 343.0), (605.0, 707.0, 645.0, 747.0)]
+    prompts = PromptSet(tuple(ObjectPrompt(Prompt(box=box)) for box in boxes))
+    out = tmp_path / 'out'
+    out.mkdir()
+    job = Job(str(out), 'fake', 'cpu', prompts=prompts, second_look=look)
+    run_batch(job, find_sources([str(tmp_path / 'scan.npy')]), do_tasks)
+    labels = np.asarray(Image.open(out / 'scan_labels.png'))
+    truth = (image > 0).astype(np.uint8)
+    truth[600:] *= 2
+    assert (labels == truth).all() == look
+    assert model.encoded == (3 if look else 1)
+
+
+def test_results_with_and_without_second_looks_are_not_mixed() -> None:
+    def key(method: Method, look: bool) -> str:
+        return fingerprint_of('fake', method, CLICK, False, second_look=look)
+
+    for method in Method:
+        used = method in (Method.prompts, Method.proposals)
+        assert (key(method, True) != key(method, False)) == used

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Predictor,
     )
     from napari_kdsam.inference.prompts import Prompt
+    from napari_kdsam.inference.second_look import look_again
     from napari_kdsam.model.checkpoint import save_kdsam
     from napari_kdsam.model.loading import load_model
     from napari_kdsam.model.registry import list_models
@@ -34,6 +35,7 @@ _HOMES = {
     'box_of_mask': 'inference.geometry',
     'list_models': 'model.registry',
     'load_model': 'model.loading',
+    'look_again': 'inference.second_look',
     'logits_of_mask': 'inference.mask_prompts',
     'save_kdsam': 'model.checkpoint',
 }
@@ -50,6 +52,7 @@ __all__ = [
     'list_models',
     'load_model',
     'logits_of_mask',
+    'look_again',
     'save_kdsam',
 ]
 

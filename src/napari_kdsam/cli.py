@@ -51,6 +51,13 @@ _ManyInputs = Annotated[
         show_default=False,
     ),
 ]
+_SecondLookOption = Annotated[
+    bool,
+    typer.Option(
+        '--second-look/--no-second-look',
+        help='Look again, at full resolution, at small objects of large images.',
+    ),
+]
 _WorkersOption = Annotated[
     int, typer.Option(min=1, metavar='N', help='Processes on this computer.')
 ]
@@ -113,6 +120,7 @@ def segment(
             help='A frame to segment, counted from 0 (repeatable); all by default.',
         ),
     ] = None,
+    second_look: _SecondLookOption = True,
 ) -> None:
     """Segment objects in image files.
 
@@ -148,6 +156,7 @@ def segment(
         device=device,
         label_format=label_format,
         frames=frame or [],
+        second_look=second_look,
     )
     raise typer.Exit(code)
 
@@ -219,6 +228,7 @@ def batch(
             'COCO file (repeatable).'
         ),
     ] = None,
+    second_look: _SecondLookOption = True,
 ) -> None:
     """Segment many images and stacks, in parallel and restartable.
 
@@ -249,6 +259,7 @@ def batch(
         store=embeddings,
         existing=Existing.resume if resume else existing,
         also=also or [],
+        second_look=second_look,
     )
     raise typer.Exit(code)
 

@@ -53,6 +53,7 @@ def batch_files(
     store: Path | None,
     existing: Existing,
     also: Sequence[Export] = (),
+    second_look: bool = True,
 ) -> int:
     """Segment many files and say how it went.
 
@@ -79,6 +80,8 @@ def batch_files(
         What to do with results that are there already.
     also : sequence of Export
         Further forms of the labels.
+    second_look : bool
+        See `Job.second_look`.
 
     Returns
     -------
@@ -92,7 +95,9 @@ def batch_files(
         method, given = _method(prompts, points, negatives, boxes, propagate)
         sources = find_sources(inputs)
         make_folder(out)
-        job = make_job(out, model, device, method, given, store, workers)
+        job = make_job(
+            out, model, device, method, given, store, second_look=second_look
+        )
         total = sum(source.frame_count for source in sources)
         with _progress(total) as on_result:
             summary = run_batch(
@@ -124,7 +129,8 @@ def make_job(
     method: Method,
     prompts: PromptSet,
     store: Path | None,
-    workers: int = 1,
+    *,
+    second_look: bool = True,
 ) -> Job:
     """Describe a batch, with the fingerprint of the model it will use.
 
@@ -138,7 +144,9 @@ def make_job(
 
     kept = str(store.resolve()) if store else ''
     predictor = predictor_for(model, device, kept, 0)
-    fingerprint = fingerprint_of(predictor.model_key, method, prompts, bool(kept))
+    fingerprint = fingerprint_of(
+        predictor.model_key, method, prompts, bool(kept), second_look=second_look
+    )
     place = model if not Path(model).is_file() else str(Path(model).resolve())
     return Job(
         str(out.resolve()),
@@ -149,6 +157,7 @@ def make_job(
         kept,
         0,
         fingerprint,
+        second_look,
     )
 
 

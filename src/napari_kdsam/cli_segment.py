@@ -44,6 +44,7 @@ def segment_files(
     device: str,
     label_format: LabelFormat,
     frames: Sequence[int],
+    second_look: bool = True,
 ) -> int:
     """Segment image files and say how it went.
 
@@ -69,6 +70,8 @@ def segment_files(
         File format of the labels.
     frames : sequence of int
         Frames to segment, counted from 0; all if empty.
+    second_look : bool
+        Whether small objects of large images are looked at again.
 
     Returns
     -------
@@ -85,7 +88,8 @@ def segment_files(
         from napari_kdsam.model.loading import load_model
         from napari_kdsam.segmenting import Outputs, Segmenter, plan_stems
 
-        segmenter = Segmenter(load_model(model_name, device))
+        model = load_model(model_name, device)
+        segmenter = Segmenter(model, second_look=second_look)
     except KDSAMError as error:
         complain(error)
         return WRONG_USAGE

@@ -18,6 +18,7 @@ from napari_kdsam.errors import ImageError, PromptError
 from napari_kdsam.inference.geometry import Frame
 from napari_kdsam.inference.intensity import check_image, to_eight_bit
 from napari_kdsam.inference.predictor import Predictor
+from napari_kdsam.inference.second_look import masks_of_prompts
 from napari_kdsam.io.formats import LabelFormat
 from napari_kdsam.io.image_file import ImageFile
 from napari_kdsam.io.images import stem_of
@@ -170,12 +171,15 @@ class Segmenter:
     ----------
     model : PromptableModel
         From `load_model`.
+    second_look : bool
+        Whether small objects of large images are looked at again; see `look_again`.
     """
 
-    def __init__(self, model: PromptableModel) -> None:
+    def __init__(self, model: PromptableModel, *, second_look: bool = True) -> None:
         # Every frame is embedded once, so there is nothing to keep.
         self._predictor = Predictor(model, cache_bytes=0)
-        self._provenance = _provenance(model)
+        self._second_look = second_look
+        self._provenance = {**_provenance(model), 'second_look': second_look}
 
     def segment(
         self,
@@ -214,7 +218,15 @@ class Segmenter:
         """
         chosen = _frames_to_segment(image, objects, frames)
         suffix = _labels_suffix(image, chosen, outputs.label_format)
-        run = _Run(self._predictor, image, objects, chosen, outputs.overlay, on_frame)
+        run = _Run(
+            self._predictor,
+            self._second_look,
+            image,
+            objects,
+            chosen,
+            outputs.overlay,
+            on_frame,
+        )
         labels_path = outputs.labels_path(suffix)
         if not image.is_stack or suffix == '.png':
             write_labels(labels_path, run.labels_of(chosen[0]))
@@ -252,14 +264,15 @@ class _Run:
     def __init__(
         self,
         predictor: Predictor,
+        second_look: bool,
         image: ImageFile,
         objects: Sequence[ObjectPrompt],
         chosen: Sequence[int],
         overlay: bool,
         on_frame: Callable[[int, int], None],
     ) -> None:
-        self._predictor, self._image, self._chosen = predictor, image, chosen
-        self._on_frame = on_frame
+        self._predictor, self._second_look = predictor, second_look
+        self._image, self._chosen, self._on_frame = image, chosen, on_frame
         self.tallies = [_ObjectTally(n, item) for n, item in enumerate(objects, 1)]
         self.frame_records: list[dict[str, Any]] = []
         shown = np.linspace(0, len(chosen) - 1, min(len(chosen), _SHEET_FRAMES))
@@ -286,7 +299,9 @@ class _Run:
             _check_within(tally, frame)
         labels = np.zeros(embedding.image_shape, label_dtype(len(self.tallies)))
         prompts = [tally.prompt.prompt for tally in present]
-        found_masks = self._predictor.predict_masks(embedding, prompts)
+        found_masks = masks_of_prompts(
+            self._predictor, array, embedding, prompts, second_look=self._second_look
+        )
         for tally, (mask, score) in zip(present, found_masks, strict=True):
             mask &= labels == 0
             labels[mask] = tally.label

@@ -40,6 +40,11 @@ class Method(StrEnum):
     automatic = 'automatic'
     proposals = 'proposals'
 
+    @property
+    def looks_again(self) -> bool:
+        """Whether a second look is of use: each object has a prompt on its own frame."""
+        return self in (Method.prompts, Method.proposals)
+
 
 @dataclass(frozen=True)
 class Job:
@@ -61,6 +66,9 @@ class Job:
         CPU threads of each process; 0 leaves PyTorch's own number.
     fingerprint : str
         Of all that decides what the labels are.
+    second_look : bool
+        Whether small objects of large images are looked at again, for the methods
+        that `Method.looks_again` names.
     """
 
     out: str
@@ -71,6 +79,7 @@ class Job:
     store: str = ''
     threads: int = 0
     fingerprint: str = ''
+    second_look: bool = True
 
     def objects_of(self, source: Source) -> tuple[ObjectPrompt, ...]:
         """The prompted objects of an image; none if there are none for it."""
@@ -102,7 +111,12 @@ class Job:
 
 
 def fingerprint_of(
-    model_key: str, method: Method, prompts: PromptSet, store: bool
+    model_key: str,
+    method: Method,
+    prompts: PromptSet,
+    store: bool,
+    *,
+    second_look: bool = True,
 ) -> str:
     """Identify what the labels depend on, so that only equal work is taken over.
 
@@ -114,6 +128,8 @@ def fingerprint_of(
     prompts : PromptSet
     store : bool
         Whether embeddings pass through an embedding store, which rounds them.
+    second_look : bool
+        See `Job.second_look`.
 
     Returns
     -------
@@ -127,6 +143,7 @@ def fingerprint_of(
         'shared': _plain(prompts.shared),
         'images': {name: _plain(items) for name, items in prompts.images.items()},
         'store': store,
+        'second_look': second_look and method.looks_again,
     }
     text = json.dumps(value, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -96,14 +96,16 @@ def segment_frame(
     KDSAMError
         If the pixels or prompts cannot be used.
     """
+    image = check_image(pixels)
     if job.method is Method.prompts or job.method is Method.propagation:
         present = prompts_on(job, source, frame)
-        embedding = predictor.embed(check_image(pixels))
         highest = len(job.objects_of(source))
-        return label_prompts(predictor, embedding, present, highest)
-    embedding = predictor.embed(check_image(pixels))
-    find = _everything if job.method is Method.automatic else _proposed
-    return find(predictor, embedding)
+        embedding = predictor.embed(image)
+        return label_prompts(job, predictor, image, embedding, present, highest)
+    embedding = predictor.embed(image)
+    if job.method is Method.automatic:
+        return _everything(predictor, embedding)
+    return _proposed(job, predictor, image, embedding)
 
 
 def prompts_on(job: Job, source: Source, frame: int) -> list[tuple[int, Prompt]]:
@@ -126,13 +128,40 @@ def prompts_on(job: Job, source: Source, frame: int) -> list[tuple[int, Prompt]]
 
 
 def label_prompts(
+    job: Job,
     predictor: Predictor,
+    image: NDArray[Any],
     embedding: ImageEmbedding,
     prompts: list[tuple[int, Prompt]],
     highest: int,
 ) -> Labelled:
-    """Predict prompted objects; where they overlap, the earlier keeps the pixels."""
-    found = predictor.predict_masks(embedding, [prompt for _, prompt in prompts])
+    """Predict prompted objects; where they overlap, the earlier keeps the pixels.
+
+    Parameters
+    ----------
+    job : Job
+        Decides about second looks.
+    predictor : Predictor
+    image : numpy.ndarray
+        The image of `embedding`, from `check_image`.
+    embedding : ImageEmbedding
+    prompts : list of (label, Prompt)
+    highest : int
+        The highest label there can be.
+
+    Returns
+    -------
+    Labelled
+    """
+    from napari_kdsam.inference.second_look import masks_of_prompts
+
+    found = masks_of_prompts(
+        predictor,
+        image,
+        embedding,
+        [prompt for _, prompt in prompts],
+        second_look=job.second_look and job.method.looks_again,
+    )
     labelled = (
         (label, mask, score)
         for (label, _), (mask, score) in zip(prompts, found, strict=True)
@@ -185,14 +214,18 @@ def _proposal_head(predictor: Predictor) -> ProposalHead:
     return load_proposal_head(predictor)
 
 
-def _proposed(predictor: Predictor, embedding: ImageEmbedding) -> Labelled:
+def _proposed(
+    job: Job,
+    predictor: Predictor,
+    image: NDArray[Any],
+    embedding: ImageEmbedding,
+) -> Labelled:
     from napari_kdsam.inference.prompts import Prompt
     from napari_kdsam.inference.proposals import propose_boxes
 
     proposals = propose_boxes(_proposal_head(predictor), embedding)
-    boxes = [proposal.box for proposal in proposals]
-    prompts = [(label, Prompt(box=box)) for label, box in enumerate(boxes, 1)]
-    labelled = label_prompts(predictor, embedding, prompts, len(prompts))
+    prompts = [(label, Prompt(box=item.box)) for label, item in enumerate(proposals, 1)]
+    labelled = label_prompts(job, predictor, image, embedding, prompts, len(prompts))
     objects = tuple(
         replace(item, name=proposal.name)
         for item, proposal in zip(labelled.objects, proposals, strict=True)

@@ -145,9 +145,15 @@ class _Walk:
 
     def _segment(self, frame: int) -> Labelled:
         if frame in self._key_frames:
-            embedding = self._embed(frame)
-            prompts = self._key_frames[frame]
-            return label_prompts(self._predictor, embedding, prompts, self._highest)
+            image = self._image(frame)
+            return label_prompts(
+                self._job,
+                self._predictor,
+                image,
+                self._predictor.embed(image),
+                self._key_frames[frame],
+                self._highest,
+            )
         if not self._masks:
             raise NothingToDo(f'there is no object to follow from frame {self._key[0]}')
         return self._follow(frame)
@@ -171,7 +177,8 @@ class _Walk:
         labelled = label_masks((shape[0], shape[1]), masks, self._highest)
         return Labelled(labelled.labels, labelled.objects, found.doubt)
 
+    def _image(self, frame: int) -> NDArray[Any]:
+        return check_image(self._reader.read(self._source, frame))
+
     def _embed(self, frame: int) -> ImageEmbedding:
-        return self._predictor.embed(
-            check_image(self._reader.read(self._source, frame))
-        )
+        return self._predictor.embed(self._image(frame))

@@ -23,6 +23,7 @@ from napari_kdsam.inference.intensity import (
 )
 from napari_kdsam.inference.masks import mask_of_logits
 from napari_kdsam.inference.prompts import Prompt
+from napari_kdsam.inference.windows import CloseUp
 from napari_kdsam.model.network import PromptableModel
 from napari_kdsam.model.sizes import PROMPT_FRAME
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 DEFAULT_CACHE_BYTES = 512 * 1024**2
 # Objects decoded together; more would only cost memory.
-_OBJECTS_PER_CALL = 32
+OBJECTS_PER_CALL = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,15 +78,21 @@ class Candidate:
         Predicted IoU; about 0..1, but the network does not enforce it.
     image_shape : tuple of int
         (rows, columns).
+    close_up : CloseUp or None
+        What `look_again` found, which is the mask then; `logits` are still those of
+        the whole image.
     """
 
     logits: NDArray[np.float32]
     score: float
     image_shape: tuple[int, int]
+    close_up: CloseUp | None = None
 
     @cached_property
     def mask(self) -> NDArray[np.bool_]:
         """(rows, columns) bool, computed when first asked for."""
+        if self.close_up is not None:
+            return self.close_up.mask(self.image_shape)
         return mask_of_logits(self.logits, self.image_shape)
 
     @property
@@ -107,13 +114,19 @@ class Prediction:
     candidates : tuple of Candidate
         Three for one ambiguous point, one otherwise (SAM's rule), in the model's
         order.
+    preferred : int or None
+        The best one, whatever the scores: those of a close-up do not compare with the
+        others. None for the highest score.
     """
 
     candidates: tuple[Candidate, ...]
+    preferred: int | None = None
 
     @property
     def best_index(self) -> int:
         """Index of the candidate with the highest predicted IoU."""
+        if self.preferred is not None:
+            return self.preferred
         return int(np.argmax([candidate.score for candidate in self.candidates]))
 
     @property
@@ -173,7 +186,11 @@ class Predictor:
         return f'{self.model.identity.key}|{self.model.compute_dtype}'
 
     def embed(
-        self, image: ArrayLike, mapping: IntensityMapping | None = None
+        self,
+        image: ArrayLike,
+        mapping: IntensityMapping | None = None,
+        *,
+        stored: bool = True,
     ) -> ImageEmbedding:
         """Embed one image, or return its cached embedding.
 
@@ -184,6 +201,8 @@ class Predictor:
             boolean, integer or float.
         mapping : IntensityMapping, optional
             How values become 8 bits; automatic by default.
+        stored : bool
+            Whether the store, if there is one, is looked into and added to.
 
         Returns
         -------
@@ -202,20 +221,22 @@ class Predictor:
         found = self.cache.get(key)
         if found is not None:
             return found
-        features = self._features(key, pixels)
+        features = self._features(key, pixels, self.store if stored else None)
         embedding = ImageEmbedding(features, shape, resolved, self.model_key, key)
         self.cache.put(key, embedding)
         return embedding
 
-    def _features(self, key: str, pixels: NDArray[np.uint8]) -> torch.Tensor:
-        stored = None if self.store is None else self.store.get(key)
+    def _features(
+        self, key: str, pixels: NDArray[np.uint8], store: EmbeddingStore | None
+    ) -> torch.Tensor:
+        stored = None if store is None else store.get(key)
         if stored is None:
             batch = torch.from_numpy(pixels.transpose(2, 0, 1)[None].copy())
             with torch.inference_mode():
                 features = self.model.encode(batch)
-            if self.store is None:
+            if store is None:
                 return features
-            stored = self._kept(self.store, key, features)
+            stored = self._kept(store, key, features)
         wide = np.asarray(stored, np.float32)[None]
         return torch.from_numpy(wide).to(self.model.device)
 
@@ -300,8 +321,8 @@ class Predictor:
             groups.setdefault(prompt.signature, []).append(index)
         results: dict[int, Prediction] = {}
         for indices in groups.values():
-            for start in range(0, len(indices), _OBJECTS_PER_CALL):
-                chunk = indices[start : start + _OBJECTS_PER_CALL]
+            for start in range(0, len(indices), OBJECTS_PER_CALL):
+                chunk = indices[start : start + OBJECTS_PER_CALL]
                 answers = self._decode(embedding, frame, [checked[i] for i in chunk])
                 results.update(zip(chunk, answers, strict=True))
         return [results[index] for index in range(len(checked))]
@@ -328,8 +349,8 @@ class Predictor:
         PromptError
             As `predict_many`, when its prompts' turn comes.
         """
-        for start in range(0, len(prompts), _OBJECTS_PER_CALL):
-            part = prompts[start : start + _OBJECTS_PER_CALL]
+        for start in range(0, len(prompts), OBJECTS_PER_CALL):
+            part = prompts[start : start + OBJECTS_PER_CALL]
             for prediction in self.predict_many(embedding, part):
                 # The candidate's own mask would be kept with it; this one is not.
                 mask = mask_of_logits(prediction.logits, embedding.image_shape)

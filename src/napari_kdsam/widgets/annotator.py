@@ -250,6 +250,7 @@ class AnnotatorWidget(DockRefresh, QWidget):
 
     def _apply_to_work(self, preferences: Preferences) -> None:
         self.controller.frames.prefetching = preferences.prefetch
+        self.controller.set_second_look(preferences.second_look)
         self.controller.set_autosave(
             preferences.autosave, preferences.sessions == 'beside the image'
         )

@@ -80,6 +80,9 @@ class BatchChoices(QWidget):
         self.keys = ComboBox(choices=lambda _: self._labels(), nullable=True)
         self.first = SpinBox(max=0)
         self.last = SpinBox(max=0)
+        self.second_look = CheckBox(
+            text='Second look at small objects', value=preferences.second_look
+        )
         self.model = ComboBox(choices=_models(preferences.model))
         self.model.value = preferences.model
         self.output = ComboBox(choices=lambda _: [_NEW_LABELS, *self._labels()])
@@ -120,6 +123,12 @@ class BatchChoices(QWidget):
             form, '', self.each_point, 'Otherwise all points together are one object'
         )
         self._add(form, 'Follow', self.keys, 'The labels that are right already')
+        self._add(
+            form,
+            '',
+            self.second_look,
+            'See small objects of large frames again at full resolution',
+        )
         self._add(form, 'Model', self.model, 'Labels stay when the model changes')
         self._add(form, 'Labels', self.output, 'Where the objects go')
         self._add(
@@ -209,6 +218,7 @@ class BatchChoices(QWidget):
             (self.shapes, method.prompted),
             (self.each_point, method.prompted),
             (self.keys, method.labelled),
+            (self.second_look, method.looks_again),
             (self.first_label, not method.labelled),
         ):
             for widget in self._fields[field]:
@@ -267,6 +277,7 @@ class BatchChoices(QWidget):
             output=None if output == _NEW_LABELS else output,
             overwrite=self.overlap.value,
             first_label=self.first_label.value,
+            second_look=self.second_look.value,
         )
 
     def _single_image(self) -> Image | None:

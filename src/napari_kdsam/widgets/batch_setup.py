@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels, Points, Shapes
     from napari.viewer import Viewer
 
+    from napari_kdsam.inference.predictor import Predictor
     from napari_kdsam.inference.propagation import DriftLimits
-    from napari_kdsam.widgets.batch_work import Job
+    from napari_kdsam.widgets.batch_work import Finder, Job
 
 
 # Known here as well, because the module that reads it imports torch.
@@ -66,12 +68,17 @@ class Method(Enum):
         return self in (Method.FOLLOW_LABELS, Method.FOLLOW_KEYS)
 
     @property
+    def looks_again(self) -> bool:
+        """Whether a second look is of use: each object has a prompt on its frame."""
+        return self in (Method.SAME, Method.EACH, Method.PROPOSALS)
+
+    @property
     def follows(self) -> bool:
         """Whether objects are followed through one stack."""
         return self is Method.FOLLOW_PROMPTS or self.labelled
 
 
-_FINDERS = {Method.AUTOMATIC: everything, Method.PROPOSALS: likely_objects}
+_UNPROMPTED = (Method.AUTOMATIC, Method.PROPOSALS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +103,8 @@ class Choices:
         None for a new layer.
     overwrite : bool
     first_label : int
+    second_look : bool
+        Whether small objects of large frames are looked at again.
     """
 
     images: Sequence[Image]
@@ -112,6 +121,7 @@ class Choices:
     output: Labels | None = None
     overwrite: bool = False
     first_label: int = 1
+    second_look: bool = True
 
 
 def make_batch(
@@ -141,7 +151,7 @@ def make_batch(
     items = _items(choices, sources)
     if choices.method.follows:
         plan, make_job = _followed(choices, viewer, sources[0], items)
-    elif choices.method in _FINDERS:
+    elif choices.method in _UNPROMPTED:
         plan, make_job = _unprompted(choices, sources, items)
     else:
         plan, make_job = _prompted(choices, viewer, sources, items)
@@ -208,7 +218,7 @@ def _prompted(
 
     def make_job(waiting: tuple[Item, ...], starts: dict[int, Start]) -> Job:
         left = {item: drafts[item] for item in waiting}
-        return PromptedJob(stacks, left, choices.first_label)
+        return PromptedJob(stacks, left, choices.first_label, choices.second_look)
 
     return plan, make_job
 
@@ -234,11 +244,12 @@ def _unprompted(
     choices: Choices, sources: Sequence[Source], items: list[Item]
 ) -> tuple[BatchPlan, JobMaker]:
     stacks = [source.stack for source in sources]
+    finder: Callable[[Predictor], Finder] = everything
+    if choices.method is Method.PROPOSALS:
+        finder = partial(likely_objects, second_look=choices.second_look)
 
     def make_job(waiting: tuple[Item, ...], starts: dict[int, Start]) -> Job:
-        return UnpromptedJob(
-            stacks, waiting, _FINDERS[choices.method], choices.first_label
-        )
+        return UnpromptedJob(stacks, waiting, finder, choices.first_label)
 
     return BatchPlan(items), make_job
 

@@ -18,6 +18,7 @@ from napari_kdsam.widgets.batch_plan import FrameResult, Item
 
 if TYPE_CHECKING:
     from napari_kdsam.inference.predictor import ImageEmbedding, Predictor
+    from napari_kdsam.inference.prompts import Prompt
     from napari_kdsam.inference.propagation import DriftLimits
     from napari_kdsam.widgets.inference_thread import PredictorFactory
 
@@ -108,11 +109,14 @@ class PromptedJob:
         One draft for each object.
     first_label : int
         Of the first object of a frame.
+    second_look : bool
+        Whether small objects of large frames are looked at again.
     """
 
     stacks: Sequence[Stack]
     drafts: Mapping[Item, tuple[Draft, ...]]
     first_label: int = 1
+    second_look: bool = True
 
     def steps(self, predictor: Predictor) -> Iterator[Step]:
         """Yield a result for each frame."""
@@ -124,7 +128,12 @@ class PromptedJob:
                 stack: Stack = stack,
                 drafts: tuple[Draft, ...] = drafts,
             ) -> list[Mask]:
-                return _predicted(predictor, predictor.embed(pixels), stack, drafts)
+                return _masks(
+                    predictor,
+                    pixels,
+                    _prompts(stack, drafts),
+                    second_look=self.second_look,
+                )
 
             yield _tried(stack, item, find, self.first_label)
 
@@ -215,8 +224,9 @@ class FollowJob:
                 if found:
                     keys[frame] = found
         if self.prompted is not None:
-            embedding = self._embed(predictor, self.prompted)
-            masks = _predicted(predictor, embedding, self.stack, self.drafts)
+            pixels = self.stack.pixels(self.prompted)
+            prompts = _prompts(self.stack, self.drafts)
+            masks = _masks(predictor, pixels, prompts, second_look=False)
             keys[self.prompted] = _numbered(masks, self.first_label)
         yield KeysFound(frozenset(keys))
         for done in propagate(
@@ -299,7 +309,7 @@ def everything(predictor: Predictor) -> Finder:
     return find
 
 
-def likely_objects(predictor: Predictor) -> Finder:
+def likely_objects(predictor: Predictor, *, second_look: bool = True) -> Finder:
     """Make what finds the objects that the proposal head was trained on."""
     from napari_kdsam.inference.prompts import Prompt
     from napari_kdsam.inference.proposals import load_proposal_head, propose_boxes
@@ -310,7 +320,7 @@ def likely_objects(predictor: Predictor) -> Finder:
         embedding = predictor.embed(pixels)
         boxes = [proposal.box for proposal in propose_boxes(head, embedding)]
         prompts = [Prompt(box=box) for box in boxes]
-        return [found.mask for found in predictor.predict_many(embedding, prompts)]
+        return _masks(predictor, pixels, prompts, embedding, second_look=second_look)
 
     return find
 
@@ -332,16 +342,28 @@ def separate(draft: Draft, each_point: bool) -> tuple[Draft, ...]:
     return tuple(Draft(points=(point, *outside)) for point in inside)
 
 
-def _predicted(
-    predictor: Predictor,
-    embedding: ImageEmbedding,
-    stack: Stack,
-    drafts: Iterable[Draft],
-) -> list[Mask]:
+def _prompts(stack: Stack, drafts: Iterable[Draft]) -> list[Prompt]:
     prompts = [prompts_of(draft, stack.plane_shape)[0] for draft in drafts]
     if not prompts:
         raise PromptError('There are no prompts on this frame; add a point or a box.')
-    return [found.mask for found in predictor.predict_many(embedding, prompts)]
+    return prompts
+
+
+def _masks(
+    predictor: Predictor,
+    pixels: NDArray[Any],
+    prompts: Sequence[Prompt],
+    embedding: ImageEmbedding | None = None,
+    *,
+    second_look: bool,
+) -> list[Mask]:
+    from napari_kdsam.inference.second_look import masks_of_prompts
+
+    embedding = embedding or predictor.embed(pixels)
+    found = masks_of_prompts(
+        predictor, pixels, embedding, prompts, second_look=second_look
+    )
+    return [mask for mask, _ in found]
 
 
 def _tried(

@@ -75,6 +75,7 @@ class CandidateBar(QWidget):
         thumbnails: Sequence[NDArray[np.uint8]],
         scores: Sequence[float],
         chosen: int,
+        best: int | None = None,
     ) -> None:
         """Show the candidates of a prediction.
 
@@ -86,8 +87,11 @@ class CandidateBar(QWidget):
             Predicted IoU, one for each picture.
         chosen : int
             Index of the candidate in use.
+        best : int
+            Index of the best one; that of the highest score by default.
         """
-        best = max(range(len(scores)), key=scores.__getitem__, default=-1)
+        if best is None:
+            best = max(range(len(scores)), key=scores.__getitem__, default=-1)
         for index, button in enumerate(self.buttons):
             if index < len(thumbnails):
                 mark = '★ ' if index == best and len(scores) > 1 else ''

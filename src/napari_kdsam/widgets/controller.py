@@ -25,6 +25,7 @@ from napari_kdsam.widgets.pick_tool import PickTool
 from napari_kdsam.widgets.prediction_flow import PredictionFlow
 from napari_kdsam.widgets.prompt_edits import PromptEdits
 from napari_kdsam.widgets.prompt_layers import PromptLayers
+from napari_kdsam.widgets.second_looks import SecondLooks
 from napari_kdsam.widgets.session_keeper import SessionKeeper
 from napari_kdsam.widgets.shortcuts import LAYER_SHORTCUTS, SHORTCUTS, key_actions
 from napari_kdsam.widgets.status import (
@@ -72,6 +73,7 @@ class AnnotationController(KeyMethods, AnnotationView):
         How long the last click took to decode.
     objects : ObjectActions
     frames : FrameActions
+    second_looks : SecondLooks
     """
 
     updated = Signal()
@@ -94,8 +96,13 @@ class AnnotationController(KeyMethods, AnnotationView):
         self._closed = False
         self._high_contrast = False
         self._layer_keys = key_actions(self, (*shortcuts, *LAYER_SHORTCUTS))
+        self.second_looks = SecondLooks(self)
         self.flow = PredictionFlow(
-            predictor_factory, self._on_progress, self._on_answer, self._on_engine
+            predictor_factory,
+            self._on_progress,
+            self._on_answer,
+            self.second_looks.on_answer,
+            self._on_engine,
         )
         self.keeper = SessionKeeper(
             self.updated.emit,
@@ -184,6 +191,12 @@ class AnnotationController(KeyMethods, AnnotationView):
         """Map intensities as displayed, or automatically."""
         if use_contrast_limits != self.flow.use_contrast_limits:
             self.flow.use_contrast_limits = use_contrast_limits
+            self._predict_again()
+
+    def set_second_look(self, on: bool) -> None:
+        """Look again at small objects of large images, or not."""
+        if on != self.flow.second_look:
+            self.flow.second_look = on
             self._predict_again()
 
     def set_high_contrast(self, high: bool) -> None:
@@ -291,8 +304,10 @@ class AnnotationController(KeyMethods, AnnotationView):
             candidate.has_mask
             for candidate in self.shown.candidates(self.chosen_candidate)
         ):
-            self._forget_requests()
-            self._show(self.shown)
+            self.objects.wait_no_longer()
+            self.flow.forget_requests()
+            self.show(self.shown)
+            self.second_looks.ask()
             return
         if self.draft.predictable:
             self._request()
@@ -301,7 +316,8 @@ class AnnotationController(KeyMethods, AnnotationView):
         self.layers.mask.show(self.frame, (), '')
         self.set_status(FIRST_CLICK if self.draft.empty else ONLY_OUTSIDE)
 
-    def _show(self, shown: Shown, milliseconds: float | None = None) -> None:
+    def show(self, shown: Shown, milliseconds: float | None = None) -> None:
+        """Show the masks of predictions, and how long they took."""
         if self.layers is None:
             return
         state = self.session.state
@@ -319,6 +335,8 @@ class AnnotationController(KeyMethods, AnnotationView):
             parts.append(f'candidate {number} of {len(self.candidates)}')
         if milliseconds is not None:
             parts.append(f'{milliseconds:.0f} ms')
+        if any(candidate.close_up for candidate in shown.candidates(chosen)):
+            parts.append('second look')
         ready = Status(Stage.READY, ', '.join(parts))
         self.set_status(ready if any(mask.any() for mask in masks) else EMPTY_MASK)
 
@@ -363,8 +381,10 @@ class AnnotationController(KeyMethods, AnnotationView):
             self.edits.keep_ahead(record, frame, shown)
         self.mapping = answer.mapping
         self.decode_ms = answer.milliseconds
-        self._show(shown, answer.milliseconds)
+        self.show(shown, answer.milliseconds)
         self.objects.commit_waiting()
+        if self.shown is shown:
+            self.second_looks.ask()
         self.frames.prefetch()
 
     def _on_view_changed(self, event: Any = None) -> None:

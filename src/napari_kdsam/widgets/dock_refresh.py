@@ -39,7 +39,10 @@ class DockRefresh:
         else:
             scores = [candidate.score for candidate in controller.candidates]
             self.candidates.show_candidates(
-                shown.thumbnails, scores, controller.chosen_candidate
+                shown.thumbnails,
+                scores,
+                controller.chosen_candidate,
+                shown.predictions[0].best_index,
             )
 
     def refresh_classes(self) -> None:

@@ -43,11 +43,14 @@ class Shown:
     predictions : tuple of Prediction
     thumbnails : tuple of numpy.ndarray
         (side, side, 3) uint8 pictures of the candidates of a single object.
+    looked_again : set of int
+        Candidates of which no better mask is to come.
     """
 
     draft: Draft
     predictions: tuple[Prediction, ...]
     thumbnails: tuple[NDArray[np.uint8], ...] = ()
+    looked_again: set[int] = field(default_factory=set)
     _cleaned: dict[Any, NDArray[np.bool_]] = field(default_factory=dict)
 
     def candidates(self, chosen: int | None) -> tuple[Candidate, ...]:

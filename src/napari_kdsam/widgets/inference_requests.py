@@ -41,6 +41,8 @@ class Request:
     finish : callable, optional
         ``finish(frame array, predictions, resolved mapping)``, called in the thread;
         its result is handed back as ``Answer.finished``.
+    first_look : tuple of Prediction
+        For a second look: the answers that it may improve.
     """
 
     number: int
@@ -53,6 +55,7 @@ class Request:
     candidate: int | None = None
     context: Any = None
     finish: Finish | None = None
+    first_look: tuple[Prediction, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class Answer:
     ----------
     request : Request
     predictions : tuple of Prediction
-        One for each prompt; empty if there is an error.
+        One for each prompt; empty if there is an error, or if a second look has
+        improved none.
     error : str
     milliseconds : float
         From the start of decoding to the finished mask.

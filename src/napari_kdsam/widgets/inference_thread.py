@@ -7,7 +7,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +20,9 @@ from napari_kdsam.widgets.inference_requests import (
     Prefetch,
     Request,
 )
+from napari_kdsam.widgets.inference_slot import Slot
 from napari_kdsam.widgets.quick_switching import quick_switching
+from napari_kdsam.widgets.second_looks import improved
 
 if TYPE_CHECKING:
     from napari_kdsam.inference.intensity import IntensityMapping
@@ -60,38 +61,6 @@ def make_predictor(model: str, device: str, store: str = '') -> Predictor:
     return Predictor(loaded, store=EmbeddingStore(store) if store else None)
 
 
-@dataclass
-class _Slot:
-    """A place for one request; a newer one takes it over."""
-
-    request: Request | None = None
-    to_prefetch: list[Prefetch] = field(default_factory=list)
-    to_load: tuple[str, str] | None = None
-    stopped: bool = False
-    condition: threading.Condition = field(default_factory=threading.Condition)
-
-    def has_work(self) -> bool:
-        return bool(self.stopped or self.request or self.to_load or self.to_prefetch)
-
-    def wants(self, frame: Prefetch) -> bool:
-        """Whether a frame that is at hand is still the next thing to embed."""
-        with self.condition:
-            if self.stopped or self.to_load:
-                return False
-            if self.request is not None:
-                return _identity(self.request) == _identity(frame)
-            return any(_identity(f) == _identity(frame) for f in self.to_prefetch)
-
-    def drop(self, frame: Prefetch) -> None:
-        """Let a frame wait no longer, whether it was embedded or not."""
-        with self.condition:
-            self.to_prefetch = [
-                waiting
-                for waiting in self.to_prefetch
-                if _identity(waiting) != _identity(frame)
-            ]
-
-
 class InferenceThread(QObject):
     """Run requests one at a time off the main thread; a newer one replaces a waiting one.
 
@@ -108,12 +77,15 @@ class InferenceThread(QObject):
         (request number, sentence) when a slow step begins.
     answered : Signal
         An `Answer`.
+    looked_again : Signal
+        An `Answer` to a second look.
     engine_changed : Signal
         An `EngineState`, after a model was loaded or a frame embedded.
     """
 
     progressed = Signal(int, str)
     answered = Signal(object)
+    looked_again = Signal(object)
     engine_changed = Signal(object)
 
     def __init__(self, predictor_factory: PredictorFactory = make_predictor) -> None:
@@ -124,7 +96,7 @@ class InferenceThread(QObject):
         self._known: OrderedDict[Hashable, str] = OrderedDict()
         self._encode_ms: float | None = None
         self._bytes_in_advance = 0
-        self._slot = _Slot()
+        self._slot = Slot()
         self._thread = threading.Thread(
             target=self._work, name='kdsam-inference', daemon=True
         )
@@ -136,9 +108,23 @@ class InferenceThread(QObject):
         return self._thread.is_alive()
 
     def submit(self, request: Request) -> None:
-        """Ask for a mask; a request that has not begun is forgotten."""
+        """Ask for a mask; what was asked and has not begun is forgotten."""
         with self._slot.condition:
-            self._slot.request = request
+            self._slot.request, self._slot.second_look = request, None
+            self._slot.condition.notify()
+
+    def look_again(self, request: Request) -> None:
+        """Ask for better masks when there is no request; none for an unknown frame.
+
+        It is given up for a request between two objects, and has an answer then, too.
+
+        Parameters
+        ----------
+        request : Request
+            With a `Request.first_look`.
+        """
+        with self._slot.condition:
+            self._slot.second_look = request
             self._slot.condition.notify()
 
     def preload(self, model: str, device: str) -> None:
@@ -167,6 +153,11 @@ class InferenceThread(QObject):
         with self._slot.condition:
             self._slot.request = None
 
+    def cancel_second_look(self) -> None:
+        """Forget a second look that has not begun."""
+        with self._slot.condition:
+            self._slot.second_look = None
+
     def stop(self, timeout: float = 0.0) -> None:
         """Let the thread end after the step it is in; its answer goes nowhere.
 
@@ -177,7 +168,7 @@ class InferenceThread(QObject):
         """
         with self._slot.condition:
             self._slot.stopped = True
-            self._slot.request = None
+            self._slot.request = self._slot.second_look = None
             self._slot.to_load = None
             self._slot.to_prefetch = []
             self._slot.condition.notify()
@@ -198,6 +189,9 @@ class InferenceThread(QObject):
                 return False
             request, slot.request = slot.request, None
             to_load, slot.to_load = slot.to_load, None
+            second_look = None
+            if request is None and to_load is None:
+                second_look, slot.second_look = slot.second_look, None
             frame = slot.to_prefetch[0] if slot.to_prefetch else None
         if request is not None:
             with quick_switching():
@@ -205,6 +199,10 @@ class InferenceThread(QObject):
             self._emit(self.answered, answer)
         elif to_load is not None:
             self._load_quietly(to_load)
+        elif second_look is not None:
+            with quick_switching():
+                answer = self._look_again(second_look)
+            self._emit(self.looked_again, answer)
         elif frame is not None:
             self._embed_quietly(frame)
         return True
@@ -286,6 +284,31 @@ class InferenceThread(QObject):
         finished = self._finish(request, frame, predictions, embedding.mapping)
         return Answer(request, predictions, '', elapsed, embedding.mapping, finished)
 
+    def _look_again(self, request: Request) -> Answer:
+        predictor = self._predictor
+        if predictor is None or self._predictor_name != (request.model, request.device):
+            return Answer(request)
+        embedding = self._known_embedding(predictor, request)
+        if embedding is None:
+            return Answer(request)
+        try:
+            found = improved(
+                predictor,
+                embedding,
+                request,
+                lambda: _read(request),
+                lambda: self._slot.request is None and not self._slot.stopped,
+            )
+        except Exception as error:  # noqa: BLE001
+            # The first masks stay, which are good enough to go on with.
+            _logger.info('A second look failed: %s', error)
+            return Answer(request)
+        self._tell_engine()
+        if found is None:
+            return Answer(request)
+        finished = self._finish(request, *found, embedding.mapping)
+        return Answer(request, found[1], '', 0.0, embedding.mapping, finished)
+
     @staticmethod
     def _finish(
         request: Request,
@@ -360,11 +383,6 @@ class InferenceThread(QObject):
                 cache.nbytes,
             ),
         )
-
-
-def _identity(job: Request | Prefetch) -> Hashable:
-    """Equal for jobs that need the same embedding."""
-    return job.image_token, job.mapping, job.model, job.device
 
 
 def _read(request: Request | Prefetch) -> NDArray[Any]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from napari_kdsam.annotation.prompting import prompts_of
 from napari_kdsam.annotation.state import Draft, FrameIndex
 from napari_kdsam.model.registry import DEFAULT_MODEL
-from napari_kdsam.widgets.image_record import ImageRecord
+from napari_kdsam.widgets.image_record import ImageRecord, Shown
 from napari_kdsam.widgets.inference_requests import (
     Answer,
     EngineState,
@@ -42,6 +42,8 @@ class PredictionFlow:
         Called with a sentence when a slow step of the newest request begins.
     on_answer : callable
         Called with the `Answer` to the newest request.
+    on_second_look : callable
+        Called with the `Answer` to the newest second look.
     on_engine : callable
         Called with the `EngineState` when it has changed.
 
@@ -51,6 +53,8 @@ class PredictionFlow:
         Used for the next requests.
     use_contrast_limits : bool
         Map intensities as displayed instead of automatically.
+    second_look : bool
+        Look again at small objects of large images.
     thread : InferenceThread
     """
 
@@ -59,18 +63,23 @@ class PredictionFlow:
         predictor_factory: PredictorFactory,
         on_progress: Callable[[str], None],
         on_answer: Callable[[Answer], None],
+        on_second_look: Callable[[Answer], None],
         on_engine: Callable[[EngineState], None],
     ) -> None:
         self.model = DEFAULT_MODEL
         self.device = 'auto'
         self.use_contrast_limits = False
+        self.second_look = True
         self._newest = 0
         self._awaited: Any = None
+        self._looked_at: tuple[Shown, int] | None = None
         self._pass_progress = on_progress
         self._pass_answer = on_answer
+        self._pass_second_look = on_second_look
         self.thread = InferenceThread(predictor_factory)
         self.thread.progressed.connect(self._on_progress)
         self.thread.answered.connect(self._on_answer)
+        self.thread.looked_again.connect(self._on_second_look)
         self._pass_engine = on_engine
         self.thread.engine_changed.connect(self._on_engine)
 
@@ -84,29 +93,66 @@ class PredictionFlow:
         PromptError
             If the prompts do not say where an object is.
         """
-        prompts = prompts_of(draft, record.plane_shape)
-        mapping = record.mapping(self.use_contrast_limits)
-        token = record.token(frame)
+        request = self._request(record, frame, draft)
         asked = replace(draft, number=None)
-        question = token, asked, mapping, self.model, self.device
+        question = (
+            request.image_token,
+            asked,
+            request.mapping,
+            self.model,
+            self.device,
+        )
         if question == self._awaited:
             return
+        self.forget()
         self._awaited = question
-        self._newest += 1
-        self.thread.submit(
-            Request(
-                number=self._newest,
-                image_token=token,
-                read_frame=record.reader(frame),
-                prompts=prompts,
-                mapping=mapping,
-                model=self.model,
-                device=self.device,
-                candidate=draft.candidate,
-                context=(record, frame, draft),
-                # Reads the frame again, so only for what offers candidates.
-                finish=_thumbnails if _offers_candidates(prompts) else None,
+        self.thread.submit(replace(request, number=self._newest))
+
+    def look_again(
+        self, record: ImageRecord, frame: FrameIndex, shown: Shown, candidate: int
+    ) -> None:
+        """Ask for a better mask than one that is shown, unless that was done already.
+
+        Parameters
+        ----------
+        record : ImageRecord
+        frame : tuple of int
+        shown : Shown
+        candidate : int
+            Index of the candidate in view, if it is one of several.
+        """
+        looked_at = shown, candidate
+        if (
+            not self.second_look
+            or candidate in shown.looked_again
+            or looked_at == self._looked_at
+        ):
+            return
+        self._looked_at = looked_at
+        request = self._request(record, frame, shown.draft)
+        self.thread.look_again(
+            replace(
+                request,
+                candidate=candidate,
+                context=(record, frame, shown),
+                first_look=shown.predictions,
             )
+        )
+
+    def _request(self, record: ImageRecord, frame: FrameIndex, draft: Draft) -> Request:
+        prompts = prompts_of(draft, record.plane_shape)
+        return Request(
+            number=self._newest,
+            image_token=record.token(frame),
+            read_frame=record.reader(frame),
+            prompts=prompts,
+            mapping=record.mapping(self.use_contrast_limits),
+            model=self.model,
+            device=self.device,
+            candidate=draft.candidate,
+            context=(record, frame, draft),
+            # Reads the frame again, so only for what offers candidates.
+            finish=_thumbnails if _offers_candidates(prompts) else None,
         )
 
     def prefetch(self, record: ImageRecord, frames: list[FrameIndex]) -> None:
@@ -127,6 +173,12 @@ class PredictionFlow:
 
     def forget(self) -> None:
         """Want no answer any more."""
+        self.forget_requests()
+        self._looked_at = None
+        self.thread.cancel_second_look()
+
+    def forget_requests(self) -> None:
+        """Want no answer to a prompt any more; a second look may go on."""
         self._newest += 1
         self._awaited = None
         self.thread.cancel_waiting()
@@ -152,6 +204,12 @@ class PredictionFlow:
             self._awaited = None
             self._pass_answer(answer)
 
+    def _on_second_look(self, answer: Answer) -> None:
+        _, _, shown = answer.request.context
+        if self._looked_at == (shown, answer.request.candidate):
+            self._looked_at = None
+            self._pass_second_look(answer)
+
 
 def _offers_candidates(prompts: Sequence[Prompt]) -> bool:
     return len(prompts) == 1 and prompts[0].ambiguous
@@ -171,7 +229,9 @@ def _thumbnails(
     image = check_image(frame)[::step, ::step]
     shape = (image.shape[0], image.shape[1])
     masks = [
-        candidate.mask if step == 1 else mask_of_logits(candidate.logits, shape)
+        candidate.mask[::step, ::step]
+        if step == 1 or candidate.close_up is not None
+        else mask_of_logits(candidate.logits, shape)
         for candidate in candidates
     ]
     return tuple(candidate_thumbnails(image, masks, mapping, _THUMBNAIL_SIDE))

@@ -37,6 +37,8 @@ class Preferences(BaseModel):
         Where those files are.
     prefetch : bool
         Whether neighbouring frames are embedded when nothing else is to do.
+    second_look : bool
+        Whether small objects of large images are looked at again.
     embeddings : str
         Folder of an embedding store; empty for none.
     high_contrast : bool
@@ -79,6 +81,11 @@ class Preferences(BaseModel):
         True,
         title='Prepare neighbouring frames',
         description='Encode the next frames when there is nothing else to do',
+    )
+    second_look: bool = Field(
+        True,
+        title='Second look',
+        description='See small objects of large images again at full resolution',
     )
     embeddings: str = Field(
         '',
