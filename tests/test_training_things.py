@@ -7,6 +7,7 @@ import io
 import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,11 @@ from scipy import ndimage
 from typer.testing import CliRunner
 
 from napari_kdsam.errors import CheckpointError, ImageError
-from napari_kdsam.inference.geometry import box_of_mask
+from napari_kdsam.inference.predictor import Predictor
 from napari_kdsam.training.command import app
 from napari_kdsam.training.data.leaks import find_leaks
 from napari_kdsam.training.data.samples import Sample
 from napari_kdsam.training.data.shards import read_shards
-from napari_kdsam.training.evaluation.segmenters import PromptableSegmenter
 from napari_kdsam.training.things import teacher as teachers
 from napari_kdsam.training.things.config import (
     FindingConfig,
@@ -47,7 +47,7 @@ from napari_kdsam.training.things.masks import (
     without_repeats,
 )
 from napari_kdsam.training.things.pictures import plan_pictures
-from napari_kdsam.training.things.teacher import Proposal, open_teacher
+from napari_kdsam.training.things.teacher import Proposal, SAMTeacher, open_teacher
 
 SHAPE = (96, 128)
 GROUND = 40
@@ -174,7 +174,8 @@ def test_a_doubtful_mask_is_left_out(what: str) -> None:
 
 def test_the_mask_of_the_box_is_the_one_that_is_kept() -> None:
     (thing,) = find(drawn(g120=RIGHT), FlatTeacher(box_growth=1))
-    assert np.array_equal(thing.mask, ndimage.binary_dilation(RIGHT))
+    assert agree(thing.mask, ndimage.binary_dilation(RIGHT)) > 0.98
+    assert thing.pixels > RIGHT.sum()
 
 
 def test_things_too_small_or_too_large_are_left_out() -> None:
@@ -510,12 +511,11 @@ def test_pictures_of_the_packages_are_read_whole_and_in_parts(
 # Teachers
 
 
-def test_a_sam_answers_for_clicks_and_boxes(
-    fake_model: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    segmenter = PromptableSegmenter(fake_model)
-    monkeypatch.setattr(teachers, 'open_segmenter', lambda name, device: segmenter)
-    teacher = open_teacher('anything')
+def test_a_sam_answers_for_clicks_and_boxes(fake_model: Any) -> None:
+    segmenter: Any = SimpleNamespace(
+        name='fake', fingerprint='fake', predictor=Predictor(fake_model)
+    )
+    teacher = SAMTeacher(segmenter)
     state = teacher.embed(drawn(g120=LEFT))
     for answers in (
         teacher.at_point(state, (30.0, 30.0)),
@@ -567,8 +567,3 @@ def test_the_command_names_a_wrong_setting(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ['things', '-c', str(file)])
     assert result.exit_code == 2
     assert 'min_area must be smaller than max_area' in result.output
-
-
-def test_the_box_of_a_thing_is_around_it() -> None:
-    (thing,) = find(drawn(g120=LEFT))
-    assert box_of_mask(thing.mask) == box_of_mask(LEFT)

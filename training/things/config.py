@@ -66,17 +66,17 @@ class FindingConfig(BaseModel):
     model_config = ConfigDict(extra='forbid')
 
     points_per_side: PositiveInt = 8
-    min_score: float = Field(0.88, ge=0, le=1)
-    min_stability: float = Field(0.9, ge=0, le=1)
-    min_agreement: float = Field(0.85, ge=0, le=1)
-    min_area: float = Field(0.002, gt=0, lt=1)
-    max_area: float = Field(0.4, gt=0, le=1)
-    max_repeat: float = Field(0.7, ge=0, le=1)
-    max_hidden: float = Field(0.15, ge=0, le=1)
-    max_labelled_iou: float = Field(0.3, ge=0, le=1)
-    max_labelled_share: float = Field(0.5, ge=0, le=1)
+    min_score: float = Field(default=0.88, ge=0, le=1)
+    min_stability: float = Field(default=0.9, ge=0, le=1)
+    min_agreement: float = Field(default=0.85, ge=0, le=1)
+    min_area: float = Field(default=0.002, gt=0, lt=1)
+    max_area: float = Field(default=0.4, gt=0, le=1)
+    max_repeat: float = Field(default=0.7, ge=0, le=1)
+    max_hidden: float = Field(default=0.15, ge=0, le=1)
+    max_labelled_iou: float = Field(default=0.3, ge=0, le=1)
+    max_labelled_share: float = Field(default=0.5, ge=0, le=1)
     candidates: PositiveInt = 12
-    most: int = Field(6, ge=1, le=255)
+    most: int = Field(default=6, ge=1, le=255)
 
     @model_validator(mode='after')
     def _areas_in_order(self) -> Self:

@@ -128,7 +128,9 @@ class Judge:
         if iou(mask, self.view) > _VIEW_IOU or _sides(mask) > _MOST_SIDES:
             return False
         inside = np.count_nonzero(mask & (self._labelled > 0))
-        return inside <= settings.max_labelled_share * pixels and all(
+        if inside > settings.max_labelled_share * pixels:
+            return False
+        return all(
             iou(mask, labelled) < settings.max_labelled_iou
             for labelled in self._objects
         )

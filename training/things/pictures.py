@@ -156,7 +156,7 @@ def _in_turn(
     for number, data_set in enumerate(data_sets):
         samples = read_shards(folder, [data_set], [split])
         seen: dict[str, int] = defaultdict(int)
-        order = []
+        order: list[tuple[int, int, Sample]] = []
         for index in generator.permutation(len(samples)):
             patient = samples[index].patient or samples[index].stem
             order.append((seen[patient], len(order), samples[index]))
