@@ -20,6 +20,8 @@ from typer.testing import CliRunner
 from napari_kdsam.errors import CheckpointError, ImageError
 from napari_kdsam.inference.predictor import Predictor
 from napari_kdsam.training.command import app
+from napari_kdsam.training.config import read_config_as
+from napari_kdsam.training.data.catalogue import DATA_SETS
 from napari_kdsam.training.data.leaks import find_leaks
 from napari_kdsam.training.data.samples import Sample
 from napari_kdsam.training.data.shards import read_shards
@@ -559,6 +561,15 @@ def test_the_command_says_what_was_made(
     assert result.exit_code == 0, result.output
     assert '14 things on 7 train images and 6 things on 3 val images' in result.output
     assert isinstance(read_shards(out)[0], Sample)
+
+
+def test_the_ready_configuration_can_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('KDSAM_SHARED', str(tmp_path))
+    config = read_config_as(ThingsConfig, Path('things.yaml'))
+    assert config.folder == tmp_path / 'data'
+    assert all(name in DATA_SETS for share in config.shares for name in share.data_sets)
 
 
 def test_the_command_names_a_wrong_setting(tmp_path: Path) -> None:
