@@ -6,6 +6,7 @@ import csv
 import io
 import tarfile
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +26,7 @@ from napari_kdsam.training.data.catalogue import DATA_SETS
 from napari_kdsam.training.data.leaks import find_leaks
 from napari_kdsam.training.data.samples import Sample
 from napari_kdsam.training.data.shards import read_shards
+from napari_kdsam.training.things import making
 from napari_kdsam.training.things import teacher as teachers
 from napari_kdsam.training.things.config import (
     FindingConfig,
@@ -548,11 +550,8 @@ def test_a_model_without_clicks_cannot_find_things(
 def test_the_command_says_what_was_made(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_kdsam.training.things import making
-
-    monkeypatch.setitem(
-        making.make_things.__kwdefaults__, 'opener', lambda name, device: FlatTeacher()
-    )
+    flat = partial(make_things, opener=lambda name, device: FlatTeacher())
+    monkeypatch.setattr(making, 'make_things', flat)
     config = settings_for(source, tmp_path / 'unused')
     file = tmp_path / 'things.yaml'
     file.write_text(config.model_dump_json())
