@@ -101,8 +101,8 @@ class ThingsConfig(BaseModel):
     train_images, val_images : int
         Images asked about; those where nothing is certain are left out.
     teacher : pathlib.Path
-        Weights file or name, for `napari_kdsam.training.evaluation.segmenters.open_segmenter`; a model that
-        takes clicks and boxes.
+        Weights file or name of a model that takes clicks and boxes; see
+        `napari_kdsam.training.things.teacher.open_teacher`.
     device : str
         As for `load_model`.
     seed : int

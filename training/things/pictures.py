@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from napari_kdsam.errors import ImageError
 from napari_kdsam.inference.intensity import IntensityMapping, check_image, to_eight_bit
 from napari_kdsam.io.images import open_image
 from napari_kdsam.training.data.samples import ObjectMap, Pixels, Sample
@@ -21,8 +20,8 @@ from napari_kdsam.training.data.shards import read_shards
 from napari_kdsam.training.things.config import ThingsConfig
 
 SPLITS = ('train', 'val')
-# Of those in the packages themselves: photographs and clinical images, no textures,
-# and none that others look like.
+# Of those in the packages themselves: photographs and clinical images that are large
+# enough for parts of them, no textures, and none that look like another.
 _BROUGHT: dict[str, tuple[str, ...]] = {
     'skimage': (
         'data/astronaut.png',
@@ -44,7 +43,6 @@ _BROUGHT: dict[str, tuple[str, ...]] = {
     ),
     'pydicom': (
         'data/test_files/693_J2KI.dcm',
-        'data/test_files/CT_small.dcm',
         'data/test_files/examples_jpeg2k.dcm',
         'data/test_files/examples_overlay.dcm',
         'data/test_files/examples_palette.dcm',
@@ -56,8 +54,6 @@ _BROUGHT: dict[str, tuple[str, ...]] = {
 _VAL_EVERY = 5
 _LONGEST = 560
 _CROP = 0.35, 0.7
-# A crop of a small picture shows nothing.
-_MIN_CROPPED = 256
 
 
 @dataclass(frozen=True)
@@ -177,7 +173,7 @@ def _of_sample(sample: Sample) -> Picture:
 def _brought_pictures(
     split: str, generator: np.random.Generator, count: int
 ) -> list[Picture]:
-    """Pictures of the packages: all whole at first, then crops of them in turn."""
+    """Pictures of the packages in random order, whole at first, then parts of them."""
     files = [
         (f'{package}-{Path(name).stem}', path)
         for package, names in _BROUGHT.items()
@@ -189,6 +185,7 @@ def _brought_pictures(
         for number, (stem, path) in enumerate(files)
         if (number % _VAL_EVERY == _VAL_EVERY - 1) == (split == 'val')
     ]
+    generator.shuffle(mine)
     pictures: list[Picture] = []
     for index in range(count if mine else 0):
         stem, path = mine[index % len(mine)]
@@ -204,7 +201,7 @@ def _brought_pictures(
                 partial(_read_brought, path, tuple(window) if turn else None),
             )
         )
-    return [pictures[n] for n in generator.permutation(len(pictures))]
+    return pictures
 
 
 def _file_of(package: str, name: str) -> Path | None:
@@ -221,15 +218,13 @@ def _read_brought(
         array = check_image(np.asarray(file.frame()))
     image = to_eight_bit(array, IntensityMapping().resolve(array))
     colour = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
-    if window is not None and min(colour.shape[:2]) >= _MIN_CROPPED:
+    if window is not None:
         colour = _cropped(colour, window)
     longest = max(colour.shape[:2])
     if longest > _LONGEST:
         picture = Image.fromarray(colour)
         picture.thumbnail((_LONGEST, _LONGEST), Image.Resampling.LANCZOS)
         colour = np.asarray(picture)
-    if min(colour.shape[:2]) < 2:
-        raise ImageError(f'{path.name} is too small to look for things in.')
     return np.ascontiguousarray(colour), np.zeros(colour.shape[:2], np.uint8)
 
 
