@@ -136,6 +136,50 @@ def everything(
 
 
 @app.command()
+def things(
+    config: Annotated[
+        Path,
+        typer.Option(
+            '--config',
+            '-c',
+            metavar='FILE',
+            help='A YAML file, or things.yaml.',
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar='DIR', help="Folder to write, instead of the file's."),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0, help='Begin no further shard after so many minutes.'),
+    ] = None,
+) -> None:
+    """Make a data set of things of every kind, with masks by a second teacher.
+
+    A run that was stopped goes on after its last shard when the same command is given
+    again.
+    """
+    try:
+        require_training_extra()
+    except KDSAMError as error:
+        raise _failed(error, 2) from error
+    from napari_kdsam.training.config import ConfigError, read_config_as
+    from napari_kdsam.training.things.config import ThingsConfig
+    from napari_kdsam.training.things.making import make_things
+
+    try:
+        settings = read_config_as(ThingsConfig, config)
+        if out is not None:
+            settings = settings.model_copy(update={'out': out})
+        report = make_things(settings, minutes=minutes)
+    except KDSAMError as error:
+        raise _failed(error, 2 if isinstance(error, ConfigError) else 1) from error
+    typer.echo(f'{report.folder}: {report.describe()}')
+
+
+@app.command()
 def average(
     tuned: Annotated[Path, typer.Argument(help='Weights that were fine-tuned.')],
     start: Annotated[Path, typer.Argument(help='Weights that they started from.')],

@@ -43,6 +43,7 @@ DATA_SETS = {
     'ham10000': DataSetInfo('HAM10000', 'dermoscopy', ('skin lesion',)),
     'cvc_clinicdb': DataSetInfo('CVC-ClinicDB', 'endoscopy', ('polyp',)),
     'fuseg': DataSetInfo('FUSeg', 'other', ('foot ulcer',)),
+    'things': DataSetInfo('Anything', 'other', ()),
 }
 _UNKNOWN = DataSetInfo('', 'other', ())
 
