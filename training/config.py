@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import (
@@ -23,6 +23,7 @@ from napari_kdsam.errors import KDSAMError
 
 CONFIG_FOLDER = Path(__file__).parent / 'configs'
 _PROBLEMS_SHOWN = 3
+Config = TypeVar('Config', bound=BaseModel)
 
 
 class ConfigError(KDSAMError):
@@ -360,17 +361,24 @@ class TrainingConfig(_Section):
 
 
 def read_config(path: Path) -> TrainingConfig:
+    """Read the configuration of a training in stages; see `read_config_as`."""
+    return read_config_as(TrainingConfig, path)
+
+
+def read_config_as(kind: type[Config], path: Path) -> Config:
     """Read a training configuration.
 
     Parameters
     ----------
+    kind : type
+        The pydantic model that checks it.
     path : pathlib.Path
         A YAML file, or the name of one that comes with the package, such as
         ``cpu.yaml``.
 
     Returns
     -------
-    TrainingConfig
+    An instance of `kind`
 
     Raises
     ------
@@ -390,7 +398,7 @@ def read_config(path: Path) -> TrainingConfig:
         reason = str(error).replace('\n', ' ')
         raise ConfigError(f'{path.name} is not readable YAML ({reason}).') from error
     try:
-        return TrainingConfig.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
         problems = [
             f'{".".join(map(str, p["loc"])) or "the file"}: {p["msg"]}'

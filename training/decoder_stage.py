@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.losses import DiceLoss
+from monai.losses.dice import DiceLoss
 from torch.nn import functional
 
 from napari_kdsam.model.network import PromptableModel

@@ -143,7 +143,8 @@ def fit(
     weights = config.folder / f'{name}.safetensors'
     last = folder / LAST
     done = steps_done(last)
-    val = (
+    # A list is a data set to torch, though not to its types.
+    val: Any = (
         whole_batches(stage.val_store.numbers, settings.batch_size)
         if stage.val_store
         else []

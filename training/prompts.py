@@ -94,8 +94,7 @@ def simulated_first_clicks(truth: torch.Tensor, draws: Draws) -> torch.Tensor:
     """
     field = _DepthField(truth)
     chance = draws.uniform('first click', 1)
-    anywhere = field.anywhere(_LEAST_DEPTH, draws, 'first click')
-    return torch.where(chance < _ANYWHERE_SHARE, anywhere, field.deepest())
+    return field.somewhere(_LEAST_DEPTH, chance, draws, 'first click')
 
 
 def central_clicks(truth: torch.Tensor) -> torch.Tensor:
@@ -138,12 +137,11 @@ def simulated_corrections(
     inner, outer = _DepthField(missed), _DepthField(extra)
     inside = inner.most >= outer.most
     chance = draws.uniform(purpose, 1)
-    points = []
-    for field in (inner, outer):
-        half = field.most[:, None, None] / 2
-        anywhere = field.anywhere(half, draws, purpose)
-        points.append(torch.where(chance < _ANYWHERE_SHARE, anywhere, field.deepest()))
-    return torch.where(inside[:, None], *points), inside.float()
+    right_place, wrong_place = (
+        field.somewhere(field.most[:, None, None] / 2, chance, draws, purpose)
+        for field in (inner, outer)
+    )
+    return torch.where(inside[:, None], right_place, wrong_place), inside.float()
 
 
 class _DepthField:
@@ -171,6 +169,17 @@ class _DepthField:
         allowed = self.cells & (self.depth >= least)
         chance = draws.uniform(f'{purpose} place', *self.depth.shape[-2:])
         return self._point(torch.where(allowed, chance + 1, 0.0))
+
+    def somewhere(
+        self,
+        least: float | torch.Tensor,
+        chance: torch.Tensor,
+        draws: Draws,
+        purpose: str,
+    ) -> torch.Tensor:
+        """The deepest place, or `anywhere`, as the (B, 1) chance decides."""
+        anywhere = self.anywhere(least, draws, purpose)
+        return torch.where(chance < _ANYWHERE_SHARE, anywhere, self.deepest())
 
     def _point(self, field: torch.Tensor) -> torch.Tensor:
         """(x, y) in the 1024 frame of a pixel of the mask in the field's highest cell."""
