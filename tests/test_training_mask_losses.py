@@ -15,7 +15,13 @@ from napari_kdsam.training.mask_losses import (  # isort: skip
     outline_loss,
     ranking_loss,
 )
+from napari_kdsam.training.prompts import (  # isort: skip
+    simulated_boxes,
+    simulated_corrections,
+    simulated_first_clicks,
+)
 from napari_kdsam.training.randomness import Draws  # isort: skip
+from napari_kdsam.training.targets import mask_targets  # isort: skip
 from napari_kdsam.training.teachers.teacher import Teacher  # isort: skip
 from napari_kdsam.training.teachers.views import (  # isort: skip
     VIEWS,
@@ -69,6 +75,33 @@ def test_ranking_asks_for_the_order_of_the_true_overlaps() -> None:
     assert swapped > 1
     # Scores may all be too high: that is the other loss's business.
     assert ranking_loss(overlaps + 0.3, overlaps).item() == pytest.approx(0, abs=1e-5)
+
+
+def test_prompts_targets_and_losses_ask_nothing_back_from_the_device() -> None:
+    # Tensors of the meta device have no values: reading one raises.
+    meta = torch.device('meta')
+    squares = Squares(
+        ['a', 'b'],
+        ['other', 'other'],
+        torch.empty(2, 3, 512, 512, device=meta),
+        torch.empty(2, 1, 512, 512, device=meta),
+        torch.empty(2, 2, dtype=torch.int64, device=meta),
+        Draws.of_names(0, 0, ['a', 'b'], meta),
+        [0, 1],
+    )
+    targets = mask_targets(squares)
+    draws = squares.draws
+    simulated_boxes(targets.extents, targets.sizes, draws, 0.1)
+    simulated_first_clicks(targets.truth, draws)
+    simulated_corrections(targets.truth, targets.truth, draws, 0)
+    logits = torch.empty(2, 3, 256, 256, device=meta)
+    band = band_of(targets.soft, targets.inside)
+    outline_loss(logits, targets.soft, band)
+    scores = torch.empty(2, 3, device=meta)
+    targets.mean(ranking_loss(scores, scores))
+    view_squares(squares.pixels, squares.masks, squares.sizes, VIEWS[:2])
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        targets.there.sum().item()
 
 
 def test_views_of_squares_are_views_of_the_images_in_them() -> None:

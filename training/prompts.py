@@ -62,11 +62,12 @@ def simulated_boxes(
     most = jitter * torch.where(chance[:, :1] < 0.5, 0.25, 1.0)
     moved = extents + draws.uniform('box sides', 4, low=-1, high=1) * most * extent
     if jitter > 0:
-        outwards = extents.new_tensor([-1, -1, 1, 1])
-        far = draws.uniform('box loose', 4, low=0.2, high=1.5) * extent * outwards
+        far = draws.uniform('box loose', 4, low=0.2, high=1.5) * extent
+        far = torch.cat([-far[:, :2], far[:, 2:]], dim=1)
         right, bottom = chance[:, 2] < 0.5, chance[:, 3] < 0.5
         sides = torch.stack([~right, ~bottom, right, bottom], dim=1)
-        along_rows = torch.tensor([False, True, False, True], device=sides.device)
+        # x0, y0, x1, y1: the second and the fourth side are found along the rows.
+        along_rows = torch.arange(4, device=sides.device) % 2 == 1
         kind = chance[:, 4:] * 3
         chosen = sides & ((kind >= 2) | ((kind >= 1) == along_rows))
         loose = chance[:, 1:2] < _LOOSE_SHARE
@@ -163,9 +164,9 @@ class _DepthField:
         self, least: float | torch.Tensor, draws: Draws, purpose: str
     ) -> torch.Tensor:
         """A random cell of at least this depth, or of the greatest there is."""
-        least = torch.minimum(
-            self.most[:, None, None], torch.as_tensor(least, device=self.depth.device)
-        )
+        if not isinstance(least, torch.Tensor):
+            least = torch.full_like(self.most[:, None, None], least)
+        least = torch.minimum(self.most[:, None, None], least)
         allowed = self.cells & (self.depth >= least)
         chance = draws.uniform(f'{purpose} place', *self.depth.shape[-2:])
         return self._point(torch.where(allowed, chance + 1, 0.0))

@@ -41,12 +41,25 @@ PARTS = ('cache-teacher', 'encoder', 'decoder', 'proposals')
 _PROJECTION_IMAGES = 256
 
 
-def read_samples(config: DataConfig, splits: Sequence[str]) -> list[Sample]:
-    """List the samples of some splits of every source."""
+def read_samples(
+    config: DataConfig, splits: Sequence[str], *, required: bool = True
+) -> list[Sample]:
+    """List the samples of some splits of every source.
+
+    Parameters
+    ----------
+    config : DataConfig
+    splits : sequence of str
+        As the split files name them.
+    required : bool
+        Whether a data set without an image in these splits is an error.
+    """
     found: list[Sample] = []
     for source in config.sources:
         if source.layout == 'shards':
-            found += read_shards(source.folder, source.data_sets, splits)
+            found += read_shards(
+                source.folder, source.data_sets, splits, required=required
+            )
             continue
         from napari_kdsam.training.data.layouts import read_layout
         from napari_kdsam.training.data.splits import assign_split
@@ -166,8 +179,14 @@ def split_samples(config: TrainingConfig) -> tuple[list[Sample], list[Sample]]:
     """
     data = config.data
     train = limited(read_samples(data, data.train_splits), data.train_limit)
-    every_val = read_samples(data, data.val_splits)
+    every_val = read_samples(data, data.val_splits, required=False)
     val = limited(every_val, data.val_limit)
+    looked_at = {sample.data_set for sample in val}
+    for name in dict.fromkeys(sample.data_set for sample in train):
+        if name not in looked_at:
+            tqdm.write(
+                f'{name} has no validation images: it is learnt from all the same.'
+            )
     if data.drop_leaks:
         from napari_kdsam.training.data.leaks import drop_leaks
 

@@ -126,6 +126,9 @@ class Stage(lightning.LightningModule, Generic[Model]):
         self.store.place_on(self.device)
         if self.val_store is not None:
             self.val_store.place_on(self.device)
+        if self.average is not None:
+            # It is compared at every update, which would wait for a GPU.
+            self.average.n_averaged = self.average.n_averaged.cpu()
 
     def on_train_start(self) -> None:
         # Lightning leaves each module in the mode it finds it in.

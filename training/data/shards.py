@@ -58,7 +58,11 @@ def _members(shard: Path, _process: int) -> dict[str, tuple[int, int]]:
 
 
 def read_shards(
-    folder: Path, data_sets: Sequence[str] = (), splits: Sequence[str] = ('train',)
+    folder: Path,
+    data_sets: Sequence[str] = (),
+    splits: Sequence[str] = ('train',),
+    *,
+    required: bool = True,
 ) -> list[Sample]:
     """List the pairs of a folder of shards by its ``index.csv``.
 
@@ -71,6 +75,8 @@ def read_shards(
         Which data sets, in this order; all by default.
     splits : sequence of str
         Which splits, as the index names them.
+    required : bool
+        Whether a data set without an image in these splits is an error.
 
     Returns
     -------
@@ -112,12 +118,12 @@ def read_shards(
                 )
             )
     missing = [name for name in data_sets if name not in found]
-    if missing or not found:
+    if required and (missing or not found):
         raise ImageError(
             f'{path} lists no {" or ".join(splits)} images of '
             f'{", ".join(missing) or "any data set"}.'
         )
-    ordered = data_sets or list(found)
+    ordered = [name for name in data_sets or found if name in found]
     return [s for name in ordered for s in sorted(found[name], key=lambda s: s.stem)]
 
 

@@ -91,10 +91,13 @@ class ImageStore:
         self.input_size = input_size
         self.failures: dict[str, str] = {}
         side, count = input_size, len(samples)
-        self.pixels = torch.zeros(count, 3, side, side, dtype=torch.uint8)
-        self.objects = torch.zeros(count, side, side, dtype=torch.uint8)
-        self.cover = torch.zeros(count, side, side, dtype=torch.uint8)
-        self.sizes = torch.zeros(count, 2, dtype=torch.int64)
+        try:
+            self._make_room(count, side)
+        except RuntimeError as error:  # torch has no narrower class for the CPU
+            raise ImageError(
+                f'{count} images of {side} pixels take {5 * count * side**2 / 2**30:.1f} '
+                'GiB, more memory than there is; set data.train_limit.'
+            ) from error
         self.samples: list[Sample] = []
         self.numbers: list[tuple[int, ...]] = []
         with ThreadPoolExecutor(max(1, workers)) as pool:
@@ -112,6 +115,12 @@ class ImageStore:
             setattr(self, name, getattr(self, name)[: len(self.samples)])
         self.keys = torch.from_numpy(name_keys([s.name for s in self.samples]))
 
+    def _make_room(self, count: int, side: int) -> None:
+        self.pixels = torch.zeros(count, 3, side, side, dtype=torch.uint8)
+        self.objects = torch.zeros(count, side, side, dtype=torch.uint8)
+        self.cover = torch.zeros(count, side, side, dtype=torch.uint8)
+        self.sizes = torch.zeros(count, 2, dtype=torch.int64)
+
     def _read(self, sample: Sample) -> tuple[Pixels, ObjectMap, ObjectMap] | str:
         try:
             image, objects = sample.load_objects()
@@ -119,7 +128,10 @@ class ImageStore:
             return str(error)
         shape = Frame((image.shape[0], image.shape[1]), self.input_size).scaled_shape
         pixels = to_model_pixels(image, RAW, self.input_size)
-        return pixels, *scaled_objects(objects, shape)
+        scaled, cover = scaled_objects(objects, shape)
+        if not scaled.any():
+            return f'{sample.name}: nothing is left of the mask at {self.input_size} pixels.'
+        return pixels, scaled, cover
 
     def _keep(
         self, sample: Sample, pixels: Pixels, objects: ObjectMap, cover: ObjectMap

@@ -104,7 +104,9 @@ def view_squares(
         check_view(view)
     # A quarter turn is a transposition and a flip.
     turned, upside, sideways = (
-        torch.tensor([view in chosen for view in views], device=pixels.device)
+        torch.tensor([view in chosen for view in views]).to(
+            pixels.device, non_blocking=True
+        )
         for chosen in (
             ('rotate_90', 'rotate_270'),
             ('flip_rows', 'rotate_90', 'rotate_180'),

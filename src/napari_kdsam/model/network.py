@@ -55,9 +55,12 @@ class ModelIdentity:
 
 def normalise_pixels(pixels: torch.Tensor) -> torch.Tensor:
     """Normalise (B, 3, h, w) float32 RGB 0..255 with SAM's mean and deviation."""
-    mean = pixels.new_tensor(PIXEL_MEAN).view(1, 3, 1, 1)
-    std = pixels.new_tensor(PIXEL_STD).view(1, 3, 1, 1)
-    return (pixels - mean) / std
+    mean, std = (
+        # Made on the device itself the constants would wait for it.
+        torch.tensor(values, dtype=pixels.dtype).to(pixels.device, non_blocking=True)
+        for values in (PIXEL_MEAN, PIXEL_STD)
+    )
+    return (pixels - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)
 
 
 class PromptableModel(nn.Module):
