@@ -21,11 +21,10 @@ from napari_kdsam.training.data.catalogue import object_name
 from napari_kdsam.training.data.samples import Mask, ObjectMap, Pixels, Sample
 from napari_kdsam.training.evaluation.tables import in_order, title_of
 from napari_kdsam.training.proposals.beside import strip_beside
-from napari_kdsam.training.proposals.targets import box_overlap, object_boxes
+from napari_kdsam.training.proposals.targets import FOUND, box_overlap, object_boxes
 
 # Scores are reported down to this, so that other thresholds can be looked at later.
 _LOWEST = 0.01
-_FOUND = 0.5
 _POOR_DICE = 0.5
 REPORT = 'report.md'
 
@@ -209,7 +208,7 @@ def report_table(rows: Sequence[ProposalRow], threshold: float) -> str:
 def _numbers(rows: Sequence[ProposalRow], threshold: float) -> list[str]:
     shown = [row.score >= threshold for row in rows]
     pairs = list(zip(rows, shown, strict=True))
-    found = [row for row, proposed in pairs if proposed and row.overlap >= _FOUND]
+    found = [row for row, proposed in pairs if proposed and row.overlap >= FOUND]
     named = [row.name == row.structure for row in found if row.name]
     dices = [row.dice * proposed for row, proposed in pairs]
     beside = [

@@ -18,8 +18,6 @@ from napari_kdsam.training.proposals.report import REPORT, report, write_report
 from napari_kdsam.training.proposals.stage import ProposalStage
 
 NAME = 'proposals'
-# The report looks at an image twice, with its box and for its part without target.
-_CACHE_BYTES = 16 * 1024**2
 
 
 def train_proposals(
@@ -60,7 +58,7 @@ def train_proposals(
     # A run that had ended needs no second report.
     if not table.is_file() or table.stat().st_mtime < weights.stat().st_mtime:
         device = {'gpu': 'cuda'}.get(config.loop.accelerator, config.loop.accelerator)
-        predictor = Predictor(load_model(path, device), cache_bytes=_CACHE_BYTES)
+        predictor = Predictor(load_model(path, device), cache_bytes=0)
         head = load_head(weights, digest).to(predictor.model.device)
         rows = report(predictor, head, val.samples)
         write_report(rows, head.metadata.threshold, table.parent)

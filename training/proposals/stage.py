@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from napari_kdsam.training.proposals.losses import (
     overlap_loss,
 )
 from napari_kdsam.training.proposals.targets import (
+    FOUND,
     CentreMaps,
     ObjectBoxes,
     box_overlap,
@@ -38,7 +40,6 @@ from napari_kdsam.training.teachers.memory import VIEWS, TeacherMemory, fill_mem
 from napari_kdsam.training.teachers.squares import SquareStore
 from napari_kdsam.training.teachers.teacher import Teacher
 
-FOUND = 0.5
 _MOST_PROPOSALS = 5
 
 
@@ -146,11 +147,14 @@ class ProposalStage(Stage[ProposalHead]):
             self._val_memory = self._embedded(self.val_store, VIEWS[:1], describe)
 
     @staticmethod
-    def _name_of(store: ImageStore) -> Any:
+    def _name_of(store: ImageStore) -> Callable[[int], str]:
         return lambda place: store.samples[place].name
 
     def _embedded(
-        self, squares: SquareStore, views: tuple[str, ...], describe: Any
+        self,
+        squares: SquareStore,
+        views: tuple[str, ...],
+        describe: Callable[[int], str],
     ) -> TeacherMemory:
         encoder = self._encoder[0]
         if not encoder.prepared:
@@ -198,7 +202,7 @@ class ProposalStage(Stage[ProposalHead]):
         present = (self.targets.numbers[index] > 0) & whole[:, None]
         sizes = self.store.sizes.to(self.device)[index]
         mirrored = mirror_boxes(boxes, sizes[:, 1] / self.store.input_size)
-        boxes = torch.where((views == 1)[:, None, None], mirrored, boxes)
+        boxes = torch.where(((views == 1) & whole)[:, None, None], mirrored, boxes)
         return features.float(), centre_maps(boxes, kinds, present)
 
     def losses_of(self, batch: Batch, step: int) -> dict[str, torch.Tensor]:

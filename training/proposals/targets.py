@@ -16,6 +16,8 @@ from napari_kdsam.training.data.store import ImageStore
 
 PixelBox = tuple[int, int, int, int]
 UNNAMED = -1
+# A box with this IoU or more has found its object.
+FOUND = 0.5
 # Smaller parts of a mask are specks of the drawing, not objects of their own.
 _LEAST_OF_LARGEST = 0.1
 # Peaks of the heatmap that are nearer than this many cells are one.
