@@ -68,9 +68,7 @@ def new_stage(part: str, samples: Sequence[Sample], options: Any) -> tuple[Any, 
         stage = EncoderStage(model, config, 0, store, memory, perceptual=perceptual())
     else:
         stage = DecoderStage(model, config, 0, store, anchor=anchor_of(options))
-    stage.model.encoder.to(memory_format=torch.channels_last)
-    if options.compile:
-        stage.model.encoder.compile()
+    stage.speed_up(options.compile)
 
     def feed() -> Any:
         sets = [sample.data_set for sample in store.samples]
