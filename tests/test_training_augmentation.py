@@ -314,3 +314,20 @@ def test_both_parts_can_be_left_out() -> None:
         pixels, masks, lengths, modalities, draws(names)
     )
     assert torch.equal(still[1], masks) and torch.equal(still[2], lengths)
+
+
+def test_the_host_never_waits_for_the_device() -> None:
+    pixels, masks, lengths, modalities, names = batch()
+    # Tensors without data: whoever asks for a number or a place of one gets an error.
+    nowhere = torch.device('meta')
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        lengths.to(nowhere).max().item()
+    for step in range(4):
+        out = Augmentation(strength=2.0)(
+            pixels.to(nowhere),
+            masks.to(nowhere),
+            lengths.to(nowhere),
+            modalities,
+            Draws.of_names(0, step, names, nowhere),
+        )
+        assert [one.shape for one in out] == [pixels.shape, masks.shape, lengths.shape]

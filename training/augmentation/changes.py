@@ -62,13 +62,14 @@ def _extended(images: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
 
 
 def _grain(draws: Draws, purpose: str, height: int, width: int) -> torch.Tensor:
-    """(n, 1, height, width) standard normal numbers, height even, cut off at 4.1."""
+    """(n, 1, height, width) standard normal numbers, cut off at 4.1."""
     # Two of 12 bits from one of 24, and both normal numbers of each pair: hashing is
     # what costs.
-    radius = draws.uniform(purpose, 1, height // 2, width).mul_(1 << 12)
+    radius = draws.uniform(purpose, 1, (height + 1) // 2, width).mul_(1 << 12)
     angle = radius.frac().mul_(2 * math.pi)
     radius = radius.floor_().add_(1).div_(1 << 12).log_().mul_(-2).sqrt_()
-    return torch.cat([radius * angle.cos(), radius.mul_(angle.sin_())], dim=2)
+    both = torch.cat([radius * angle.cos(), radius.mul_(angle.sin_())], dim=2)
+    return both[:, :, :height]
 
 
 def gamma(images: torch.Tensor, sizes: torch.Tensor, draws: Draws) -> torch.Tensor:
