@@ -1,19 +1,43 @@
 #!/usr/bin/env bash
-# Runs the tests. Without arguments all of them, in two processes at once: those with
-# windows, which share one keyboard, and the others. With arguments, pytest with those.
+# Runs the tests. Without arguments all of them, in two processes at once: half of those
+# with windows in one, the others and then the second half in the other. Windows share a
+# keyboard, so both halves run at once only where each has a virtual display of its own.
+# With arguments, pytest with those.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # With two processes a second thread each would only be in the other's way.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-pytest=(.venv/bin/python -m pytest)
+pytest=(scripts/with_display.sh .venv/bin/python -m pytest)
 if [ $# -gt 0 ]; then
-  exec scripts/with_display.sh "${pytest[@]}" "$@"
+  exec "${pytest[@]}" "$@"
 fi
 mkdir -p build
-scripts/with_display.sh "${pytest[@]}" -m 'not gui' -o cache_dir=.pytest_cache/others >build/others.log 2>&1 &
-others=$!
+halves=('' '')
+number=0
+for file in $(grep -l 'pytest.mark.gui' tests/test_*.py); do
+  halves[number % 2]+=" $file"
+  number=$((number + 1))
+done
+virtual=1
+[ "$(uname -s)" = Linux ] && [ -z "${DISPLAY:-}${WAYLAND_DISPLAY:-}" ] || virtual=0
+
+windows() {
+  # shellcheck disable=SC2086  # a list of files
+  "${pytest[@]}" -m gui -o cache_dir=".pytest_cache/windows-$1" ${halves[$1]}
+}
+
+others() {
+  local status=0
+  "${pytest[@]}" -m 'not gui' -o cache_dir=.pytest_cache/others || status=$?
+  if [ $virtual = 1 ]; then windows 1 || status=$?; fi
+  return $status
+}
+
+others >build/others.log 2>&1 &
+behind=$!
 status=0
-scripts/with_display.sh "${pytest[@]}" -m gui || status=$?
-wait "$others" || status=$?
+windows 0 || status=$?
+if [ $virtual = 0 ]; then windows 1 || status=$?; fi
+wait $behind || status=$?
 cat build/others.log
-exit "$status"
+exit $status
