@@ -299,7 +299,7 @@ def test_mixed_prompts_come_back_in_order_with_one_call_for_each_kind(
 def test_very_many_objects_take_few_calls_of_bounded_size(
     predictor: Predictor, calls: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predictor_module, '_OBJECTS_PER_CALL', 3)
+    monkeypatch.setattr(predictor_module, 'OBJECTS_PER_CALL', 3)
     embedding = predictor.embed(scene()[0])
     prompts = [Prompt(box=(9 * n, 8 * n, 9 * n + 80, 8 * n + 100)) for n in range(7)]
     found = predictor.predict_many(embedding, prompts)
