@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -135,9 +136,12 @@ def run_parts(config: TrainingConfig, parts: Sequence[str]) -> Iterator[Path]:
             from napari_kdsam.training.proposals.run import train_proposals
 
             yield from train_proposals(config, *stores)
-            continue
-        train_stage = train_encoder if part == 'encoder' else train_decoder
-        yield train_stage(config, *stores)
+        else:
+            train_stage = train_encoder if part == 'encoder' else train_decoder
+            yield train_stage(config, *stores)
+        # Trainer and stage hold each other, and with them tens of GB of embeddings.
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def read_stores(
