@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Runs the tests. Without arguments all of them, in two processes at once: half of those
-# with windows in one, the others and then the second half in the other. Windows share a
-# keyboard, so both halves run at once only where each has a virtual display of its own.
-# With arguments, pytest with those.
+# Runs the tests. Without arguments all of them, in two processes at once: most of those
+# with windows in one, the others and then the rest of those in the other, which takes about
+# as long. Windows share a keyboard, so two such processes run at once only where each has
+# a virtual display of its own. With arguments, pytest with those.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # With two processes a second thread each would only be in the other's way.
@@ -12,32 +12,33 @@ if [ $# -gt 0 ]; then
   exec "${pytest[@]}" "$@"
 fi
 mkdir -p build
-halves=('' '')
-number=0
+most='' rest='' number=0
 for file in $(grep -l 'pytest.mark.gui' tests/test_*.py); do
-  halves[number % 2]+=" $file"
   number=$((number + 1))
+  if [ $((number % 4)) = 0 ]; then rest+=" $file"; else most+=" $file"; fi
 done
 virtual=1
 [ "$(uname -s)" = Linux ] && [ -z "${DISPLAY:-}${WAYLAND_DISPLAY:-}" ] || virtual=0
 
 windows() {
-  # shellcheck disable=SC2086  # a list of files
-  "${pytest[@]}" -m gui -o cache_dir=".pytest_cache/windows-$1" ${halves[$1]}
+  "${pytest[@]}" -m gui -o cache_dir=".pytest_cache/windows-$#" "$@"
 }
 
 others() {
   local status=0
   "${pytest[@]}" -m 'not gui' -o cache_dir=.pytest_cache/others || status=$?
-  if [ $virtual = 1 ]; then windows 1 || status=$?; fi
+  # shellcheck disable=SC2086  # a list of files
+  if [ $virtual = 1 ]; then windows $rest || status=$?; fi
   return $status
 }
 
 others >build/others.log 2>&1 &
 behind=$!
 status=0
-windows 0 || status=$?
-if [ $virtual = 0 ]; then windows 1 || status=$?; fi
+# shellcheck disable=SC2086  # a list of files
+windows $most || status=$?
+# shellcheck disable=SC2086  # a list of files
+if [ $virtual = 0 ]; then windows $rest || status=$?; fi
 wait $behind || status=$?
 cat build/others.log
 exit $status
