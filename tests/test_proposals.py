@@ -261,12 +261,14 @@ def test_a_batch_keeps_the_names_of_what_was_proposed(
     fake_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from napari_kdsam.batch import methods
+    from napari_kdsam.batch.jobs import Job, Method
     from napari_kdsam.batch.records import (
         FrameResult,
         Record,
         Status,
         write_manifest,
     )
+    from napari_kdsam.batch.sources import Source
 
     found = [
         Proposal((5, 5, 30, 30), 0.9, 'polyp'),
@@ -277,8 +279,9 @@ def test_a_batch_keeps_the_names_of_what_was_proposed(
         'napari_kdsam.inference.proposals.propose_boxes', lambda *_: found
     )
     predictor = Predictor(fake_model)
-    embedding = predictor.embed(np.zeros((100, 120), np.uint8))
-    labelled = methods._proposed(predictor, embedding)
+    job = Job(str(tmp_path), 'fake', 'cpu', Method.proposals)
+    image = np.zeros((100, 120), np.uint8)
+    labelled = methods.segment_frame(predictor, job, Source('a.png', 'a', 1), 0, image)
     assert [item.name for item in labelled.objects] == ['polyp', '']
     record = Record('f' * 32, labelled.objects)
     assert Record.from_json(record.to_json()) == record

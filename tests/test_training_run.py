@@ -64,7 +64,7 @@ def logged(folder: Path, column: str) -> list[float]:
         return [float(row[column]) for row in csv.DictReader(file) if row.get(column)]
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_all_stages_run_on_twelve_images_and_their_losses_fall(
     tmp_path: Path, phantom_shards: Path
 ) -> None:
@@ -101,7 +101,7 @@ def test_all_stages_run_on_twelve_images_and_their_losses_fall(
     assert again.returncode == 0, again.stderr
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_a_killed_run_goes_on_to_the_weights_of_an_uninterrupted_one(
     tmp_path: Path, phantom_shards: Path
 ) -> None:
@@ -138,7 +138,7 @@ def kill_after_first_checkpoint(folder: Path, data: Path) -> None:
     process.wait()
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_two_processes_give_the_gradients_of_one_on_the_same_global_batch(
     tmp_path: Path, phantom_shards: Path
 ) -> None:
