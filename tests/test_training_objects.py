@@ -89,12 +89,12 @@ def test_scaling_never_mixes_class_numbers() -> None:
 def test_an_object_that_vanishes_at_the_networks_size_is_left_out_with_a_reason() -> (
     None
 ):
-    mask = np.zeros((3000, 3000), np.uint8)
+    mask = np.zeros((600, 600), np.uint8)
     mask[7, 7] = 1
     tiny = Sample('set', 'train', 'tiny', read=Drawn(tuple(map(tuple, mask.tolist()))))
-    store = ImageStore([tiny], 512)
+    store = ImageStore([tiny], 8)
     assert len(store) == 0
-    assert 'nothing is left of the mask' in store.failures['set/tiny']
+    assert 'nothing is left of the mask at 8 pixels' in store.failures['set/tiny']
 
 
 @pytest.mark.parametrize('mask', [[[1]], [[1, 1, 1, 1, 1, 1, 1, 1, 1]], [[1], [0]]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -128,16 +129,18 @@ def test_leaks_are_looked_for_in_all_of_val_even_if_little_of_it_is_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from napari_kdsam.training import run
-    from napari_kdsam.training.config import TrainingConfig
+    from napari_kdsam.training.config import DataConfig, TrainingConfig
 
     val = [sample('first', seed=1), sample('second', seed=2)]
     train = [sample('copy of second', seed=2), sample('other', seed=3)]
     config = TrainingConfig.model_validate(
         {'name': 'x', 'data': {'sources': [{'folder': 'f'}], 'val_limit': 1}}
     )
-    monkeypatch.setattr(
-        run, 'read_samples', lambda data, splits: train if 'train' in splits else val
-    )
+
+    def read(data: DataConfig, splits: Sequence[str], **how: bool) -> list[Sample]:
+        return train if 'train' in splits else val
+
+    monkeypatch.setattr(run, 'read_samples', read)
     kept, used = run.split_samples(config)
     assert [item.stem for item in kept] == ['other']
     assert len(used) == 1
