@@ -18,8 +18,9 @@ from napari_kdsam.training.teachers.memory import (
     allocate,
     fill_memory,
 )
-from napari_kdsam.training.teachers.squares import extend_edges, mirror_columns
+from napari_kdsam.training.teachers.squares import extend_edges
 from napari_kdsam.training.teachers.teacher import Teacher
+from napari_kdsam.training.teachers.views import view_squares
 
 SIDE = 32
 SHAPES = ((32, 20), (11, 32), (32, 32), (32, 1), (25, 32))
@@ -88,7 +89,8 @@ def test_images_are_extended_and_mirrored_within_their_squares(
     assert torch.equal(extended[0], pixels[0])
     margins = ((0, 0), (0, 6 - rows), (0, 6 - columns))
     assert np.array_equal(extended[1].numpy(), np.pad(image, margins, 'edge'))
-    mirrored = mirror_columns(pixels, sizes).numpy()
+    flipped, _, _ = view_squares(pixels, pixels[:, :0], sizes, ['flip_columns'] * 2)
+    mirrored = flipped.numpy()
     assert np.array_equal(mirrored[0], square[0, :, :, ::-1])
     assert np.array_equal(mirrored[1, :, :rows, :columns], image[:, :, ::-1])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,17 +58,26 @@ def _run(
         'nodes': nodes,
         'strategy': strategy,
     }
+    with _told():
+        from napari_kdsam.training.config import read_config, with_overrides
+        from napari_kdsam.training.run import run_parts
+
+        settings = with_overrides(read_config(config), out, overrides)
+        for path in run_parts(settings, parts):
+            typer.echo(f'Written: {path}')
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Say in a sentence what went wrong: 2 where it is the settings, else 1."""
     try:
         require_training_extra()
     except KDSAMError as error:
         raise _failed(error, 2) from error
-    from napari_kdsam.training.config import ConfigError, read_config, with_overrides
-    from napari_kdsam.training.run import run_parts
+    from napari_kdsam.training.config import ConfigError
 
     try:
-        settings = with_overrides(read_config(config), out, overrides)
-        for path in run_parts(settings, parts):
-            typer.echo(f'Written: {path}')
+        yield
     except KDSAMError as error:
         raise _failed(error, 2 if isinstance(error, ConfigError) else 1) from error
 
@@ -161,21 +172,15 @@ def things(
     A run that was stopped goes on after its last shard when the same command is given
     again.
     """
-    try:
-        require_training_extra()
-    except KDSAMError as error:
-        raise _failed(error, 2) from error
-    from napari_kdsam.training.config import ConfigError, read_config_as
-    from napari_kdsam.training.things.config import ThingsConfig
-    from napari_kdsam.training.things.making import make_things
+    with _told():
+        from napari_kdsam.training.config import read_config_as
+        from napari_kdsam.training.things.config import ThingsConfig
+        from napari_kdsam.training.things.making import make_things
 
-    try:
         settings = read_config_as(ThingsConfig, config)
         if out is not None:
             settings = settings.model_copy(update={'out': out})
         report = make_things(settings, minutes=minutes)
-    except KDSAMError as error:
-        raise _failed(error, 2 if isinstance(error, ConfigError) else 1) from error
     typer.echo(f'{report.folder}: {report.describe()}')
 
 

@@ -6,7 +6,7 @@ import gc
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from napari_kdsam.training.config import (
 from napari_kdsam.training.data.samples import Sample
 from napari_kdsam.training.data.shards import read_shards
 from napari_kdsam.training.data.store import ImageStore
+from napari_kdsam.training.progress import embedding_bar
 from napari_kdsam.training.student import starting_model
 
 if TYPE_CHECKING:
@@ -229,12 +230,7 @@ def cache_teacher(
         settings.cache, teacher.key, teacher.name, writable=True
     ) as cache:
         for samples, views in work:
-            with tqdm(unit='embedding', desc=teacher.name) as bar:
-
-                def show(done: int, total: int, bar: tqdm[NoReturn] = bar) -> None:
-                    bar.total = total
-                    bar.update(done - bar.n)
-
+            with embedding_bar(teacher.name) as show:
                 report = fill_cache(
                     cache, teacher, samples, views, settings.batch_size, show
                 )
@@ -278,12 +274,7 @@ def _teacher_memories(
             continue
         store.place_on(device)
         names = [sample.name for sample in store.samples]
-        with tqdm(unit='embedding', desc=teacher.name) as bar:
-
-            def show(done: int, total: int, bar: tqdm[NoReturn] = bar) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-
+        with embedding_bar(teacher.name) as show:
             found.append(
                 fill_memory(
                     teacher,

@@ -111,6 +111,29 @@ class SAM2:
         previous: Any,
     ) -> Answer:
         """See `Segmenter.segment`."""
+        answers, scores = self.masks_of(state, points, labels, box, previous)
+        best = int(scores.argmax())
+        logits = np.ascontiguousarray(answers[None, best : best + 1])
+        mask = stretched(logits[0, 0], state[1])
+        return Answer(mask, float(scores[best]), logits)
+
+    def masks_of(
+        self,
+        state: Any,
+        points: Sequence[tuple[float, float]],
+        labels: Sequence[int],
+        box: tuple[float, float, float, float] | None = None,
+        previous: Any = None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Ask for every mask of a prompt; the arguments are those of `segment`.
+
+        Returns
+        -------
+        logits : numpy.ndarray
+            (C, 256, 256) float32, covering the image and nothing else.
+        scores : numpy.ndarray
+            (C,) float32 predicted IoU.
+        """
         features, shape = state
         scale = SIDE / np.asarray(shape, np.float64)
         coordinates = [(np.asarray(point) + 0.5) * scale - 0.5 for point in points]
@@ -131,15 +154,22 @@ class SAM2:
                 'has_mask_input': np.array([previous is not None], np.float32),
             },
         )
-        best = int(scores[0].argmax())
-        logits = np.ascontiguousarray(answers[:, best : best + 1])
-        full = functional.interpolate(
-            torch.from_numpy(logits), shape, mode='bilinear', align_corners=False
-        )
-        return Answer((full[0, 0] > 0).numpy(), float(scores[0, best]), logits)
+        return answers[0], scores[0]
 
     def sync(self) -> None:
         """See `Segmenter.sync`; ONNX Runtime returns when it has finished."""
+
+
+def stretched(logits: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """(rows, columns) mask of (256, 256) logits that cover the image."""
+    full = functional.interpolate(
+        torch.from_numpy(logits.copy())[None, None],
+        shape,
+        mode='bilinear',
+        align_corners=False,
+    )
+    mask: NDArray[np.bool_] = (full[0, 0] > 0).numpy()
+    return mask
 
 
 def _open(path: Path, device: str) -> Any:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from napari_kdsam.inference.proposals import proposals_of_maps
 from napari_kdsam.model.device import preferred_dtype
@@ -20,6 +19,7 @@ from napari_kdsam.model.proposal_head import (
 from napari_kdsam.training.config import ProposalsStageConfig
 from napari_kdsam.training.data.order import Batch
 from napari_kdsam.training.data.store import ImageStore
+from napari_kdsam.training.progress import embedding_bar
 from napari_kdsam.training.proposals.beside import PartsBeside
 from napari_kdsam.training.proposals.losses import (
     class_loss,
@@ -161,12 +161,7 @@ class ProposalStage(Stage[ProposalHead]):
             encoder.prepare(self.device, preferred_dtype(self.device))
         name, digest = encoder.identity.name, self.model.metadata.encoder
         teacher = Teacher(encoder, name, digest)
-        with tqdm(unit='embedding', desc=name, mininterval=5) as bar:
-
-            def show(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-
+        with embedding_bar(name) as show:
             return fill_memory(
                 teacher, squares, views, describe=describe, progress=show
             )

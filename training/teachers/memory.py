@@ -11,8 +11,9 @@ from napari_kdsam.model.student import EMBEDDING_CHANNELS, EMBEDDING_SIZE
 from napari_kdsam.training.data.samples import Sample
 from napari_kdsam.training.teachers.cache import EmbeddingCache, EmbeddingCacheError
 from napari_kdsam.training.teachers.cache_keys import content_hash, with_view
-from napari_kdsam.training.teachers.squares import SquareStore, mirror_columns
+from napari_kdsam.training.teachers.squares import SquareStore
 from napari_kdsam.training.teachers.teacher import Teacher
+from napari_kdsam.training.teachers.views import view_squares
 
 VIEWS = ('identity', 'flip_columns')
 EMBEDDING_SHAPE = (EMBEDDING_CHANNELS, EMBEDDING_SIZE, EMBEDDING_SIZE)
@@ -141,7 +142,11 @@ def fill_memory(
         indices = torch.arange(start, min(start + batch_size, count))
         pixels, sizes = store.squares(indices)
         for position, view in enumerate(views):
-            seen = pixels if view == 'identity' else mirror_columns(pixels, sizes)
+            seen = pixels
+            if view != 'identity':
+                # A flip leaves the sizes as they are, and there are no masks.
+                each = [view] * len(pixels)
+                seen, _, _ = view_squares(pixels, pixels[:, :0], sizes, each)
             found = _embed(teacher, seen, sizes).to(embeddings.dtype)
             finite = found.isfinite().flatten(1).all(dim=1)
             if not bool(finite.all()):

@@ -48,32 +48,13 @@ def extend_edges(pixels: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
     steps = torch.arange(pixels.shape[-1], device=pixels.device)
     last_rows, last_columns = (sizes[:, axis, None] - 1 for axis in (0, 1))
     rows = torch.minimum(steps, last_rows)
-    return _take(pixels, rows, torch.minimum(steps, last_columns))
+    return take(pixels, rows, torch.minimum(steps, last_columns))
 
 
-def mirror_columns(pixels: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
-    """Mirror images left and right within their squares.
-
-    Parameters
-    ----------
-    pixels : torch.Tensor
-        (B, C, S, S), any dtype.
-    sizes : torch.Tensor
-        (B, 2) int rows and columns, on the same device.
-
-    Returns
-    -------
-    torch.Tensor
-        As `pixels`, the images still at the top left; the padding is undefined.
-    """
-    steps = torch.arange(pixels.shape[-1], device=pixels.device)
-    columns = (sizes[:, 1, None] - 1 - steps).clamp(min=0)
-    return _take(pixels, steps.expand_as(columns), columns)
-
-
-def _take(
+def take(
     pixels: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
 ) -> torch.Tensor:
+    """Pick (B, S) rows and (B, S) columns of each of (B, C, S, S) squares."""
     batch, channels = (
         torch.arange(size, device=pixels.device) for size in pixels.shape[:2]
     )

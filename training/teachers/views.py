@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from napari_kdsam.training.teachers.squares import take
+
 VIEWS = (
     'identity',
     'flip_columns',
@@ -120,11 +122,9 @@ def view_squares(
         mirrored = torch.where(line < length, length - 1 - line, line)
         places.append(torch.where(flipped[:, None], mirrored, line))
     rows, columns = places
-    image = torch.arange(len(pixels), device=pixels.device)[:, None, None]
     found = []
     for tensor in (pixels, masks):
         across = tensor.transpose(-1, -2)
         turned_first = torch.where(turned[:, None, None, None], across, tensor)
-        moved = turned_first.movedim(1, -1)[image, rows[:, :, None], columns[:, None]]
-        found.append(moved.movedim(-1, 1))
+        found.append(take(turned_first, rows, columns))
     return found[0], found[1], sizes

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from napari_kdsam.errors import CheckpointError
 from napari_kdsam.inference.automatic import stability_score
@@ -94,45 +92,20 @@ class SAM2Teacher(sam2.SAM2):
 
     def at_point(self, state: Any, point: tuple[float, float]) -> list[Proposal]:
         """See `ThingTeacher.at_point`."""
-        scale = sam2.SIDE / np.asarray(state[1], np.float64)
-        return self._proposals(state, [(np.asarray(point) + 0.5) * scale - 0.5], [1])
+        return self._proposals(state, self.masks_of(state, [point], [1]))
 
     def in_box(self, state: Any, box: Box) -> list[Proposal]:
         """See `ThingTeacher.in_box`."""
-        scale = sam2.SIDE / np.asarray(state[1], np.float64)
-        corners = np.asarray(box, np.float64).reshape(2, 2) * scale
-        return self._proposals(state, list(corners), [2, 3])
+        return self._proposals(state, self.masks_of(state, [], [], box))
 
+    @staticmethod
     def _proposals(
-        self, state: Any, points: list[NDArray[np.float64]], labels: list[int]
+        state: Any, answer: tuple[NDArray[np.float32], NDArray[np.float32]]
     ) -> list[Proposal]:
-        features, shape = state
-        coordinates = np.asarray(points, np.float32)[None, :, ::-1]
-        logits, scores = self._decoder.run(
-            ['masks', 'iou_predictions'],
-            {
-                **features,
-                'point_coords': np.ascontiguousarray(coordinates),
-                'point_labels': np.asarray([labels], np.float32),
-                'mask_input': np.zeros((1, 1, LOGITS_SIZE, LOGITS_SIZE), np.float32),
-                'has_mask_input': np.zeros(1, np.float32),
-            },
-        )
         return [
-            Proposal.of_logits(answer, score, partial(_stretched, answer, shape))
-            for answer, score in zip(logits[0], scores[0], strict=True)
+            Proposal.of_logits(logits, score, partial(sam2.stretched, logits, state[1]))
+            for logits, score in zip(*answer, strict=True)
         ]
-
-
-def _stretched(logits: NDArray[np.float32], shape: tuple[int, int]) -> Mask:
-    full = functional.interpolate(
-        torch.from_numpy(logits.copy())[None, None],
-        shape,
-        mode='bilinear',
-        align_corners=False,
-    )
-    mask: Mask = (full[0, 0] > 0).numpy()
-    return mask
 
 
 class SAMTeacher:
