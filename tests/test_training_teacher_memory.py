@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_encoder import TinyEncoder
 from torch import nn
 
 pytest.importorskip('monai', reason='needs the extra "training"')
@@ -27,23 +28,9 @@ SHAPES = ((32, 20), (11, 32), (32, 32), (32, 1), (25, 32))
 CPU = torch.device('cpu')
 
 
-class PixelEncoder(nn.Module):
-    """Mixes the colours of each pixel of a 64-pixel input into 256 channels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        self.mix = nn.Parameter(torch.randn(256, 3, 1, 1, generator=generator))
-        self.batches: list[int] = []
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        self.batches.append(len(pixels))
-        return nn.functional.conv2d(pixels, self.mix)
-
-
 @pytest.fixture
 def teacher() -> Teacher:
-    model = PromptableModel(PixelEncoder(), nn.Identity(), nn.Linear(1, 1), 64)
+    model = PromptableModel(TinyEncoder(), nn.Identity(), nn.Linear(1, 1), 64)
     return Teacher(model.prepare(CPU, torch.float32), 'pixels', 'pixels-1')
 
 

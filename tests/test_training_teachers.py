@@ -20,6 +20,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from tiny_encoder import TinyEncoder
 from torch import nn
 
 from napari_kdsam import Predictor
@@ -43,20 +44,6 @@ from napari_kdsam.training.teachers.views import INVERSE_VIEW, VIEWS, apply_view
 
 SHARD = 3
 forks = pytest.mark.skipif(sys.platform != 'linux', reason='forks its writer')
-
-
-class TinyEncoder(nn.Module):
-    """A deterministic function of the pixels with SAM's output shape."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        self.mix = nn.Parameter(torch.randn(256, 3, 1, 1, generator=generator))
-        self.batches: list[int] = []
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        self.batches.append(len(pixels))
-        return nn.functional.conv2d(pixels, self.mix)
 
 
 def tiny_teacher(key: str = 'tiny-1') -> Teacher:
