@@ -31,7 +31,7 @@ typecheck: setup-dev  ## Check types
 manifest: setup-dev  ## Check napari's manifest
 	$(BIN)/npe2 validate src/napari_kdsam/napari.yaml
 
-unit: setup-dev  ## Run the tests; choose some with PYTEST_ARGS="tests/test_package.py -k layer"
+unit: setup-dev  ## Run the tests; choose some with PYTEST_ARGS="tests/package/test_package.py -k layer"
 	scripts/test.sh $(PYTEST_ARGS)
 
 installs: setup-dev  ## Build wheel and sdist and try each in an empty environment

@@ -30,9 +30,9 @@ from ablation_scores import scores_of, tables
 
 from napari_kdsam.model.checkpoint import read_tensors, save_kdsam
 from napari_kdsam.model.registry import DEFAULT_MODEL, find_model
-from napari_kdsam.training.average import average_weights
+from napari_kdsam.training.averaging import average_weights
 from napari_kdsam.training.config import TrainingConfig
-from napari_kdsam.training.run import run_parts
+from napari_kdsam.training.recipe import run_parts
 from napari_kdsam.training.student import FRESH_LATERALS, starting_model
 
 SEEN = ('kvasir_seg', 'isic', 'busi', 'busbra', 'hc18')

@@ -9,8 +9,8 @@ from pathlib import Path
 from napari_kdsam.training.config import DataConfig
 from napari_kdsam.training.data.samples import single_objects
 from napari_kdsam.training.evaluation.runner import run_evaluation
-from napari_kdsam.training.evaluation.statistics import mean_with_interval
-from napari_kdsam.training.run import limited, read_samples
+from napari_kdsam.training.evaluation.significance import mean_with_interval
+from napari_kdsam.training.recipe import limited, read_samples
 
 # Column of the table: kind of prompt and score.
 SCORES = {

@@ -24,14 +24,14 @@ import numpy as np
 import torch
 
 from napari_kdsam import Predictor, Prompt, box_of_mask, load_model
-from napari_kdsam.errors import ImageError
-from napari_kdsam.inference.geometry import Frame
+from napari_kdsam.core.errors import ImageError
+from napari_kdsam.core.geometry import PaddedSquare
+from napari_kdsam.core.sizes import PROMPT_SIDE
 from napari_kdsam.inference.masks import mask_of_logits
 from napari_kdsam.inference.predictor import ImageEmbedding
 from napari_kdsam.measure.scores import Mask, dice_and_iou
 from napari_kdsam.model.network import PromptableModel
 from napari_kdsam.model.registry import MODELS_VARIABLE, find_model, models_folder
-from napari_kdsam.model.sizes import PROMPT_FRAME
 from napari_kdsam.training.data.catalogue import DATA_SETS
 from napari_kdsam.training.data.samples import Sample, single_objects
 from napari_kdsam.training.data.shards import read_shards
@@ -78,8 +78,8 @@ def single_mask(
     model: PromptableModel, embedding: ImageEmbedding, point: tuple[float, float]
 ) -> Mask:
     """Mask of one click from SAM's single-mask output, which `Predictor` does not use."""
-    frame = Frame(embedding.image_shape, PROMPT_FRAME)
-    where = np.array([frame.points_to_frame([point])], np.float32)
+    square = PaddedSquare(embedding.image_shape, PROMPT_SIDE)
+    where = np.array([square.points_to_square([point])], np.float32)
     points = (
         torch.from_numpy(where).to(model.device),
         torch.ones(1, 1, device=model.device),

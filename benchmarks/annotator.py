@@ -28,7 +28,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_kdsam.phantoms import ultrasound_phantom
-from napari_kdsam.widgets.annotator import AnnotatorWidget
+from napari_kdsam.widgets.annotator.dock import AnnotatorWidget
 
 SHAPE = (600, 800)
 TICK_MS = 5

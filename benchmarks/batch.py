@@ -28,7 +28,7 @@ from napari_kdsam.batch.jobs import Job, Task
 from napari_kdsam.batch.records import FrameResult, Status
 from napari_kdsam.batch.runner import find_sources, run_batch
 from napari_kdsam.batch.work import do_tasks
-from napari_kdsam.io.prompt_files import ObjectPrompt, PromptSet
+from napari_kdsam.core.prompts import ObjectPrompt, PromptSet
 from napari_kdsam.phantoms import ultrasound_phantom
 
 BOX = (60.0, 60.0, 200.0, 240.0)

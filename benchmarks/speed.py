@@ -89,7 +89,7 @@ def onnx_decoder(model: Any, embedding: Any, folder: str) -> tuple[Call, Call]:
     import onnxruntime
     import torch
 
-    from napari_kdsam.inference.geometry import Frame
+    from napari_kdsam.core.geometry import PaddedSquare
     from napari_kdsam.model.torchvision_guard import import_segment_anything
 
     import_segment_anything()
@@ -123,11 +123,11 @@ def onnx_decoder(model: Any, embedding: Any, folder: str) -> tuple[Call, Call]:
         str(path), providers=['CPUExecutionProvider']
     )
     arrays = {name: tensor.cpu().numpy() for name, tensor in example.items()}
-    frame = Frame(SHAPE, 1024)
+    square = PaddedSquare(SHAPE, 1024)
     # SAM's exported decoder marks a missing box with a point labelled -1 and the
     # corners of a box with 2 and 3.
-    point = np.concatenate([frame.points_to_frame([POINT]), np.zeros((1, 2))])
-    corners = frame.box_to_frame(BOX).reshape(2, 2)
+    point = np.concatenate([square.points_to_square([POINT]), np.zeros((1, 2))])
+    corners = square.box_to_square(BOX).reshape(2, 2)
 
     def prompting(places: NDArray[Any], labels: tuple[int, int]) -> Call:
         fed = arrays | {

@@ -32,7 +32,7 @@ SDIST_FILES = (
     'constraints.txt',
     'napari.yaml',
     'pyproject.toml',
-    'tests/test_package.py',
+    'tests/package/test_package.py',
 )
 
 
@@ -179,7 +179,7 @@ def check_version(kind: str) -> str:
 def check_training(kind: str) -> str:
     """Check that training is part of the package and asks for its extra."""
     from napari_kdsam import training
-    from napari_kdsam.errors import MissingExtraError
+    from napari_kdsam.core.errors import MissingExtraError
 
     home = Path(str(training.__file__)).resolve()
     if kind == 'editable':

@@ -23,10 +23,10 @@ from napari_kdsam import sample_data
 from napari_kdsam.annotation.cleanup import CleanUp
 from napari_kdsam.annotation.state import ObjectClass
 from napari_kdsam.phantoms import dermoscopy_phantom, ultrasound_phantom
-from napari_kdsam.widgets.agreement_widget import AgreementWidget
-from napari_kdsam.widgets.annotator import AnnotatorWidget
-from napari_kdsam.widgets.batch_setup import Method
-from napari_kdsam.widgets.batch_widget import BatchWidget
+from napari_kdsam.widgets.annotator.dock import AnnotatorWidget
+from napari_kdsam.widgets.batch.dock import BatchWidget
+from napari_kdsam.widgets.batch.setup import Method
+from napari_kdsam.widgets.compare.dock import AgreementWidget
 
 FOLDER = Path(__file__).resolve().parent.parent / 'docs' / 'images'
 SIZE = (1366, 768)

@@ -14,9 +14,9 @@ from napari_kdsam.annotation.commands import (
     Command,
     SetBoxes,
 )
-from napari_kdsam.annotation.object_commands import CommitObject
+from napari_kdsam.annotation.history import AnnotationSession
+from napari_kdsam.annotation.label_commands import CommitObject
 from napari_kdsam.annotation.region import PixelRegion
-from napari_kdsam.annotation.session import AnnotationSession
 from napari_kdsam.annotation.state import CommittedObject, PointPrompt
 
 SHAPE = (3, 20, 30)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from fakes import FakeModel
 
 if TYPE_CHECKING:
     from napari_kdsam.model.network import PromptableModel
@@ -21,95 +20,6 @@ if TYPE_CHECKING:
 # Before napari reads it: tests neither see nor change a developer's own preferences.
 _CONFIGURATION = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
 os.environ['NAPARI_CONFIG'] = str(Path(_CONFIGURATION.name, 'settings.yaml'))
-
-RADIUS = 24.0
-
-
-@dataclass
-class FakeModel:
-    """Answers every prompt with a shape one can compute by hand.
-
-    Points give discs of `RADIUS` pixels in the 256 x 256 logits (outside points cut
-    discs away), a box gives its inside, a mask itself. Alternatives have other radii.
-    """
-
-    key: str = 'fake'
-    encode_seconds: float = 0.0
-    encoded: int = 0
-    decoded: int = 0
-    threads: set[str] = field(default_factory=set)
-    fail_with: Exception | None = None
-
-    def __post_init__(self) -> None:
-        import torch
-
-        from napari_kdsam.model.network import ModelIdentity
-
-        self.identity = ModelIdentity(self.key, 'fake', self.key)
-        self.compute_dtype = torch.float32
-        self.device = torch.device('cpu')
-        self.input_size = 512
-
-    def encode(self, pixels: Any) -> Any:
-        import torch
-
-        self.encoded += 1
-        self.threads.add(threading.current_thread().name)
-        if self.fail_with is not None:
-            raise self.fail_with
-        time.sleep(self.encode_seconds)
-        return torch.zeros(1, 256, 64, 64)
-
-    def decode(
-        self,
-        embedding: Any,
-        points: Any = None,
-        boxes: Any = None,
-        mask_logits: Any = None,
-        *,
-        several: bool,
-    ) -> tuple[Any, Any]:
-        import torch
-
-        self.decoded += 1
-        self.threads.add(threading.current_thread().name)
-        given = [points[0] if points is not None else None, boxes, mask_logits]
-        count = next(len(part) for part in given if part is not None)
-        radii = (RADIUS / 2, RADIUS, 2 * RADIUS) if several else (RADIUS,)
-        logits = torch.stack(
-            [
-                torch.stack(
-                    [
-                        self._shape(points, boxes, mask_logits, n, radius)
-                        for radius in radii
-                    ]
-                )
-                for n in range(count)
-            ]
-        )
-        scores = torch.tensor([[0.7, 0.9, 0.8]] if several else [[0.9]])
-        return logits, scores.expand(count, -1)
-
-    @staticmethod
-    def _shape(points: Any, boxes: Any, masks: Any, n: int, radius: float) -> Any:
-        import torch
-
-        rows, columns = torch.meshgrid(
-            torch.arange(256.0), torch.arange(256.0), indexing='ij'
-        )
-        inside = torch.zeros(256, 256, dtype=torch.bool)
-        if masks is not None:
-            inside |= masks[n, 0] > 0
-        elif boxes is not None:
-            x0, y0, x1, y1 = boxes[n] / 4
-            inside |= (columns >= x0) & (columns < x1) & (rows >= y0) & (rows < y1)
-        if points is not None:
-            for label in (1, 0):
-                for (x, y), own in zip(points[0][n] / 4, points[1][n], strict=True):
-                    if int(own) == label:
-                        disc = (rows - y) ** 2 + (columns - x) ** 2 <= radius**2
-                        inside = inside | disc if label else inside & ~disc
-        return torch.where(inside, 10.0, -10.0)
 
 
 @pytest.fixture(autouse=True)
@@ -250,7 +160,7 @@ def annotate(
     opened = []
 
     def open_annotator(image: Any = None, **options: Any) -> Annotating:
-        from napari_kdsam.widgets.annotator import AnnotatorWidget
+        from napari_kdsam.widgets.annotator.dock import AnnotatorWidget
 
         viewer = make_napari_viewer_proxy(show=False)
         if image is None:

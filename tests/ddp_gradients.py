@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from napari_kdsam.training.config import TrainingConfig
-from napari_kdsam.training.run import read_samples  # before lightning
+from napari_kdsam.training.recipe import read_samples  # before lightning
 
 from napari_kdsam.training.data.store import ImageStore  # isort: skip
-from napari_kdsam.training.decoder_stage import DecoderStage  # isort: skip
-from napari_kdsam.training.loop import fit  # isort: skip
+from napari_kdsam.training.finetuning.stage import DecoderStage  # isort: skip
+from napari_kdsam.training.lightning_loop import fit  # isort: skip
 from napari_kdsam.training.student import starting_model  # isort: skip
 
 

@@ -13,9 +13,9 @@ import tifffile
 from PIL import Image
 from typer.testing import CliRunner
 
-from napari_kdsam import cli
-from napari_kdsam.errors import ImageError
-from napari_kdsam.io.images import open_image
+from napari_kdsam.cli import main as cli
+from napari_kdsam.core.errors import ImageError
+from napari_kdsam.io.formats import open_image
 from napari_kdsam.model import loading
 
 BOX = ['--box', '10,20,40,60']

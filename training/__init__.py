@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from napari_kdsam.errors import MissingExtraError
+from napari_kdsam.core.errors import MissingExtraError
 
 REQUIRED_MODULES = ('kornia', 'lightning', 'monai', 'yaml', 'zarr')
 

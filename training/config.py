@@ -19,7 +19,7 @@ from pydantic import (
     ValidationError,
 )
 
-from napari_kdsam.errors import KDSAMError
+from napari_kdsam.core.errors import KDSAMError
 
 CONFIG_FOLDER = Path(__file__).parent / 'configs'
 _PROBLEMS_SHOWN = 3

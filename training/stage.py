@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from napari_kdsam.errors import KDSAMError
+from napari_kdsam.core.errors import KDSAMError
 from napari_kdsam.model.checkpoint import save_kdsam
 from napari_kdsam.model.network import PromptableModel
 from napari_kdsam.training.config import AugmentedStageConfig, StageConfig

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from napari_kdsam.errors import CheckpointError
+from napari_kdsam.core.errors import CheckpointError
 from napari_kdsam.model.checkpoint import (
     load_kdsam,
     load_tensors,

@@ -10,16 +10,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_kdsam.inference.geometry import box_of_mask
-    from napari_kdsam.inference.intensity import IntensityMapping
-    from napari_kdsam.inference.mask_prompts import logits_of_mask
+    from napari_kdsam.core.geometry import box_of_mask
+    from napari_kdsam.core.intensity import IntensityMapping
+    from napari_kdsam.core.mask_prompts import logits_of_mask
+    from napari_kdsam.core.prompts import Prompt
     from napari_kdsam.inference.predictor import (
         Candidate,
         ImageEmbedding,
         Prediction,
         Predictor,
     )
-    from napari_kdsam.inference.prompts import Prompt
     from napari_kdsam.inference.second_look import look_again
     from napari_kdsam.model.checkpoint import save_kdsam
     from napari_kdsam.model.loading import load_model
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 _HOMES = {
     'Candidate': 'inference.predictor',
     'ImageEmbedding': 'inference.predictor',
-    'IntensityMapping': 'inference.intensity',
+    'IntensityMapping': 'core.intensity',
     'Prediction': 'inference.predictor',
     'Predictor': 'inference.predictor',
-    'Prompt': 'inference.prompts',
-    'box_of_mask': 'inference.geometry',
+    'Prompt': 'core.prompts',
+    'box_of_mask': 'core.geometry',
     'list_models': 'model.registry',
     'load_model': 'model.loading',
     'look_again': 'inference.second_look',
-    'logits_of_mask': 'inference.mask_prompts',
+    'logits_of_mask': 'core.mask_prompts',
     'save_kdsam': 'model.checkpoint',
 }
 

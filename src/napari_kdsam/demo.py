@@ -15,18 +15,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_kdsam.errors import MissingExtraError
-from napari_kdsam.inference.prompts import Prompt
-from napari_kdsam.io.images import open_image
-from napari_kdsam.io.prompt_files import ObjectPrompt
-from napari_kdsam.io.writers import write_picture, write_stack
+from napari_kdsam.batch.single_file import FileReport, Outputs, Segmenter
+from napari_kdsam.core.errors import MissingExtraError
+from napari_kdsam.core.prompts import ObjectPrompt, Prompt
+from napari_kdsam.io.formats import open_image
+from napari_kdsam.io.label_images import write_picture, write_stack
 from napari_kdsam.phantoms import (
     Phantom,
     dermoscopy_phantom,
     endoscopy_phantom,
     ultrasound_phantom,
 )
-from napari_kdsam.segmenting import FileReport, Outputs, Segmenter
 
 _CINE_FRAMES = 6
 

@@ -1,54 +1,21 @@
-"""Errors a user can act on: each message is one sentence saying what was wrong and what to do."""
+"""The errors that users of the package catch; they are defined in `core.errors`."""
 
-from __future__ import annotations
+from napari_kdsam.core.errors import (
+    CheckpointError,
+    DeviceError,
+    ImageError,
+    KDSAMError,
+    MissingExtraError,
+    ModelNotFoundError,
+    PromptError,
+)
 
-from collections.abc import Sequence
-
-
-def first_of(names: Sequence[str], shown: int = 3) -> str:
-    """Join names for a message, the first few of them and how many more there are."""
-    more = len(names) - shown
-    return ', '.join(names[:shown]) + (f' and {more} more' if more > 0 else '')
-
-
-class KDSAMError(Exception):
-    """Base of every error this package raises on purpose."""
-
-
-class ImageError(KDSAMError, ValueError):
-    """An image or image file that cannot be used."""
-
-
-class PromptError(KDSAMError, ValueError):
-    """A prompt, or a prompt file, that cannot be used."""
-
-
-class CheckpointError(KDSAMError, ValueError):
-    """A weights file that cannot be used."""
-
-
-class ModelNotFoundError(KDSAMError, LookupError):
-    """A model name that is unknown, or whose files are not on this computer."""
-
-
-class DeviceError(KDSAMError, RuntimeError):
-    """A compute device that is unknown or not available."""
-
-
-class MissingExtraError(KDSAMError, ImportError):
-    """An optional dependency that is not installed.
-
-    Parameters
-    ----------
-    purpose : str
-        What the user wanted, as the start of the sentence ("Reading DICOM").
-    extra : str
-        Name of the extra to install.
-    """
-
-    def __init__(self, purpose: str, extra: str) -> None:
-        super().__init__(
-            f'{purpose} needs packages that are not installed; '
-            f"install them with: pip install 'napari-kdsam[{extra}]'"
-        )
-        self.extra = extra
+__all__ = [
+    'CheckpointError',
+    'DeviceError',
+    'ImageError',
+    'KDSAMError',
+    'MissingExtraError',
+    'ModelNotFoundError',
+    'PromptError',
+]

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_kdsam import phantoms
-from napari_kdsam.errors import MissingExtraError
-from napari_kdsam.io.images import open_image
+from napari_kdsam.core.errors import MissingExtraError
+from napari_kdsam.io.formats import open_image
 
 LayerData = tuple[NDArray[Any], dict[str, Any], str]
 

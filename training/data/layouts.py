@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from skimage.morphology import convex_hull_image
 
-from napari_kdsam.errors import ImageError
+from napari_kdsam.core.errors import ImageError
 from napari_kdsam.training.data.catalogue import modality_of
 from napari_kdsam.training.data.samples import Mask, Pixels, Sample
 

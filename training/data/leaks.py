@@ -12,7 +12,7 @@ from PIL import Image
 from scipy.fft import dctn
 from tqdm import tqdm
 
-from napari_kdsam.errors import ImageError, KDSAMError, first_of
+from napari_kdsam.core.errors import ImageError, KDSAMError, first_of
 from napari_kdsam.training.data.samples import Sample
 
 MAX_DISTANCE = 10

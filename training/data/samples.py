@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_kdsam.errors import ImageError
+from napari_kdsam.core.errors import ImageError
 from napari_kdsam.training.data.catalogue import object_name
 
 Pixels = NDArray[np.uint8]

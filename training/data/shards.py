@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from napari_kdsam.errors import ImageError
+from napari_kdsam.core.errors import ImageError
 from napari_kdsam.training.data.catalogue import modality_of
 from napari_kdsam.training.data.samples import Pixels, Sample
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_kdsam.errors import ImageError, first_of
-from napari_kdsam.io.writers import atomic_path
+from napari_kdsam.core.errors import ImageError, first_of
+from napari_kdsam.core.files import atomic_path
 from napari_kdsam.training.data.samples import Sample
 
 COLUMNS = ('data_set', 'stem', 'split')

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from napari_kdsam.errors import ImageError
-from napari_kdsam.inference.geometry import Frame
-from napari_kdsam.inference.intensity import IntensityMapping, to_model_pixels
+from napari_kdsam.core.errors import ImageError
+from napari_kdsam.core.geometry import PaddedSquare
+from napari_kdsam.core.intensity import IntensityMapping, to_model_pixels
 from napari_kdsam.training.data.samples import ObjectMap, Pixels, Sample
 from napari_kdsam.training.randomness import Draws, name_keys
 
@@ -126,7 +126,9 @@ class ImageStore:
             image, objects = sample.load_objects()
         except ImageError as error:
             return str(error)
-        shape = Frame((image.shape[0], image.shape[1]), self.input_size).scaled_shape
+        shape = PaddedSquare(
+            (image.shape[0], image.shape[1]), self.input_size
+        ).scaled_shape
         pixels = to_model_pixels(image, RAW, self.input_size)
         scaled, cover = scaled_objects(objects, shape)
         if not scaled.any():

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_kdsam.errors import MissingExtraError
-from napari_kdsam.inference.geometry import box_of_mask
-from napari_kdsam.io.writers import atomic_path
+from napari_kdsam.core.errors import MissingExtraError
+from napari_kdsam.core.files import atomic_path
+from napari_kdsam.core.geometry import box_of_mask
 from napari_kdsam.measure.scores import dice_and_iou
 from napari_kdsam.training.data.samples import Sample
 from napari_kdsam.training.evaluation.results import Row, place_of

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_kdsam.errors import ImageError
-from napari_kdsam.inference.intensity import (
+from napari_kdsam.core.errors import ImageError
+from napari_kdsam.core.intensity import (
     IntensityMapping,
     check_image,
     to_eight_bit,
 )
-from napari_kdsam.io.images import SUFFIXES, open_image, stem_of
+from napari_kdsam.io.formats import SUFFIXES, open_image, stem_of
 from napari_kdsam.training.data.samples import Sample
 
 IMAGES, MASKS = 'images', 'masks'

@@ -1,6 +1,6 @@
 """LiteMedSAM, a baseline that takes boxes (Ma et al., MedSAM, 2024; Apache-2.0).
 
-TinyViT on 256 pixels with SAM's prompt encoder and mask decoder in a 256 frame. The
+TinyViT on 256 pixels with SAM's prompt encoder and mask decoder in a 256-pixel square. The
 encoder is MobileSAM's but for its stem.
 """
 
@@ -18,18 +18,18 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-from napari_kdsam.errors import PromptError
-from napari_kdsam.inference.geometry import Frame
+from napari_kdsam.core.errors import PromptError
+from napari_kdsam.core.geometry import PaddedSquare
 from napari_kdsam.model.checkpoint import load_tensors, read_tensors
 from napari_kdsam.model.device import resolve_device
 from napari_kdsam.model.network import build_sam_decoder
-from napari_kdsam.training.evaluation.segmenters import BOX, Answer, digest_of, wait_for
-from napari_kdsam.training.teachers.tiny_vit import (
+from napari_kdsam.training.distillation.teachers.tiny_vit import (
     WIDTHS,
     TinyViTEncoder,
     import_tiny_vit,
     timm_name,
 )
+from napari_kdsam.training.evaluation.segmenters import BOX, Answer, digest_of, wait_for
 
 NAME = 'lite_medsam'
 WEIGHTS_FILE = 'lite_medsam.safetensors'
@@ -104,8 +104,8 @@ class LiteMedSAM:
 
     def embed(self, image: NDArray[np.uint8]) -> Any:
         """See `Segmenter.embed`."""
-        frame = Frame((image.shape[0], image.shape[1]), SIDE)
-        rows, columns = frame.scaled_shape
+        placed = PaddedSquare((image.shape[0], image.shape[1]), SIDE)
+        rows, columns = placed.scaled_shape
         picture = Image.fromarray(image)
         scaled = picture.resize((columns, rows), Image.Resampling.BOX)
         pixels = np.asarray(scaled, np.float32)
@@ -114,7 +114,7 @@ class LiteMedSAM:
         square[:rows, :columns] = (pixels - low) / max(high - low, 1e-8)
         batch = torch.from_numpy(square.transpose(2, 0, 1)[None].copy())
         with torch.inference_mode():
-            return self._encoder(batch.to(self.device)), frame
+            return self._encoder(batch.to(self.device)), placed
 
     def segment(
         self,
@@ -133,9 +133,9 @@ class LiteMedSAM:
         """
         if box is None or len(points):
             raise PromptError('LiteMedSAM takes a box and nothing else.')
-        features, frame = state
+        features, placed = state
         corners = torch.as_tensor(
-            frame.box_to_frame(box)[None], dtype=torch.float32, device=self.device
+            placed.box_to_square(box)[None], dtype=torch.float32, device=self.device
         )
         with torch.inference_mode():
             sparse, dense = self._prompt_encoder(points=None, boxes=corners, masks=None)
@@ -146,10 +146,10 @@ class LiteMedSAM:
                 dense_prompt_embeddings=dense,
                 multimask_output=False,
             )
-            rows, columns = frame.scaled_shape
+            rows, columns = placed.scaled_shape
             full = functional.interpolate(
                 logits[:, :, :rows, :columns],
-                frame.image_shape,
+                placed.image_shape,
                 mode='bilinear',
                 align_corners=False,
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from napari_kdsam.annotation.ellipse import fit_ellipse
+from napari_kdsam.core.ellipse import fit_ellipse
 from napari_kdsam.measure.scores import (
     SURFACE_TOLERANCE,
     Mask,

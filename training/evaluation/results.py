@@ -10,8 +10,8 @@ from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from napari_kdsam.errors import KDSAMError
-from napari_kdsam.io.writers import atomic_path
+from napari_kdsam.core.errors import KDSAMError
+from napari_kdsam.core.files import atomic_path
 from napari_kdsam.training.data.samples import Sample
 
 PER_IMAGE, FAILURES = 'per_image', 'failures.csv'

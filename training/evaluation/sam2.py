@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
 
-from napari_kdsam.errors import CheckpointError, MissingExtraError
+from napari_kdsam.core.errors import CheckpointError, MissingExtraError
 from napari_kdsam.model.device import resolve_device
 from napari_kdsam.model.official import CUDA_PROVIDER, open_onnx_session
 from napari_kdsam.training.evaluation.segmenters import (

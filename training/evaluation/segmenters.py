@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_kdsam.errors import ModelNotFoundError
+from napari_kdsam.core.errors import ModelNotFoundError
+from napari_kdsam.core.prompts import Prompt
 from napari_kdsam.inference.predictor import Predictor
-from napari_kdsam.inference.prompts import Prompt
 from napari_kdsam.model.loading import load_model
 from napari_kdsam.model.network import PromptableModel
 from napari_kdsam.model.official import DECODER_FILE, OnnxEncoder

@@ -10,10 +10,10 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from napari_kdsam.io.writers import atomic_path
+from napari_kdsam.core.files import atomic_path
 from napari_kdsam.training.data.catalogue import DATA_SETS, object_name
 from napari_kdsam.training.evaluation.results import PER_IMAGE, Row, read_notes
-from napari_kdsam.training.evaluation.statistics import (
+from napari_kdsam.training.evaluation.significance import (
     Estimate,
     expected_calibration_error,
     mean_with_interval,

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from napari_kdsam.inference.geometry import Frame, box_of_mask
+from napari_kdsam.core.geometry import PaddedSquare, box_of_mask
 from napari_kdsam.training.data.samples import Mask
 from napari_kdsam.training.data.store import ImageStore
 from napari_kdsam.training.proposals.targets import PixelBox
@@ -90,7 +90,7 @@ class PartsBeside:
         sizes = torch.zeros(len(indices), 2, dtype=torch.int64)
         for row, index in enumerate(indices.tolist()):
             place, (row0, col0, row1, col1) = self._strips[index]
-            shape = Frame((row1 - row0, col1 - col0), side).scaled_shape
+            shape = PaddedSquare((row1 - row0, col1 - col0), side).scaled_shape
             strip = pixels[place, :, row0:row1, col0:col1]
             cut[row, :, : shape[0], : shape[1]] = functional.interpolate(
                 strip[None].float(), shape, mode='bilinear', align_corners=False

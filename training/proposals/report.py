@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from napari_kdsam.errors import ImageError
-from napari_kdsam.inference.geometry import box_of_mask
+from napari_kdsam.core.errors import ImageError
+from napari_kdsam.core.files import atomic_path
+from napari_kdsam.core.geometry import box_of_mask
+from napari_kdsam.core.prompts import Prompt
 from napari_kdsam.inference.predictor import Predictor
-from napari_kdsam.inference.prompts import Prompt
 from napari_kdsam.inference.proposals import Proposal, propose_boxes
-from napari_kdsam.io.writers import atomic_path
 from napari_kdsam.measure.scores import dice_and_iou
 from napari_kdsam.model.proposal_head import ProposalHead
 from napari_kdsam.training.data.catalogue import object_name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import napari_kdsam.training.torchvision_first  # noqa: F401 # isort: skip
 from pathlib import Path
 
-from napari_kdsam.errors import CheckpointError
+from napari_kdsam.core.errors import CheckpointError
 from napari_kdsam.inference.predictor import Predictor
 from napari_kdsam.model.checkpoint import load_kdsam
 from napari_kdsam.model.loading import load_model
@@ -13,7 +13,7 @@ from napari_kdsam.model.proposal_head import encoder_digest, load_head
 from napari_kdsam.model.registry import DEFAULT_MODEL, find_model
 from napari_kdsam.training.config import ConfigError, TrainingConfig
 from napari_kdsam.training.data.store import ImageStore
-from napari_kdsam.training.loop import fit
+from napari_kdsam.training.lightning_loop import fit
 from napari_kdsam.training.proposals.report import REPORT, report, write_report
 from napari_kdsam.training.proposals.stage import ProposalStage
 

@@ -19,6 +19,13 @@ from napari_kdsam.model.proposal_head import (
 from napari_kdsam.training.config import ProposalsStageConfig
 from napari_kdsam.training.data.order import Batch
 from napari_kdsam.training.data.store import ImageStore
+from napari_kdsam.training.distillation.teachers.memory import (
+    VIEWS,
+    TeacherMemory,
+    fill_memory,
+)
+from napari_kdsam.training.distillation.teachers.squares import SquareStore
+from napari_kdsam.training.distillation.teachers.teacher import Teacher
 from napari_kdsam.training.progress import embedding_bar
 from napari_kdsam.training.proposals.beside import PartsBeside
 from napari_kdsam.training.proposals.losses import (
@@ -36,9 +43,6 @@ from napari_kdsam.training.proposals.targets import (
 )
 from napari_kdsam.training.randomness import Draws
 from napari_kdsam.training.stage import Stage, TrainingError
-from napari_kdsam.training.teachers.memory import VIEWS, TeacherMemory, fill_memory
-from napari_kdsam.training.teachers.squares import SquareStore
-from napari_kdsam.training.teachers.teacher import Teacher
 
 _MOST_PROPOSALS = 5
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from napari_kdsam.errors import ImageError, KDSAMError, first_of
-from napari_kdsam.io.writers import atomic_path, write_json
+from napari_kdsam.core.errors import ImageError, KDSAMError, first_of
+from napari_kdsam.core.files import atomic_path, write_json
 from napari_kdsam.training.data.shards import INDEX_FILE
 from napari_kdsam.training.things.config import ThingsConfig
 from napari_kdsam.training.things.finding import find_things

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from napari_kdsam.inference.intensity import IntensityMapping, check_image, to_eight_bit
-from napari_kdsam.io.images import open_image
+from napari_kdsam.core.intensity import IntensityMapping, check_image, to_eight_bit
+from napari_kdsam.io.formats import open_image
 from napari_kdsam.training.data.samples import ObjectMap, Pixels, Sample
 from napari_kdsam.training.data.shards import read_shards
 from napari_kdsam.training.things.config import ThingsConfig

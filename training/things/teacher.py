@@ -12,11 +12,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_kdsam.errors import CheckpointError
+from napari_kdsam.core.errors import CheckpointError
+from napari_kdsam.core.geometry import PaddedSquare
+from napari_kdsam.core.prompts import Prompt
+from napari_kdsam.core.sizes import LOGITS_SIZE
 from napari_kdsam.inference.automatic import stability_score
-from napari_kdsam.inference.geometry import Frame
 from napari_kdsam.inference.predictor import Candidate
-from napari_kdsam.inference.prompts import LOGITS_SIZE, Prompt
 from napari_kdsam.model.registry import models_folder
 from napari_kdsam.training.evaluation import sam2
 from napari_kdsam.training.evaluation.segmenters import (
@@ -140,7 +141,7 @@ class SAMTeacher:
 
 
 def _proposal_of(candidate: Candidate) -> Proposal:
-    rows, columns = Frame(candidate.image_shape, LOGITS_SIZE).scaled_shape
+    rows, columns = PaddedSquare(candidate.image_shape, LOGITS_SIZE).scaled_shape
     logits = candidate.logits[:rows, :columns]
     return Proposal.of_logits(logits, candidate.score, lambda: candidate.mask)
 

@@ -9,8 +9,10 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from napari_kdsam.annotation.ellipse import Ellipse, fit_ellipse
-from napari_kdsam.annotation.mask_shapes import (
+from napari_kdsam.core.ellipse import Ellipse, fit_ellipse
+from napari_kdsam.core.errors import KDSAMError
+from napari_kdsam.core.geometry import box_of_mask
+from napari_kdsam.core.mask_shapes import (
     SMOOTHING_REACH,
     Mask,
     convex_hull,
@@ -18,8 +20,6 @@ from napari_kdsam.annotation.mask_shapes import (
     smooth,
     without_parts,
 )
-from napari_kdsam.errors import KDSAMError
-from napari_kdsam.inference.geometry import box_of_mask
 
 __all__ = [
     'MOST_SMOOTH_PIXELS',

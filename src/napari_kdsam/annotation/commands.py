@@ -14,13 +14,13 @@ from napari_kdsam.annotation.region import PixelRegion
 from napari_kdsam.annotation.state import (
     AnnotationState,
     Draft,
-    FrameIndex,
     ObjectClass,
     Outline,
     PointPrompt,
     Scribble,
 )
-from napari_kdsam.inference.geometry import Box
+from napari_kdsam.core.geometry import Box
+from napari_kdsam.core.stack_index import FrameIndex
 
 
 class Command:

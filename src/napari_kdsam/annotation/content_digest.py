@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_kdsam.annotation.state import FrameIndex
+from napari_kdsam.core.stack_index import FrameIndex, frame_at, frame_count
 
 _DIGEST_FRAMES = 3
 
@@ -32,12 +32,12 @@ def digest_of_image(
         32 hexadecimal digits.
     """
     total = hashlib.blake2b(digest_size=16)
-    total.update(repr(tuple(leading)).encode())
-    count = int(np.prod(leading, dtype=np.int64)) if leading else 1
+    axes = tuple(leading)
+    total.update(repr(axes).encode())
+    count = frame_count(axes)
     numbers = np.linspace(0, count - 1, min(count, _DIGEST_FRAMES)).round()
     for number in dict.fromkeys(int(n) for n in numbers):
-        frame = np.unravel_index(number, tuple(leading)) if leading else ()
-        pixels = np.ascontiguousarray(read_frame(tuple(int(i) for i in frame)))
+        pixels = np.ascontiguousarray(read_frame(frame_at(number, axes)))
         total.update(f'{pixels.dtype.str}{pixels.shape}'.encode())
         total.update(pixels.tobytes())
     return total.hexdigest()

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_kdsam.annotation.state import FrameIndex
-from napari_kdsam.inference.geometry import box_of_mask
+from napari_kdsam.core.geometry import box_of_mask
+from napari_kdsam.core.stack_index import FrameIndex
 
 PixelIndices = tuple[NDArray[np.intp], ...]
 PixelBox = tuple[int, int, int, int]

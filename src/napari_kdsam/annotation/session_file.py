@@ -48,21 +48,21 @@ from napari_kdsam.annotation.commands import (
     SetClasses,
     SetCleanUp,
 )
-from napari_kdsam.annotation.object_commands import CommitObject, LabelTarget
+from napari_kdsam.annotation.label_commands import CommitObject, LabelTarget
 from napari_kdsam.annotation.region import PixelRegion
 from napari_kdsam.annotation.state import (
     AnnotationState,
     CommittedObject,
     Draft,
-    FrameIndex,
     ObjectClass,
     Outline,
     Place,
     PointPrompt,
     Scribble,
 )
-from napari_kdsam.errors import KDSAMError
-from napari_kdsam.io.writers import write_json
+from napari_kdsam.core.errors import KDSAMError
+from napari_kdsam.core.files import write_json
+from napari_kdsam.core.stack_index import FrameIndex
 
 FORMAT_VERSION = 1
 # What any label image can hold, signed or not.

@@ -8,12 +8,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from napari_kdsam.annotation.cleanup import CleanUp
-from napari_kdsam.inference.geometry import Box
+from napari_kdsam.core.geometry import Box
+from napari_kdsam.core.stack_index import FrameIndex
 
 if TYPE_CHECKING:
     from napari_kdsam.annotation.region import PixelRegion
 
-FrameIndex = tuple[int, ...]
 Place = tuple[float, float]
 
 

@@ -13,7 +13,7 @@ from multiprocessing import get_context
 from napari_kdsam.batch.jobs import Items, Job, Task
 from napari_kdsam.batch.records import FrameResult, Status
 from napari_kdsam.batch.work import OutputError, do_task, do_tasks
-from napari_kdsam.errors import KDSAMError, MissingExtraError
+from napari_kdsam.core.errors import KDSAMError, MissingExtraError
 
 _CONNECT_SECONDS = 10
 _RETRIES = 3

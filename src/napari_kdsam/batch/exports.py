@@ -10,15 +10,15 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from napari_kdsam.batch.inputs import Source
 from napari_kdsam.batch.jobs import Job
 from napari_kdsam.batch.records import FrameResult, Status, read_labels
 from napari_kdsam.batch.runner import Summary
-from napari_kdsam.batch.sources import Source
-from napari_kdsam.errors import KDSAMError
+from napari_kdsam.core.choices import Export
+from napari_kdsam.core.errors import KDSAMError
 from napari_kdsam.io.coco import LabelledImage, write_coco
-from napari_kdsam.io.formats import Export
+from napari_kdsam.io.formats import NIFTI_SUFFIXES, is_dicom
 from napari_kdsam.io.image_file import reading
-from napari_kdsam.io.images import NIFTI_SUFFIXES, is_dicom
 
 COCO_NAME = 'labels.coco.json'
 

@@ -10,8 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from napari_kdsam.batch.sources import Source
-from napari_kdsam.io.prompt_files import ObjectPrompt, PromptSet
+from napari_kdsam.batch.inputs import Source
+from napari_kdsam.core.prompts import ObjectPrompt, PromptSet
 
 # Results made by another version of the rules are not mixed with those of this one.
 _RULES = 1

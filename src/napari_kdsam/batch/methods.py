@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_kdsam.batch.inputs import Source
 from napari_kdsam.batch.jobs import Job, Method
 from napari_kdsam.batch.records import FoundObject
-from napari_kdsam.batch.sources import Source
-from napari_kdsam.errors import KDSAMError
-from napari_kdsam.inference.intensity import check_image
-from napari_kdsam.io.writers import label_dtype
+from napari_kdsam.core.errors import KDSAMError
+from napari_kdsam.core.intensity import check_image
+from napari_kdsam.io.label_images import label_dtype
 
 if TYPE_CHECKING:
+    from napari_kdsam.core.prompts import Prompt
     from napari_kdsam.inference.predictor import ImageEmbedding, Predictor
-    from napari_kdsam.inference.prompts import Prompt
     from napari_kdsam.model.proposal_head import ProposalHead
 
 NO_PROMPTS = 'there are no prompts for it'
@@ -220,7 +220,7 @@ def _proposed(
     image: NDArray[Any],
     embedding: ImageEmbedding,
 ) -> Labelled:
-    from napari_kdsam.inference.prompts import Prompt
+    from napari_kdsam.core.prompts import Prompt
     from napari_kdsam.inference.proposals import propose_boxes
 
     proposals = propose_boxes(_proposal_head(predictor), embedding)

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from napari_kdsam.errors import PromptError
-from napari_kdsam.inference.prompts import Prompt
-from napari_kdsam.io.prompt_files import ObjectPrompt, PromptSet, read_prompts
+from napari_kdsam.core.errors import PromptError
+from napari_kdsam.core.prompts import ObjectPrompt, Prompt, PromptSet
+from napari_kdsam.io.prompts import read_prompts
 
 _POINT = ('row', 'column')
 _BOX = ('row0', 'column0', 'row1', 'column1')

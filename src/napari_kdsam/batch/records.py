@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
-from napari_kdsam.errors import ImageError
-from napari_kdsam.io.writers import atomic_path, label_dtype
+from napari_kdsam.core.errors import ImageError
+from napari_kdsam.core.files import atomic_path
+from napari_kdsam.io.label_images import label_dtype
 
 MANIFEST = 'manifest.csv'
 # Where a label image says what it is, so that picture and record cannot be parted.

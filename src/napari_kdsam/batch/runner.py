@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from napari_kdsam.batch.inputs import Source, describe, expand, stem_for
 from napari_kdsam.batch.jobs import Job, Method, Task
 from napari_kdsam.batch.records import (
     MANIFEST,
@@ -16,14 +16,12 @@ from napari_kdsam.batch.records import (
     read_record,
     write_manifest,
 )
-from napari_kdsam.batch.sources import Source, describe, expand, stem_for
 from napari_kdsam.batch.stacks import StackRecord, assemble, read_stack_record
 from napari_kdsam.batch.work import OutputError
-from napari_kdsam.errors import KDSAMError
-from napari_kdsam.io.formats import Existing
+from napari_kdsam.core.choices import Existing
+from napari_kdsam.core.errors import KDSAMError
+from napari_kdsam.core.files import PART
 
-# Left behind by a process that was killed while it wrote; see `atomic_path`.
-_PART = re.compile(r'\..+\.[0-9a-f]{8}\.part')
 _NOT_REACHED = 'not reached; run again with --resume'
 _FRAMES_A_TASK = 8
 
@@ -184,9 +182,9 @@ def _of(summary: Summary, source: Source) -> list[FrameResult]:
 def _sweep(out: Path) -> None:
     for folder in (out, *(item for item in out.glob('*_labels_frames'))):
         for item in folder.iterdir():
-            if _PART.fullmatch(item.name) and item.is_dir():
+            if PART.fullmatch(item.name) and item.is_dir():
                 shutil.rmtree(item, ignore_errors=True)
-            elif _PART.fullmatch(item.name):
+            elif PART.fullmatch(item.name):
                 item.unlink(missing_ok=True)
 
 

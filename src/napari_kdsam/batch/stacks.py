@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_kdsam.batch.inputs import Reader, Source
 from napari_kdsam.batch.jobs import Job
 from napari_kdsam.batch.records import (
     FoundObject,
@@ -21,8 +21,8 @@ from napari_kdsam.batch.records import (
     Status,
     read_labels,
 )
-from napari_kdsam.batch.sources import Reader, Source
-from napari_kdsam.io.writers import label_dtype, write_json, write_stack
+from napari_kdsam.core.files import part_path, write_json
+from napari_kdsam.io.label_images import label_dtype, write_stack
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def assemble(
     write_json(job.stack_record_path(source), record)
     if not any(result.status is Status.failed for result in results):
         # Renamed first: a folder that is half deleted would look like one half done.
-        going = folder.with_name(f'.{folder.name}.{secrets.token_hex(4)}.part')
+        going = part_path(folder)
         os.replace(folder, going)
         shutil.rmtree(going, ignore_errors=True)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_kdsam.batch.inputs import Reader, Source
 from napari_kdsam.batch.jobs import Job
 from napari_kdsam.batch.methods import (
     NO_PROMPTS,
@@ -17,13 +18,12 @@ from napari_kdsam.batch.methods import (
     label_prompts,
 )
 from napari_kdsam.batch.records import read_labels, read_record
-from napari_kdsam.batch.sources import Reader, Source
-from napari_kdsam.errors import KDSAMError, PromptError
-from napari_kdsam.inference.intensity import check_image
+from napari_kdsam.core.errors import KDSAMError, PromptError
+from napari_kdsam.core.intensity import check_image
 
 if TYPE_CHECKING:
+    from napari_kdsam.core.prompts import Prompt
     from napari_kdsam.inference.predictor import ImageEmbedding, Predictor
-    from napari_kdsam.inference.prompts import Prompt
     from napari_kdsam.inference.propagation import PropagatedFrame
 
 Masks = dict[int, NDArray[np.bool_]]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from napari_kdsam.batch.inputs import Reader, Source, read_ahead
 from napari_kdsam.batch.jobs import Job, Method, Task
 from napari_kdsam.batch.methods import (
     Labelled,
@@ -23,8 +24,7 @@ from napari_kdsam.batch.records import (
     Status,
     write_frame,
 )
-from napari_kdsam.batch.sources import Reader, Source, read_ahead
-from napari_kdsam.errors import ImageError, KDSAMError
+from napari_kdsam.core.errors import ImageError, KDSAMError
 
 if TYPE_CHECKING:
     from napari_kdsam.inference.predictor import Predictor

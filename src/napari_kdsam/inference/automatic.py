@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_kdsam.errors import PromptError
-from napari_kdsam.inference.geometry import Frame, box_of_mask
+from napari_kdsam.core.errors import PromptError
+from napari_kdsam.core.geometry import PaddedSquare, box_of_mask
+from napari_kdsam.core.prompts import Point, Prompt
+from napari_kdsam.core.sizes import LOGITS_SIZE
 from napari_kdsam.inference.predictor import Candidate, ImageEmbedding, Predictor
-from napari_kdsam.inference.prompts import LOGITS_SIZE, Point, Prompt
 
 # On a processor, 32 points in one call cost half as much again a point as these.
 _POINTS_PER_CALL = 8
@@ -209,7 +210,7 @@ def _judge(
 ) -> _Kept | None:
     if candidate.score < settings.min_score:
         return None
-    rows, columns = Frame(candidate.image_shape, LOGITS_SIZE).scaled_shape
+    rows, columns = PaddedSquare(candidate.image_shape, LOGITS_SIZE).scaled_shape
     logits = candidate.logits[:rows, :columns]
     inside = logits > 0
     pixels = int(np.count_nonzero(inside))

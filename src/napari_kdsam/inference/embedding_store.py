@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import secrets
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_kdsam.errors import ImageError, MissingExtraError
+from napari_kdsam.core.errors import ImageError, MissingExtraError
+from napari_kdsam.core.files import part_path
+from napari_kdsam.core.sizes import EMBEDDING_SHAPE
 
 _logger = logging.getLogger(__name__)
-SHAPE = (256, 64, 64)
 _FORMAT, _FORMAT_KEY = 1, 'napari-kdsam-embeddings'
 _DIGEST = 'blake2b'
 
@@ -110,7 +110,7 @@ class EmbeddingStore:
             return None
         try:
             described = json.loads((array / 'zarr.json').read_text(encoding='utf-8'))
-            values = np.memmap(_chunk(array), np.float16, 'r', shape=SHAPE)
+            values = np.memmap(_chunk(array), np.float16, 'r', shape=EMBEDDING_SHAPE)
             if described['attributes'][_DIGEST] == _digest(values):
                 return values
         except (OSError, ValueError, KeyError, TypeError):
@@ -142,13 +142,13 @@ class EmbeddingStore:
         """
         import zarr
 
-        rounded = np.ascontiguousarray(values, np.float16).reshape(SHAPE)
-        part = self.folder / f'.{key}.{secrets.token_hex(4)}.part'
+        rounded = np.ascontiguousarray(values, np.float16).reshape(EMBEDDING_SHAPE)
+        part = part_path(self._array(key))
         try:
             written = zarr.create_array(
                 str(part),
-                shape=SHAPE,
-                chunks=SHAPE,
+                shape=EMBEDDING_SHAPE,
+                chunks=EMBEDDING_SHAPE,
                 dtype=np.float16,
                 compressors=None,
                 config={'write_empty_chunks': True},

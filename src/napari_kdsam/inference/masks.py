@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from napari_kdsam.inference.geometry import Frame
-from napari_kdsam.model.sizes import PROMPT_FRAME
+from napari_kdsam.core.geometry import PaddedSquare
+from napari_kdsam.core.sizes import PROMPT_SIDE
 
 # Above this, full-size float logits would cost gigabytes; bands keep them small.
 _WHOLE_PIXELS = 4_000_000
@@ -19,7 +19,7 @@ def mask_of_logits(
 ) -> NDArray[np.bool_]:
     """Upscale logits to a mask as SAM does.
 
-    Bilinear to the 1024 frame, cut to the image, bilinear to the image's size,
+    Bilinear to the 1024-pixel square, cut to the image, bilinear to the image's size,
     above 0. Large images are done in bands of rows, so memory beyond the mask
     itself stays bounded.
 
@@ -35,11 +35,11 @@ def mask_of_logits(
     numpy.ndarray
         (rows, columns) bool.
     """
-    frame = Frame(image_shape, PROMPT_FRAME)
-    rows, columns = frame.scaled_shape
+    placed = PaddedSquare(image_shape, PROMPT_SIDE)
+    rows, columns = placed.scaled_shape
     square = torch.as_tensor(logits, dtype=torch.float32)[None, None]
     square = functional.interpolate(
-        square, (PROMPT_FRAME, PROMPT_FRAME), mode='bilinear', align_corners=False
+        square, (PROMPT_SIDE, PROMPT_SIDE), mode='bilinear', align_corners=False
     )
     scaled = square[:, :, :rows, :columns]
     if image_shape[0] * image_shape[1] <= _WHOLE_PIXELS:

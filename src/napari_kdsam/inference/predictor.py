@@ -13,19 +13,19 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from napari_kdsam.errors import ImageError, PromptError
-from napari_kdsam.inference.cache import LeastRecentlyUsed
-from napari_kdsam.inference.geometry import Frame
-from napari_kdsam.inference.intensity import (
+from napari_kdsam.core.errors import ImageError, PromptError
+from napari_kdsam.core.geometry import PaddedSquare
+from napari_kdsam.core.intensity import (
     IntensityMapping,
     check_image,
     to_model_pixels,
 )
+from napari_kdsam.core.prompts import Prompt
+from napari_kdsam.core.sizes import PROMPT_SIDE
+from napari_kdsam.inference.cache import LeastRecentlyUsed
 from napari_kdsam.inference.masks import mask_of_logits
-from napari_kdsam.inference.prompts import Prompt
 from napari_kdsam.inference.windows import CloseUp
 from napari_kdsam.model.network import PromptableModel
-from napari_kdsam.model.sizes import PROMPT_FRAME
 
 if TYPE_CHECKING:
     from napari_kdsam.inference.embedding_store import EmbeddingStore
@@ -314,8 +314,8 @@ class Predictor:
             raise PromptError(
                 'This embedding was made by another model; embed the image again.'
             )
-        frame = Frame(embedding.image_shape, PROMPT_FRAME)
-        checked = [prompt.within(frame) for prompt in prompts]
+        square = PaddedSquare(embedding.image_shape, PROMPT_SIDE)
+        checked = [prompt.within(square) for prompt in prompts]
         groups: dict[Any, list[int]] = {}
         for index, prompt in enumerate(checked):
             groups.setdefault(prompt.signature, []).append(index)
@@ -323,7 +323,7 @@ class Predictor:
         for indices in groups.values():
             for start in range(0, len(indices), OBJECTS_PER_CALL):
                 chunk = indices[start : start + OBJECTS_PER_CALL]
-                answers = self._decode(embedding, frame, [checked[i] for i in chunk])
+                answers = self._decode(embedding, square, [checked[i] for i in chunk])
                 results.update(zip(chunk, answers, strict=True))
         return [results[index] for index in range(len(checked))]
 
@@ -357,7 +357,7 @@ class Predictor:
                 yield mask, prediction.score
 
     def _decode(
-        self, embedding: ImageEmbedding, frame: Frame, prompts: list[Prompt]
+        self, embedding: ImageEmbedding, square: PaddedSquare, prompts: list[Prompt]
     ) -> list[Prediction]:
         def tensor(values: Any) -> torch.Tensor:
             return torch.as_tensor(
@@ -368,11 +368,11 @@ class Predictor:
         points = boxes = logits = None
         if first.points:
             points = (
-                tensor([frame.points_to_frame(p.points) for p in prompts]),
+                tensor([square.points_to_square(p.points) for p in prompts]),
                 tensor([p.labels for p in prompts]),
             )
         if first.box is not None:
-            boxes = tensor([frame.box_to_frame(p.box) for p in prompts if p.box])
+            boxes = tensor([square.box_to_square(p.box) for p in prompts if p.box])
         if first.logits is not None:
             logits = tensor([p.logits for p in prompts])[:, None]
         with torch.inference_mode():

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_kdsam.errors import KDSAMError, PromptError
-from napari_kdsam.inference.geometry import Box, box_of_mask
-from napari_kdsam.inference.mask_prompts import logits_of_mask
-from napari_kdsam.inference.prompts import LOGITS_SIZE, Point, Prompt
+from napari_kdsam.core.errors import KDSAMError, PromptError
+from napari_kdsam.core.geometry import Box, box_of_mask
+from napari_kdsam.core.mask_prompts import logits_of_mask
+from napari_kdsam.core.prompts import Point, Prompt
+from napari_kdsam.core.sizes import LOGITS_SIZE
 
 if TYPE_CHECKING:
     from napari_kdsam.inference.predictor import ImageEmbedding, Predictor

@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from napari_kdsam.errors import CheckpointError, PromptError
-from napari_kdsam.inference.geometry import Box, Frame
+from napari_kdsam.core.errors import CheckpointError, PromptError
+from napari_kdsam.core.geometry import Box, PaddedSquare
+from napari_kdsam.core.sizes import PROMPT_SIDE
 from napari_kdsam.inference.predictor import ImageEmbedding, Predictor
 from napari_kdsam.model.proposal_head import (
     BUNDLED_HEAD,
@@ -20,7 +21,6 @@ from napari_kdsam.model.proposal_head import (
     encoder_digest,
     load_head,
 )
-from napari_kdsam.model.sizes import PROMPT_FRAME
 from napari_kdsam.model.torchvision_guard import non_maximum_suppression
 
 # Two targets rarely overlap; a larger overlap is the same one found twice.
@@ -158,29 +158,29 @@ def proposals_of_maps(
     side = scores.shape[0]
     peaks = functional.max_pool2d(scores[None, None], 3, stride=1, padding=1)[0, 0]
     counts = (scores >= threshold) & (scores == peaks)
-    frame = Frame(image_shape, PROMPT_FRAME)
+    square = PaddedSquare(image_shape, PROMPT_SIDE)
     rows, columns = (
-        int(np.ceil(length * side / PROMPT_FRAME)) for length in frame.scaled_shape
+        int(np.ceil(length * side / PROMPT_SIDE)) for length in square.scaled_shape
     )
     counts[rows:] = False
     counts[:, columns:] = False
     chosen_scores = scores[counts]
-    # (row, column) to the frame's (x, y).
-    chosen = boxes[:, counts].T[:, [1, 0, 3, 2]] * PROMPT_FRAME
+    # (row, column) to the square's (x, y).
+    chosen = boxes[:, counts].T[:, [1, 0, 3, 2]] * PROMPT_SIDE
     order = non_maximum_suppression(chosen, chosen_scores, _MAX_OVERLAP)
     own_names = [''] * len(chosen)
     if classes is not None and names:
         own_names = [names[kind] for kind in classes[:, counts].argmax(0).tolist()]
     found = []
     for index in order.tolist():
-        box = frame.clip_box(_image_box(frame, chosen[index].double().numpy()))
+        box = square.clip_box(_image_box(square, chosen[index].double().numpy()))
         if box is not None:
             found.append(Proposal(box, float(chosen_scores[index]), own_names[index]))
     return found[:max_proposals]
 
 
-def _image_box(frame: Frame, box: NDArray[np.float64]) -> Box:
+def _image_box(square: PaddedSquare, box: NDArray[np.float64]) -> Box:
     # A box's sides lie between pixels, half a pixel before the centres of points.
-    corners = frame.points_from_frame(box.reshape(2, 2) - 0.5) + 0.5
+    corners = square.points_from_square(box.reshape(2, 2) - 0.5) + 0.5
     (row0, col0), (row1, col1) = corners.tolist()
     return row0, col0, row1, col1

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from napari_kdsam.inference.geometry import Box, Frame, box_of_mask
-from napari_kdsam.inference.intensity import check_image
+from napari_kdsam.core.geometry import Box, PaddedSquare, box_of_mask
+from napari_kdsam.core.intensity import check_image
+from napari_kdsam.core.prompts import Prompt
 from napari_kdsam.inference.predictor import (
     OBJECTS_PER_CALL,
     Candidate,
@@ -24,7 +25,6 @@ from napari_kdsam.inference.predictor import (
     Prediction,
     Predictor,
 )
-from napari_kdsam.inference.prompts import Prompt
 from napari_kdsam.inference.windows import (
     CloseUp,
     Window,
@@ -100,7 +100,7 @@ def _around(prompt: Prompt, candidate: Candidate) -> Box | None:
     shape = candidate.image_shape
     boxes: list[Sequence[float]] = []
     if prompt.box is not None:
-        given = Frame(shape, 1).clip_box(prompt.box)
+        given = PaddedSquare(shape, 1).clip_box(prompt.box)
         boxes += [given] if given else []
     else:
         found = box_of_mask(candidate.mask)

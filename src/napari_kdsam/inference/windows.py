@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from napari_kdsam.inference.geometry import Frame
+from napari_kdsam.core.geometry import PaddedSquare
+from napari_kdsam.core.prompts import Prompt
+from napari_kdsam.core.sizes import LOGITS_SIZE, PROMPT_SIDE
 from napari_kdsam.inference.masks import mask_of_logits
-from napari_kdsam.inference.prompts import LOGITS_SIZE, Prompt
-from napari_kdsam.model.sizes import PROMPT_FRAME
 
 # Half-open (row0, col0, row1, col1), as in ``image[row0:row1, col0:col1]``.
 Window = tuple[int, int, int, int]
@@ -106,13 +106,13 @@ def prompt_in_window(prompt: Prompt, window: Window) -> Prompt:
     PromptError
         If nothing that says where the object is lies in the window.
     """
-    frame = Frame(shape_of(window), 1)
+    square = PaddedSquare(shape_of(window), 1)
     row0, col0 = window[:2]
     moved = [(row - row0, column - col0) for row, column in prompt.points]
     kept = [
         (point, label)
         for point, label in zip(moved, prompt.labels or (), strict=True)
-        if frame.contains(point)
+        if square.contains(point)
     ]
     box = prompt.box
     if box is not None:
@@ -139,10 +139,10 @@ def logits_in_window(
     numpy.ndarray
         (256, 256) float32 over the window's padded square, interpolated bilinearly.
     """
-    # By way of the 1024 frame, as `mask_of_logits` places them.
-    placed = Frame(image_shape, PROMPT_FRAME).box_to_frame(window)
-    x0, y0, x1, y1 = (placed * LOGITS_SIZE / PROMPT_FRAME).tolist()
-    rows, columns = Frame(shape_of(window), LOGITS_SIZE).scaled_shape
+    # By way of the 1024-pixel square, as `mask_of_logits` places them.
+    placed = PaddedSquare(image_shape, PROMPT_SIDE).box_to_square(window)
+    x0, y0, x1, y1 = (placed * LOGITS_SIZE / PROMPT_SIDE).tolist()
+    rows, columns = PaddedSquare(shape_of(window), LOGITS_SIZE).scaled_shape
     cut = Image.fromarray(np.ascontiguousarray(logits, np.float32)).resize(
         (columns, rows), Image.Resampling.BILINEAR, box=(x0, y0, x1, y1)
     )

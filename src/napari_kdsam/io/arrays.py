@@ -12,7 +12,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL.TiffImagePlugin import TiffImageFile
 
-from napari_kdsam.errors import ImageError
+from napari_kdsam.core.errors import ImageError
 from napari_kdsam.io.image_file import (
     COLOUR_CHANNELS,
     FrameLayout,

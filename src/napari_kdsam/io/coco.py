@@ -19,11 +19,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_kdsam.errors import ImageError, KDSAMError, MissingExtraError, PromptError
-from napari_kdsam.inference.prompts import Prompt
+from napari_kdsam.core.errors import (
+    ImageError,
+    KDSAMError,
+    MissingExtraError,
+    PromptError,
+)
+from napari_kdsam.core.files import write_json
+from napari_kdsam.core.prompts import ObjectPrompt, Prompt, PromptSet
 from napari_kdsam.io.image_file import check_size
-from napari_kdsam.io.prompt_files import ObjectPrompt, PromptSet
-from napari_kdsam.io.writers import check_labels, label_dtype, write_json
+from napari_kdsam.io.label_images import check_labels, label_dtype
 
 _NO_CLASS = 'object'
 # Far below a pixel, far above rounding: drops only points on straight lines.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_kdsam.errors import ImageError, MissingExtraError
+from napari_kdsam.core.errors import ImageError, MissingExtraError
 from napari_kdsam.io.image_file import FrameLayout, ImageFile, check_size, reading
 
 try:

@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_kdsam.errors import ImageError, KDSAMError
+from napari_kdsam.core.errors import ImageError, KDSAMError
 
 # Far above any clinical image, far below what would exhaust a computer's memory.
 MAX_FRAME_PIXELS = 1_000_000_000

@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_kdsam.errors import ImageError, MissingExtraError
+from napari_kdsam.core.errors import ImageError, MissingExtraError
+from napari_kdsam.core.files import atomic_path
+from napari_kdsam.io.formats import NIFTI_SUFFIXES
 from napari_kdsam.io.image_file import (
     FrameAxis,
     FrameLayout,
@@ -24,8 +26,7 @@ from napari_kdsam.io.image_file import (
     check_size,
     reading,
 )
-from napari_kdsam.io.images import NIFTI_SUFFIXES
-from napari_kdsam.io.writers import atomic_path, check_labels, label_dtype
+from napari_kdsam.io.label_images import check_labels, label_dtype
 
 try:
     import nibabel

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from napari_kdsam.inference.prompts import Prompt
+from napari_kdsam.core.prompts import Prompt
 
 MAX_SIDE = 2048
 # Smaller images are enlarged, so that marks do not hide what they point at.

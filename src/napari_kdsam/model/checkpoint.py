@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,14 +11,15 @@ from typing import Any, TypeVar
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from napari_kdsam.errors import CheckpointError, first_of
+from napari_kdsam.core.errors import CheckpointError, first_of
+from napari_kdsam.core.sizes import INPUT_SIZES
 from napari_kdsam.model.network import ModelIdentity, PromptableModel, build_kdsam
-from napari_kdsam.model.student import INPUT_SIZES, StudentEncoder
+from napari_kdsam.model.student import StudentEncoder
+from napari_kdsam.model.weights_file import write_weights
 
-FORMAT_VERSION = 1
 METADATA_KEY = 'kdsam'
+FORMAT_VERSION = 1
 # Batch counters are bookkeeping of training, not weights.
 _NOT_STORED = 'num_batches_tracked'
 Header = TypeVar('Header', bound=BaseModel)
@@ -336,28 +335,11 @@ def save_kdsam(
             'input_size': model.input_size,
         }
     )
-    tensors = {}
-    for key, tensor in model.state_dict().items():
-        if key.endswith(_NOT_STORED):
-            continue
-        stored = (
-            tensor.detach()
-            .cpu()
-            .to(torch.float16 if tensor.ndim > 1 else torch.float32)
-        )
-        if not bool(torch.isfinite(stored).all()):
-            raise CheckpointError(
-                f'{key} has values that float16 cannot hold; nothing was written.'
-            )
-        tensors[key] = stored.contiguous()
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix='.part')
-    os.close(handle)
-    try:
-        save_file(tensors, temporary, {METADATA_KEY: json.dumps(header.model_dump())})
-        # mkstemp makes files private; weights are meant to be shared.
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_weights(
+        path,
+        model.state_dict(),
+        METADATA_KEY,
+        header,
+        lambda name: not name.endswith(_NOT_STORED),
+    )
     return path

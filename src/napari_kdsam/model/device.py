@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from napari_kdsam.errors import DeviceError
+from napari_kdsam.core.errors import DeviceError
 
 DEVICES = ('auto', 'cpu', 'cuda', 'mps')
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from napari_kdsam.errors import CheckpointError, ModelNotFoundError
+from napari_kdsam.core.errors import CheckpointError, ModelNotFoundError
 from napari_kdsam.model.checkpoint import load_kdsam
 from napari_kdsam.model.device import preferred_dtype, resolve_device
 from napari_kdsam.model.network import PromptableModel

@@ -11,14 +11,8 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from napari_kdsam.model.sizes import PROMPT_FRAME
-from napari_kdsam.model.student import (
-    EMBEDDING_CHANNELS,
-    EMBEDDING_SIZE,
-    Bottleneck,
-    ResNet50Trunk,
-    StudentEncoder,
-)
+from napari_kdsam.core.sizes import EMBEDDING_CHANNELS, EMBEDDING_SIZE, PROMPT_SIDE
+from napari_kdsam.model.student import Bottleneck, ResNet50Trunk, StudentEncoder
 from napari_kdsam.model.torchvision_guard import import_segment_anything
 from napari_kdsam.model.tracing import TracedDecoder
 
@@ -145,7 +139,7 @@ class PromptableModel(nn.Module):
         PyTorch cannot trace (any more), `decode` goes on as it is.
         """
         decoder, dtype = self._decoder_in_use()
-        points = torch.full((2, 3, 2), 0.5 * PROMPT_FRAME, device=self.device)
+        points = torch.full((2, 3, 2), 0.5 * PROMPT_SIDE, device=self.device)
         labels = torch.ones((2, 3), device=self.device)
         embedding = torch.zeros(
             (1, EMBEDDING_CHANNELS, EMBEDDING_SIZE, EMBEDDING_SIZE), device=self.device
@@ -280,7 +274,7 @@ def _fold_batch_norms(trunk: ResNet50Trunk) -> None:
                 fold(module.downsample, '0', '1')
 
 
-def build_sam_decoder(frame: int = PROMPT_FRAME) -> tuple[Any, Any]:
+def build_sam_decoder(frame: int = PROMPT_SIDE) -> tuple[Any, Any]:
     """Build SAM's prompt encoder and mask decoder with untrained weights.
 
     Parameters

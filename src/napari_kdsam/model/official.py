@@ -12,15 +12,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from napari_kdsam.errors import CheckpointError, MissingExtraError
+from napari_kdsam.core.errors import CheckpointError, MissingExtraError
+from napari_kdsam.core.sizes import EMBEDDING_CHANNELS, EMBEDDING_SIZE, PROMPT_SIDE
 from napari_kdsam.model.checkpoint import file_key, load_tensors, read_tensors
 from napari_kdsam.model.network import (
     ModelIdentity,
     PromptableModel,
     build_sam_decoder,
 )
-from napari_kdsam.model.sizes import PROMPT_FRAME
-from napari_kdsam.model.student import EMBEDDING_CHANNELS, EMBEDDING_SIZE
 from napari_kdsam.model.torchvision_guard import import_segment_anything
 
 DECODER_FILE = 'sam_prompt_mask_decoder.safetensors'
@@ -96,7 +95,7 @@ def load_official_sam(path: str | os.PathLike[str], name: str = '') -> Promptabl
         sam.image_encoder,
         sam.prompt_encoder,
         sam.mask_decoder,
-        PROMPT_FRAME,
+        PROMPT_SIDE,
         ModelIdentity(name or architecture, architecture, file_key(path), str(path)),
     )
 
@@ -228,7 +227,7 @@ def _check_encoder(
     outputs: list[tuple[Any, ...]],
     takes_float32: bool,
 ) -> None:
-    wanted_in = (3, PROMPT_FRAME, PROMPT_FRAME)
+    wanted_in = (3, PROMPT_SIDE, PROMPT_SIDE)
     wanted_out = (EMBEDDING_CHANNELS, EMBEDDING_SIZE, EMBEDDING_SIZE)
     fits = (
         len(inputs) == 1
@@ -315,6 +314,4 @@ def load_onnx_sam(
     prompt_encoder, mask_decoder = load_sam_decoder(decoder)
     key = f'{file_key(path)}+{file_key(decoder)}'
     identity = ModelIdentity(name or path.stem, 'onnx+sam_decoder', key, str(path))
-    return PromptableModel(
-        encoder, prompt_encoder, mask_decoder, PROMPT_FRAME, identity
-    )
+    return PromptableModel(encoder, prompt_encoder, mask_decoder, PROMPT_SIDE, identity)

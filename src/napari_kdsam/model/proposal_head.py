@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
-from napari_kdsam.errors import CheckpointError
+from napari_kdsam.core.errors import CheckpointError
+from napari_kdsam.core.sizes import EMBEDDING_CHANNELS, EMBEDDING_SIZE
 from napari_kdsam.model.checkpoint import (
     check_format,
     load_tensors,
@@ -23,7 +21,7 @@ from napari_kdsam.model.checkpoint import (
     read_header,
     read_tensors,
 )
-from napari_kdsam.model.student import EMBEDDING_CHANNELS, EMBEDDING_SIZE
+from napari_kdsam.model.weights_file import write_weights
 
 # Version 2 can name what is found; version 1 had no classes.
 FORMAT_VERSION = 2
@@ -316,23 +314,5 @@ def save_head(
             'classes': head.metadata.classes,
         }
     )
-    tensors = {}
-    for key, tensor in head.state_dict().items():
-        dtype = torch.float16 if tensor.ndim > 1 else torch.float32
-        stored = tensor.detach().cpu().to(dtype).contiguous()
-        if not bool(torch.isfinite(stored).all()):
-            raise CheckpointError(
-                f'{key} has values that float16 cannot hold; nothing was written.'
-            )
-        tensors[key] = stored
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix='.part')
-    os.close(handle)
-    try:
-        save_file(tensors, temporary, {METADATA_KEY: json.dumps(header.model_dump())})
-        # mkstemp makes files private; weights are meant to be shared.
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_weights(path, head.state_dict(), METADATA_KEY, header)
     return path

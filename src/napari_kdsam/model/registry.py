@@ -11,7 +11,7 @@ from pathlib import Path
 
 from platformdirs import user_data_path
 
-from napari_kdsam.errors import ModelNotFoundError
+from napari_kdsam.core.errors import ModelNotFoundError
 
 DEFAULT_MODEL = 'kdsam'
 MODELS_VARIABLE = 'NAPARI_KDSAM_MODELS'

@@ -6,11 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from napari_kdsam.core.sizes import EMBEDDING_CHANNELS, EMBEDDING_SIZE, INPUT_SIZES
 from napari_kdsam.model.torchvision_guard import import_segment_anything
-
-EMBEDDING_CHANNELS = 256
-EMBEDDING_SIZE = 64
-INPUT_SIZES = (512, 1024)
 
 
 class Bottleneck(nn.Module):

@@ -14,7 +14,7 @@ import threading
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from napari_kdsam.errors import MissingExtraError
+from napari_kdsam.core.errors import MissingExtraError
 
 if TYPE_CHECKING:
     import torch

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from napari_kdsam.errors import MissingExtraError
+from napari_kdsam.core.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -31,7 +31,7 @@ def show(results: Sequence[DemoResult], *, block: bool = True) -> None:
     try:
         import napari
 
-        from napari_kdsam.widgets.annotator import AnnotatorWidget
+        from napari_kdsam.widgets.annotator.dock import AnnotatorWidget
     except ImportError as error:
         raise MissingExtraError('Showing results in napari', 'all') from error
     viewer = napari.Viewer(title='napari-kdsam demonstration')

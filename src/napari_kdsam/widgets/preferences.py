@@ -11,7 +11,7 @@ from platformdirs import user_config_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_kdsam.model.registry import DEFAULT_MODEL
-from napari_kdsam.widgets.shortcuts import SHORTCUTS
+from napari_kdsam.widgets.annotator.shortcuts import SHORTCUTS
 
 PLUGIN = 'napari-kdsam'
 # Not "shortcuts": napari's dialog takes that for its own page.

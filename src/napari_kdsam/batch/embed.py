@@ -1,0 +1,85 @@
+"""Fill an embedding store with every frame of many files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from napari_kdsam.batch.executors import in_processes, threads_for
+from napari_kdsam.batch.inputs import Reader, Source, read_ahead
+from napari_kdsam.batch.jobs import Items
+from napari_kdsam.batch.methods import predictor_for
+from napari_kdsam.batch.records import FrameResult, Status
+from napari_kdsam.core.errors import KDSAMError
+from napari_kdsam.core.intensity import check_image
+
+_FRAMES_A_TASK = 16
+
+
+def embed_sources(
+    sources: Sequence[Source], out: Path, model: str, device: str, workers: int
+) -> Iterator[FrameResult]:
+    """Embed every frame that the store does not hold yet.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+    out : pathlib.Path
+        Folder of the store.
+    model, device : str
+    workers : int
+        Processes on this computer.
+
+    Yields
+    ------
+    FrameResult
+        Done, skipped where the embedding was there, or failed.
+
+    Raises
+    ------
+    KDSAMError
+        If the model or the store cannot be used.
+    """
+    items = tuple((s, frame) for s in sources for frame in range(s.frame_count))
+    place = str(out.resolve())
+    # Made here first, so that what is wrong with it is one sentence, and no race.
+    predictor_for(model, device, place, 0)
+    if workers < 2:
+        yield from _embed(items, place, model, device, 0)
+        return
+    starts = range(0, len(items), _FRAMES_A_TASK)
+    parts = [items[n : n + _FRAMES_A_TASK] for n in starts]
+    work = partial(
+        embed_items,
+        store=place,
+        model=model,
+        device=device,
+        threads=threads_for(workers),
+    )
+    yield from in_processes(workers, work, parts)
+
+
+def embed_items(
+    items: Items, store: str, model: str, device: str, threads: int
+) -> list[FrameResult]:
+    """Embed some frames, such as in another process."""
+    return list(_embed(items, store, model, device, threads))
+
+
+def _embed(
+    items: Items, store: str, model: str, device: str, threads: int
+) -> Iterator[FrameResult]:
+    predictor = predictor_for(model, device, store, threads)
+    assert predictor.store is not None
+    with Reader() as reader:
+        for source, frame, pixels in read_ahead(reader, items):
+            before = predictor.store.written
+            try:
+                predictor.embed(check_image(pixels.result()))
+            except KDSAMError as error:
+                yield FrameResult(source.location, frame, Status.failed, str(error))
+                continue
+            new = predictor.store.written > before
+            status = Status.done if new else Status.skipped
+            yield FrameResult(source.location, frame, status)

@@ -1,0 +1,274 @@
+"""The files of a batch: which there are, how many frames each has, and their pixels."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import shutil
+import tempfile
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from napari_kdsam.core.errors import ImageError, MissingExtraError
+from napari_kdsam.io.formats import SUFFIXES, open_image, stem_of
+from napari_kdsam.io.image_file import ImageFile
+
+# Files of these kinds hold one image, so they need not be opened to be counted.
+_SINGLE = ('.png', '.jpg', '.jpeg')
+_WILDCARDS = '*?['
+_OPEN_FILES = 4
+# Few, because each is a whole frame; more would not make the encoder faster.
+_AHEAD = 3
+
+
+@dataclass(frozen=True)
+class Source:
+    """One image file of a batch.
+
+    Attributes
+    ----------
+    location : str
+        Path, or URL that fsspec understands.
+    stem : str
+        Start of the names of its results.
+    frame_count : int
+        Number of frames; 1 where the file cannot be opened, because it counts all the
+        same.
+    problem : str
+        Why it cannot be opened; empty if it can.
+    """
+
+    location: str
+    stem: str
+    frame_count: int = 1
+    problem: str = ''
+
+    @property
+    def name(self) -> str:
+        """File name without folder."""
+        return name_of(self.location)
+
+    @property
+    def is_stack(self) -> bool:
+        """Whether there is more than one frame."""
+        return self.frame_count > 1
+
+
+def name_of(location: str) -> str:
+    """File name of a path or URL, without folder."""
+    return location.rstrip('/').replace('\\', '/').rsplit('/', 1)[-1]
+
+
+def expand(inputs: Sequence[str]) -> list[str]:
+    """Find the files that paths, folders, patterns and URLs stand for.
+
+    Parameters
+    ----------
+    inputs : sequence of str
+        Files, folders (searched with all folders in them), glob patterns and URLs
+        that fsspec understands, also with patterns.
+
+    Returns
+    -------
+    list of str
+        Each file once: in the order given, within a folder or pattern by name.
+
+    Raises
+    ------
+    ImageError
+        If one of them stands for no file.
+    MissingExtraError
+        If there is a URL and fsspec is not installed.
+    """
+    found: dict[str, None] = {}
+    for text in inputs:
+        matches = _expand(text)
+        if not matches:
+            raise ImageError(
+                f'{text} holds no image file that can be read; check its name, or the '
+                'names of the files in it.'
+            )
+        found.update(dict.fromkeys(matches))
+    return list(found)
+
+
+def _expand(text: str) -> list[str]:
+    if '://' in text:
+        return _expand_url(text)
+    path = Path(text)
+    if path.is_dir() and path.suffix.lower() != '.zarr':
+        return sorted(str(item) for item in _images_below(path))
+    if path.exists() or not any(mark in text for mark in _WILDCARDS):
+        return [text]
+    return sorted(glob.glob(text, recursive=True))
+
+
+def _images_below(folder: Path) -> list[Path]:
+    found = []
+    for item in folder.iterdir():
+        if item.name.startswith('.'):
+            continue
+        if item.name.lower().endswith((*SUFFIXES, '.zarr')):
+            found.append(item)
+        elif item.is_dir():
+            found += _images_below(item)
+    return found
+
+
+def _expand_url(url: str) -> list[str]:
+    system, path = _file_system(url)
+    if not any(mark in path for mark in _WILDCARDS):
+        return [url]
+    return [system.unstrip_protocol(name) for name in sorted(system.glob(path))]
+
+
+def _file_system(url: str) -> tuple[Any, str]:
+    try:
+        import fsspec
+    except ImportError as error:
+        raise MissingExtraError('Reading from a URL', 'batch') from error
+    try:
+        system, path = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise ImageError(f'{url} cannot be read ({error}).') from error
+    return system, str(path)
+
+
+def describe(location: str, stem: str) -> Source:
+    """Find out how many frames a file has.
+
+    A file that cannot be opened is described with its problem, so that the batch can
+    name and count it.
+    """
+    if Path(name_of(location)).suffix.lower() in _SINGLE:
+        return Source(location, stem)
+    try:
+        with Reader() as reader:
+            return Source(location, stem, reader.open(location).frame_count)
+    except (ImageError, MissingExtraError) as error:
+        return Source(location, stem, 1, str(error))
+
+
+def stem_for(location: str) -> str:
+    """What the results of a file are called by, before doubles are told apart."""
+    return stem_of(name_of(location))
+
+
+def read_ahead(
+    reader: Reader, items: Sequence[tuple[Source, int]]
+) -> Iterator[tuple[Source, int, Future[NDArray[Any]]]]:
+    """Read frames in a thread of its own, a few before they are asked for.
+
+    Parameters
+    ----------
+    reader : Reader
+        Used by the thread alone until the end.
+    items : sequence of (Source, int)
+        Source and frame.
+
+    Yields
+    ------
+    tuple of (Source, int, Future)
+        In the order of `items`; the future gives the pixels or raises.
+    """
+    ahead: deque[Future[NDArray[Any]]] = deque()
+    upcoming = iter(items)
+    with ThreadPoolExecutor(1, 'kdsam-read') as reading:
+        try:
+            for source, frame in items:
+                while (
+                    len(ahead) < _AHEAD and (item := next(upcoming, None)) is not None
+                ):
+                    ahead.append(reading.submit(reader.read, *item))
+                yield source, frame, ahead.popleft()
+        finally:
+            for future in ahead:
+                future.cancel()
+
+
+class Reader:
+    """Read frames of many files, keeping the last few files open.
+
+    Not safe to use from several threads at once.
+    """
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[str, ImageFile] = OrderedDict()
+        self._copies: Path | None = None
+
+    def read(self, source: Source, frame: int) -> NDArray[Any]:
+        """Decode one frame.
+
+        Parameters
+        ----------
+        source : Source
+        frame : int
+            Counted from 0.
+
+        Returns
+        -------
+        numpy.ndarray
+            (H, W), (H, W, 3) or (H, W, 4).
+
+        Raises
+        ------
+        ImageError
+            If it cannot be read.
+        """
+        if source.problem:
+            raise ImageError(source.problem)
+        return self.open(source.location).frame(frame)
+
+    def open(self, location: str) -> ImageFile:
+        """Open a file, or find it open; it is closed when others have been opened."""
+        image = self._open.pop(location, None)
+        if image is None:
+            image = open_image(self._local(location))
+            while len(self._open) >= _OPEN_FILES:
+                self._open.popitem(last=False)[1].close()
+        self._open[location] = image
+        return image
+
+    def _local(self, location: str) -> Path:
+        if '://' not in location:
+            return Path(location)
+        system, path = _file_system(location)
+        if self._copies is None:
+            self._copies = Path(tempfile.mkdtemp(prefix='napari-kdsam-'))
+        in_use = {self._copy_of(name) for name in self._open}
+        for copy in self._copies.iterdir():
+            if copy not in in_use:
+                copy.unlink()
+        copy = self._copy_of(location)
+        try:
+            system.get_file(path, str(copy))
+        except Exception as error:
+            # File systems raise whatever their service gives them.
+            raise ImageError(f'{location} cannot be fetched ({error}).') from error
+        return copy
+
+    def _copy_of(self, location: str) -> Path:
+        assert self._copies is not None
+        digest = hashlib.blake2b(location.encode(), digest_size=8).hexdigest()
+        return self._copies / f'{digest}-{name_of(location)}'
+
+    def close(self) -> None:
+        """Close every file, and delete the copies of remote ones."""
+        for image in self._open.values():
+            image.close()
+        self._open.clear()
+        if self._copies is not None:
+            shutil.rmtree(self._copies, ignore_errors=True)
+            self._copies = None
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

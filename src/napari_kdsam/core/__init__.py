@@ -1,0 +1,1 @@
+"""What every layer speaks: prompts, geometry, intensity, errors. NumPy only."""

@@ -1,0 +1,93 @@
+"""Files that are either complete or not there at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from napari_kdsam.core.errors import ImageError
+
+# What a process that was killed while it wrote has left behind.
+PART = re.compile(r'\..+\.[0-9a-f]{8}\.part')
+
+
+def part_path(path: Path) -> Path:
+    """A new hidden name beside `path`, one that `PART` matches."""
+    return path.with_name(f'.{path.name}.{secrets.token_hex(4)}.part')
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path that takes the place of `path` if all goes well.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file to write; one that exists is replaced in a single step.
+
+    Yields
+    ------
+    pathlib.Path
+        An empty file in the same folder, removed if an exception is raised.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+    part = part_path(path)
+    try:
+        part.open('xb').close()
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """As `replacing`, for what users name: says in a sentence what went wrong.
+
+    Raises
+    ------
+    ImageError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    try:
+        with replacing(path) as part:
+            yield part
+    except OSError as error:
+        reason = error.strerror or 'the system gave no reason'
+        raise ImageError(
+            f'{path.name} could not be written ({reason}); free some space or choose '
+            'a folder you may write to.'
+        ) from error
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write a value as indented UTF-8 JSON.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    value : object
+        Dicts, lists, strings, finite numbers, booleans and None.
+
+    Raises
+    ------
+    ImageError
+        If the file cannot be written.
+    ValueError
+        If a number is not finite.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + '\n'
+    with atomic_path(path) as part:
+        part.write_text(text, encoding='utf-8')

@@ -1,0 +1,224 @@
+"""A folder of reference masks as the array of labels it stands for."""
+
+from __future__ import annotations
+
+import math
+import re
+import weakref
+from collections.abc import Iterable, Sequence
+from itertools import product
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_kdsam.core.errors import ImageError, first_of
+from napari_kdsam.core.stack_index import flat_index
+from napari_kdsam.io.formats import SUFFIXES, open_image, stem_of
+from napari_kdsam.io.image_file import ImageFile, reading
+
+_MASK_ENDING = re.compile(r'[ _-](masks?|segmentation|seg|labels?|gt)$', re.IGNORECASE)
+# What napari adds to a layer whose name is taken.
+_COPY_ENDING = re.compile(r' \[\d+\]$')
+_LOSSY_SUFFIXES = ('.jpg', '.jpeg')
+# JPEG leaves faint noise around black, so halfway is the border.
+_HALF = 127
+
+
+class ReferenceMasks:
+    """Reference masks, read from their files when a frame is asked for.
+
+    It is array-like: indexed with whole numbers and slices, it gives labels.
+
+    Parameters
+    ----------
+    source : list of pathlib.Path or ImageFile
+        A file for each frame, in their order, or one opened file with all of them.
+    shape : tuple of int
+        (..., rows, columns).
+
+    Attributes
+    ----------
+    shape : tuple of int
+    ndim : int
+    dtype : numpy.dtype
+        int64.
+    """
+
+    dtype = np.dtype(np.int64)
+
+    def __init__(
+        self, source: Sequence[Path] | ImageFile, shape: tuple[int, ...]
+    ) -> None:
+        self.shape, self.ndim = shape, len(shape)
+        self._source = source
+        # An opened file has one place that it reads from.
+        self._lock = Lock()
+        if isinstance(source, ImageFile):
+            weakref.finalize(self, source.close)
+
+    def __getitem__(self, index: Any) -> NDArray[np.int64]:
+        index = index if isinstance(index, tuple) else (index,)
+        count = self.ndim - 2
+        first, rest = index[:count], index[count:]
+        first += (slice(None),) * (count - len(first))
+        chosen = [
+            range(size)[part]
+            for part, size in zip(first, self.shape[:count], strict=True)
+        ]
+        kept = [places for places in chosen if isinstance(places, range)]
+        places = product(*(p if isinstance(p, range) else (p,) for p in chosen))
+        sizes = tuple(len(places) for places in kept)
+        frames = [self._frame(place)[rest] for place in places]
+        if not frames:
+            return np.zeros((*sizes, *self.shape[-2:]), self.dtype)[
+                (slice(None),) * len(sizes) + rest
+            ]
+        return np.stack(frames).reshape(*sizes, *frames[0].shape)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> NDArray[Any]:
+        return self[()].astype(dtype or self.dtype, copy=False)
+
+    def _frame(self, place: tuple[int, ...]) -> NDArray[np.int64]:
+        leading = self.shape[:-2]
+        number = flat_index(place, leading)
+        if isinstance(self._source, ImageFile):
+            name = self._source.name
+            with self._lock:
+                pixels = self._source.frame(number)
+        else:
+            path = self._source[number]
+            name = path.name
+            with open_image(path) as file:
+                if file.is_stack:
+                    raise ImageError(
+                        f'{name} has {file.frame_count} frames, but stands for one; '
+                        'save a mask for each frame.'
+                    )
+                pixels = file.frame()
+        if pixels.shape[:2] != self.shape[-2:]:
+            rows, columns = self.shape[-2:]
+            raise ImageError(
+                f'{name} has {pixels.shape[0]} x {pixels.shape[1]} pixels, but the '
+                f'labels have {rows} x {columns}; choose the masks of these images.'
+            )
+        return _as_labels(name, pixels)
+
+
+def open_reference(
+    folder: Path, shape: Sequence[int], names: Iterable[str] = ()
+) -> ReferenceMasks:
+    """Find the masks in a folder that belong to some labels.
+
+    A file of one of the names comes first, whatever its type, also with ``mask``,
+    ``masks``, ``segmentation``, ``seg``, ``label``, ``labels`` or ``gt`` at its end; for
+    a stack it must hold as many frames. Otherwise a single image takes the only file
+    there is, and a stack takes as many files as it has frames, ordered by name, with
+    numbers by their value.
+
+    A mask is read as labels by these rules: colours, and JPEG, hold one object; a mask
+    of 0 and 255 holds one object with the label 1; other values are labels.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Folders in it are not looked into.
+    shape : sequence of int
+        (..., rows, columns) of the labels.
+    names : iterable of str
+        What the labels or their image may be called, the likeliest first.
+
+    Returns
+    -------
+    ReferenceMasks
+
+    Raises
+    ------
+    ImageError
+        If there is no such folder, or no mask or not as many as needed; when frames
+        are asked for, if a mask cannot be read or is of another size.
+    """
+    shape = tuple(int(size) for size in shape)
+    count = math.prod(shape[:-2])
+    files = _mask_files(folder)
+    if not files:
+        raise ImageError(
+            f'{folder.name} holds no image files; choose the folder that the masks '
+            'are in.'
+        )
+    named: list[Path] = []
+    for wanted in map(_stem, names):
+        named = named or [path for path in files if _stem(path.name) == wanted]
+    if count == 1:
+        if len(named) != 1:
+            named = _only(files, named, folder)
+        return ReferenceMasks(named, shape)
+    for path in named if len(named) == 1 else files if len(files) == 1 else ():
+        file = open_image(path)
+        if file.frame_count == count:
+            return ReferenceMasks(file, shape)
+        file.close()
+    if len(files) != count:
+        raise ImageError(
+            f'{folder.name} holds {len(files)} masks for {count} frames; choose a '
+            'folder with a mask for each frame and nothing else.'
+        )
+    return ReferenceMasks(files, shape)
+
+
+def _only(files: list[Path], named: list[Path], folder: Path) -> list[Path]:
+    if len(files) == 1:
+        return files
+    if named:
+        raise ImageError(
+            f'{first_of([path.name for path in named])} in {folder.name} have one name; '
+            'keep one of them.'
+        )
+    raise ImageError(
+        f'None of the {len(files)} masks in {folder.name} is called like the labels or '
+        'their image; rename the layer to the name of its mask.'
+    )
+
+
+def _mask_files(folder: Path) -> list[Path]:
+    with reading(folder.name):
+        if not folder.is_dir():
+            raise ImageError(f'There is no folder {folder.name}; choose another one.')
+        found = [
+            path
+            for path in folder.iterdir()
+            if path.name.lower().endswith(SUFFIXES) and not path.name.startswith('.')
+        ]
+    return sorted(found, key=_by_numbers)
+
+
+def _by_numbers(path: Path) -> list[tuple[bool, int, str]]:
+    """Sort numbers within a name by their value, so that 10 comes after 9."""
+    parts = re.findall(r'\d+|\D+', path.name.casefold())
+    return [
+        (not part.isdecimal(), int(part) if part.isdecimal() else 0, part)
+        for part in parts
+    ]
+
+
+def _stem(name: str) -> str:
+    return _MASK_ENDING.sub('', stem_of(_COPY_ENDING.sub('', name))).casefold()
+
+
+def _as_labels(name: str, pixels: NDArray[Any]) -> NDArray[np.int64]:
+    colours = pixels.ndim == 3
+    if colours:
+        # Opacity says nothing about what is labelled.
+        pixels = pixels[..., :3].max(axis=-1)
+    if name.lower().endswith(_LOSSY_SUFFIXES):
+        return (pixels > _HALF).astype(np.int64)
+    if colours:
+        return (pixels > 0).astype(np.int64)
+    if pixels.dtype.kind == 'f' and not (pixels == np.round(pixels)).all():
+        raise ImageError(f'{name} holds no whole numbers; save the labels themselves.')
+    labels = pixels.astype(np.int64)
+    if pixels.dtype == np.uint8 and not ((labels > 0) & (labels < 255)).any():
+        return labels // 255
+    return labels

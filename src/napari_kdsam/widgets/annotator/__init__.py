@@ -1,0 +1,1 @@
+"""Click to label: the annotator's dock and layers."""

@@ -1,0 +1,395 @@
+"""The dock widget: pick an image, click, commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from magicgui.widgets import ComboBox
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import (
+    QApplication,
+    QCheckBox,
+    QFileDialog,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible
+
+from napari_kdsam.model.registry import WEIGHTS_SUFFIXES, list_models
+from napari_kdsam.widgets.annotator.candidate_bar import CandidateBar
+from napari_kdsam.widgets.annotator.class_list import ClassList
+from napari_kdsam.widgets.annotator.cleanup_panel import CleanUpPanel
+from napari_kdsam.widgets.annotator.controller import AnnotationController
+from napari_kdsam.widgets.annotator.dock_refresh import DockRefresh
+from napari_kdsam.widgets.annotator.frame_strip import FrameStrip
+from napari_kdsam.widgets.annotator.help import HelpPanel
+from napari_kdsam.widgets.annotator.panels import (
+    ActionBar,
+    QuestionBar,
+    ToolBar,
+    form_of,
+    plain_button,
+    scrolling,
+)
+from napari_kdsam.widgets.annotator.shortcuts import (
+    KeyAction,
+    bound_shortcuts,
+    key_actions,
+    tooltip,
+    unbind,
+)
+from napari_kdsam.widgets.annotator.status_bar import StatePanel
+from napari_kdsam.widgets.preferences import Preferences, load_preferences, on_change
+from napari_kdsam.widgets.shared.connections import Connections
+from napari_kdsam.widgets.shared.inference_thread import (
+    PredictorFactory,
+    make_predictor,
+)
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+    from napari.viewer import Viewer
+
+_NEW_LABELS = 'New labels layer'
+_OPEN_FILE = 'Weights file…'
+_OVERLAPS = {'Keep other labels': 'keep', 'Overwrite': 'overwrite', 'Ask': 'ask'}
+_OUTPUTS = {'A label for each object': 'instance', 'A label for each class': 'semantic'}
+
+
+class AnnotatorWidget(DockRefresh, QWidget):
+    """Turn clicks on an image layer into labels.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+        Given by napari.
+    predictor_factory : callable, optional
+        Makes a predictor from a model's and a device's name.
+    """
+
+    def __init__(
+        self,
+        napari_viewer: 'Viewer',  # noqa: UP037
+        predictor_factory: PredictorFactory = make_predictor,
+    ) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self._preferences, warnings = load_preferences()
+        preferences = self._preferences
+        self.shortcuts, refused = bound_shortcuts(preferences.keys)
+        if preferences.embeddings and predictor_factory is make_predictor:
+            predictor_factory = partial(make_predictor, store=preferences.embeddings)
+        self.controller = AnnotationController(
+            napari_viewer, predictor_factory, self.shortcuts
+        )
+        self._files: list[str] = []
+        self.help_window: HelpPanel | None = None
+        self._key_actions = key_actions(self.controller, self.shortcuts)
+        self._build()
+        for key, action in self._key_actions.items():
+            napari_viewer.bind_key(key, action, overwrite=True)
+        self.controller.updated.connect(self._refresh)
+        self.controller.help_wanted.connect(self._show_help)
+        self._layer_events = Connections()
+        self._layer_events.connect(
+            napari_viewer.layers.events,
+            ('inserted', 'removed', 'reordered', 'renamed'),
+            self._refresh_choices,
+        )
+        self._stop_preferences = on_change(self._prefer_anew)
+        # Qt no longer calls methods of an object that is being destroyed.
+        release = partial(
+            _release,
+            napari_viewer,
+            self.controller,
+            (self._refresh, self._show_help),
+            self._layer_events,
+            self._key_actions,
+            self._stop_preferences,
+        )
+        self.destroyed.connect(release)
+        application = QApplication.instance()
+        if application is not None:
+            # A window may be left to the end of Python, when threads no longer start.
+            application.aboutToQuit.connect(self.controller.close)
+        self._apply(preferences)
+        active = napari_viewer.layers.selection.active
+        images = self._images()
+        self._on_image_chosen(active if active in images else (images or [None])[-1])
+        if warnings or refused:
+            self.controller.say(' '.join([*warnings, *refused]))
+        self._refresh()
+
+    def _build(self) -> None:
+        controller = self.controller
+        self.image_choice = ComboBox(choices=lambda _: self._images(), nullable=True)
+        self.labels_choice = ComboBox(choices=lambda _: self._label_choices())
+        self.model_choice = ComboBox(choices=lambda _: self._model_choices())
+        self.device_choice = ComboBox(choices=['auto', 'cpu', 'cuda', 'mps'])
+        self.intensity_choice = ComboBox(choices=['automatic', 'as displayed'])
+        self.overlap_choice = ComboBox(choices=list(_OVERLAPS.items()))
+        self.output_choice = ComboBox(choices=list(_OUTPUTS.items()))
+        self.image_choice.changed.connect(self._on_image_chosen)
+        self.labels_choice.changed.connect(self._on_labels_chosen)
+        self.model_choice.changed.connect(self._on_model_chosen)
+        self.device_choice.changed.connect(self._on_model_chosen)
+        self.intensity_choice.changed.connect(
+            lambda value: controller.set_intensity(value == 'as displayed')
+        )
+        self.overlap_choice.changed.connect(controller.objects.set_overlap)
+        self.output_choice.changed.connect(controller.objects.set_output)
+        self.offer = QuestionBar(
+            (
+                'Restore',
+                'Bring the objects and prompts back, as one step you can undo',
+                controller.restore_session,
+            ),
+            ('Delete', 'Delete this earlier work', controller.discard_session),
+        )
+        self.question = QuestionBar(
+            (
+                'Keep',
+                tooltip('commit', self.shortcuts),
+                partial(controller.objects.commit, overwrite=False),
+            ),
+            (
+                'Overwrite',
+                tooltip('commit_overwriting', self.shortcuts),
+                controller.commit_overwriting,
+            ),
+        )
+        self.tools = ToolBar(controller, self.shortcuts)
+        self.candidates = CandidateBar(tooltip('next_candidate', self.shortcuts))
+        self.candidates.chosen.connect(controller.choose_candidate)
+        self.action_bar = ActionBar(controller, self.shortcuts)
+        class_keys = [s.key for s in self.shortcuts if s.action.startswith('class_')]
+        self.classes = ClassList(class_keys)
+        self.classes.chosen.connect(controller.objects.choose_class)
+        self.classes.classes_changed.connect(controller.objects.set_classes)
+        self.cleanup = CleanUpPanel()
+        self.cleanup.changed.connect(controller.objects.set_cleanup)
+        self.strip = FrameStrip()
+        self.strip.frame_chosen.connect(controller.frames.go_to_place)
+        self.contrast = QCheckBox('High contrast preview')
+        self.contrast.setToolTip('Show masks as bright outlines')
+        self.contrast.toggled.connect(controller.set_high_contrast)
+        self.help_button = plain_button(
+            'Shortcuts', tooltip('show_help', self.shortcuts)
+        )
+        self.help_button.clicked.connect(lambda _: controller.show_help())
+        self.status = StatePanel()
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        layers = form_of(
+            (
+                ('Image', self.image_choice, 'The image layer to label'),
+                ('Labels', self.labels_choice, 'Where commits go'),
+            )
+        )
+        output = form_of(
+            (
+                (
+                    'Overlap',
+                    self.overlap_choice,
+                    'What happens to labels under a new mask',
+                ),
+                ('Output', self.output_choice, 'What a committed object is called'),
+            )
+        )
+        engine = form_of(
+            (
+                ('Model', self.model_choice, 'Labels stay when the model changes'),
+                ('Device', self.device_choice, 'Where the model computes'),
+                (
+                    'Intensity',
+                    self.intensity_choice,
+                    (
+                        'How pixel values reach the model: chosen from the image, or by '
+                        "the layer's contrast limits"
+                    ),
+                ),
+            )
+        )
+        engine.addRow(self.contrast)
+        content = QWidget()
+        column = QVBoxLayout(content)
+        column.setContentsMargins(4, 4, 4, 4)
+        column.setSpacing(6)
+        column.addWidget(self.offer)
+        column.addLayout(layers)
+        column.addWidget(self.tools)
+        column.addWidget(self.candidates)
+        column.addWidget(self.question)
+        column.addWidget(self.action_bar)
+        column.addWidget(self.strip)
+        column.addWidget(self.classes)
+        column.addLayout(output)
+        column.addWidget(self.cleanup)
+        column.addWidget(_folded('Model and view', engine))
+        column.addWidget(self.help_button)
+        column.addStretch()
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(scrolling(content), stretch=1)
+        outer.addWidget(self.status)
+        self.setMinimumWidth(300)
+
+    def _apply(self, preferences: Preferences) -> None:
+        """Start with what the user prefers; a choice that is not there is left out."""
+        for choice, value in (
+            (self.model_choice, preferences.model),
+            (self.device_choice, preferences.device),
+            (self.overlap_choice, preferences.overlap),
+            (self.output_choice, preferences.output),
+        ):
+            if value in choice.choices:
+                choice.value = value
+        self.contrast.setChecked(preferences.high_contrast)
+        self._apply_to_work(preferences)
+
+    def _apply_to_work(self, preferences: Preferences) -> None:
+        self.controller.frames.prefetching = preferences.prefetch
+        self.controller.set_second_look(preferences.second_look)
+        self.controller.set_autosave(
+            preferences.autosave, preferences.sessions == 'beside the image'
+        )
+
+    def _prefer_anew(self) -> None:
+        """Take over what was changed in the preferences, and no more than that."""
+        before = self._preferences
+        self._preferences, warnings = load_preferences()
+        self._apply_to_work(self._preferences)
+        if self._preferences.high_contrast != before.high_contrast:
+            self.contrast.setChecked(self._preferences.high_contrast)
+        if self._preferences.keys != before.keys:
+            warnings.append('Changed keys hold when "Click to label" is opened again.')
+        if warnings:
+            self.controller.say(' '.join(warnings))
+
+    def _images(self) -> list[Image]:
+        from napari.layers import Image
+
+        return [layer for layer in self.viewer.layers if isinstance(layer, Image)]
+
+    def _label_choices(self) -> list[Any]:
+        return [_NEW_LABELS, *self.controller.possible_targets()]
+
+    def _model_choices(self) -> list[str]:
+        known = [entry.name for entry in list_models() if entry.available]
+        return [*known, *self._files, _OPEN_FILE]
+
+    def _on_image_chosen(self, image: Image | None) -> None:
+        self.controller.set_image(image)
+        self._refresh_choices()
+
+    def _on_labels_chosen(self, choice: Any) -> None:
+        self.controller.set_target(None if choice == _NEW_LABELS else choice)
+
+    def _on_model_chosen(self, _: Any) -> None:
+        if self.model_choice.value == _OPEN_FILE:
+            self._ask_for_weights()
+        else:
+            self._use_chosen_model()
+
+    def _use_chosen_model(self) -> None:
+        self.controller.set_model(self.model_choice.value, self.device_choice.value)
+
+    def _ask_for_weights(self) -> None:
+        pattern = ' '.join(f'*{suffix}' for suffix in WEIGHTS_SUFFIXES)
+        path, _ = QFileDialog.getOpenFileName(
+            self, 'Open weights', '', f'Weights ({pattern})'
+        )
+        if path:
+            self.add_weights_file(path)
+        else:
+            with self.model_choice.changed.blocked():
+                self.model_choice.value = self.controller.flow.model
+
+    def add_weights_file(self, path: str | Path) -> None:
+        """Offer a weights file among the models, and choose it."""
+        if str(path) not in self._files:
+            self._files.append(str(path))
+        with self.model_choice.changed.blocked():
+            self.model_choice.reset_choices()
+            self.model_choice.value = str(path)
+        self._use_chosen_model()
+
+    def _show_help(self) -> None:
+        if self.help_window is None:
+            self.help_window = HelpPanel(self.shortcuts, self)
+        self.help_window.show()
+        self.help_window.raise_()
+
+    def _refresh_choices(self, event: Any = None) -> None:
+        images = self._images()
+        # Without an event it is known already which images cannot be annotated.
+        if event is not None and self.controller.image is None and images:
+            # napari is still in the middle of adding the layer.
+            QTimer.singleShot(0, self._pick_an_image)
+        with self.image_choice.changed.blocked():
+            self.image_choice.reset_choices()
+            if self.controller.image in images:
+                self.image_choice.value = self.controller.image
+        self._refresh_labels()
+
+    def _pick_an_image(self) -> None:
+        images = self._images()
+        if self.controller.image is None and images:
+            self._on_image_chosen(images[-1])
+
+    def _refresh_labels(self) -> None:
+        with self.labels_choice.changed.blocked():
+            self.labels_choice.reset_choices()
+            if self._target_choice() in self.labels_choice.choices:
+                self.labels_choice.value = self._target_choice()
+
+    def _target_choice(self) -> Any:
+        target = self.controller.target_layer
+        return _NEW_LABELS if target is None else target
+
+    def _refresh(self) -> None:
+        controller = self.controller
+        self.status.show_status(controller.status)
+        offer, question = controller.offer, controller.objects.question
+        self.offer.ask('' if offer is None else offer.describe())
+        self.question.ask('' if question is None else question.describe())
+        self.tools.refresh()
+        self.action_bar.refresh()
+        self.refresh_candidates()
+        self.refresh_classes()
+        self.refresh_frames()
+        self.refresh_engine()
+        if self._target_choice() != self.labels_choice.value:
+            self._refresh_labels()
+
+
+def _folded(title: str, layout: Any) -> QCollapsible:
+    inner = QWidget()
+    inner.setLayout(layout)
+    folded = QCollapsible(title)
+    folded.addWidget(inner)
+    folded.collapse(animate=False)
+    return folded
+
+
+def _release(
+    viewer: Viewer,
+    controller: AnnotationController,
+    slots: tuple[Callable[[], None], Callable[[], None]],
+    layer_events: Connections,
+    actions: dict[str, KeyAction],
+    stop_preferences: Callable[[], None],
+    _: Any = None,
+) -> None:
+    """Let go of the viewer; the widget's buttons are already gone."""
+    refresh, show_help = slots
+    controller.updated.disconnect(refresh)
+    controller.help_wanted.disconnect(show_help)
+    layer_events.close()
+    stop_preferences()
+    unbind(viewer, actions)
+    controller.close()

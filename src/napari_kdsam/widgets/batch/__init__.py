@@ -1,0 +1,1 @@
+"""Batch segmentation in the viewer."""

@@ -1,0 +1,323 @@
+"""The choices of the batch widget, and which of them matter for a method."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from magicgui.widgets import CheckBox, ComboBox, FloatSpinBox, SpinBox
+from psygnal import Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible
+
+from napari_kdsam.inference.propagation import DriftLimits
+from napari_kdsam.model.registry import list_models
+from napari_kdsam.widgets.batch.prompts import (
+    image_layers,
+    point_layers,
+    shape_layers,
+)
+from napari_kdsam.widgets.batch.setup import Choices, Method
+from napari_kdsam.widgets.preferences import Preferences
+from napari_kdsam.widgets.shared.labels_writer import labels_fitting
+from napari_kdsam.widgets.shared.transforms import spatial_shape
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Labels
+    from napari.viewer import Viewer
+
+_SELECTED = 'Selected image layers'
+_NEW_LABELS = 'New labels layer'
+_OVERLAPS = {'Keep other labels': False, 'Overwrite': True}
+_MOST_LABELS = 1_000_000
+_SHOWN_CHARACTERS = 8
+_DEFAULTS = DriftLimits()
+
+
+class BatchChoices(QWidget):
+    """What to segment, from which prompts, and where to.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+    preferences : Preferences
+
+    Attributes
+    ----------
+    changed : psygnal.Signal
+        Emitted when the user chose something.
+    """
+
+    changed = Signal()
+
+    def __init__(self, viewer: Viewer, preferences: Preferences) -> None:
+        super().__init__()
+        self.viewer = viewer
+        self._device = preferences.device
+        self._fields: dict[Any, tuple[QWidget, ...]] = {}
+        self._shown_for: Image | None = None
+        self._build(preferences)
+        self._lay_out()
+        self.refresh_layers()
+
+    def _build(self, preferences: Preferences) -> None:
+        self.image = ComboBox(choices=lambda _: self._image_choices(), nullable=True)
+        self.method = ComboBox(choices=[(m.value, m) for m in Method if m.available])
+        self.points = ComboBox(
+            choices=lambda _: point_layers(self.viewer), nullable=True
+        )
+        self.shapes = ComboBox(
+            choices=lambda _: shape_layers(self.viewer), nullable=True
+        )
+        self.each_point = CheckBox(text='Each point is an object')
+        self.keys = ComboBox(choices=lambda _: self._labels(), nullable=True)
+        self.first = SpinBox(max=0)
+        self.last = SpinBox(max=0)
+        self.second_look = CheckBox(
+            text='Second look at small objects', value=preferences.second_look
+        )
+        self.model = ComboBox(choices=_models(preferences.model))
+        self.model.value = preferences.model
+        self.output = ComboBox(choices=lambda _: [_NEW_LABELS, *self._labels()])
+        self.overlap = ComboBox(choices=list(_OVERLAPS.items()))
+        self.overlap.value = preferences.overlap == 'overwrite'
+        self.first_label = SpinBox(value=1, min=1, max=_MOST_LABELS)
+        self.least_overlap = FloatSpinBox(
+            value=_DEFAULTS.overlap, min=0, max=1, step=0.05
+        )
+        self.area_ratio = FloatSpinBox(
+            value=_DEFAULTS.area_ratio, min=1.05, max=100, step=0.1
+        )
+        self.least_score = FloatSpinBox(value=_DEFAULTS.score, min=0, max=1, step=0.05)
+        self.least_likeness = FloatSpinBox(
+            value=_DEFAULTS.likeness, min=-1, max=1, step=0.02
+        )
+        self.image.changed.connect(self._on_image)
+        self.method.changed.connect(self._on_method)
+
+    def _lay_out(self) -> None:
+        form = QFormLayout()
+        frames = QWidget()
+        row = QHBoxLayout(frames)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(2)
+        row.addWidget(self.first.native, stretch=1)
+        row.addWidget(QLabel('to'))
+        row.addWidget(self.last.native, stretch=1)
+        for spin in (self.first, self.last):
+            _narrow(spin.native)
+        self.first.tooltip = self.last.tooltip = 'Both frames are included'
+        self._add(form, 'Images', self.image, 'The image layer, or several at once')
+        self._fields['frames'] = _row(form, 'Frames', frames)
+        self._add(form, 'Prompts', self.method, 'What says where the objects are')
+        self._add(form, 'Points', self.points, 'Clicks inside (or outside) objects')
+        self._add(form, 'Shapes', self.shapes, 'Boxes, lines and outlines')
+        self._add(
+            form, '', self.each_point, 'Otherwise all points together are one object'
+        )
+        self._add(form, 'Follow', self.keys, 'The labels that are right already')
+        self._add(
+            form,
+            '',
+            self.second_look,
+            'See small objects of large frames again at full resolution',
+        )
+        self._add(form, 'Model', self.model, 'Labels stay when the model changes')
+        self._add(form, 'Labels', self.output, 'Where the objects go')
+        self._add(
+            form, 'Overlap', self.overlap, 'What happens to labels under a new mask'
+        )
+        self._add(
+            form, 'First label', self.first_label, 'Of the first object of a frame'
+        )
+        limits = QWidget()
+        limits_form = QFormLayout(limits)
+        _tidy(form)
+        _tidy(limits_form)
+        self._add(
+            limits_form,
+            'Least overlap',
+            self.least_overlap,
+            'Of an object with itself on the frame before (IoU)',
+        )
+        self._add(
+            limits_form,
+            'Area, times',
+            self.area_ratio,
+            'How much an object may grow or shrink from frame to frame',
+        )
+        self._add(
+            limits_form,
+            'Least score',
+            self.least_score,
+            "The model's own estimate of its mask (predicted IoU)",
+        )
+        self._add(
+            limits_form,
+            'Least likeness',
+            self.least_likeness,
+            'Of what is inside the mask to what it was on the key frame',
+        )
+        self.limits = QCollapsible('When to stop and ask')
+        self.limits.addWidget(limits)
+        self.limits.collapse(animate=False)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addLayout(form)
+        column.addWidget(self.limits)
+
+    def _add(self, form: QFormLayout, title: str, field: Any, help_text: str) -> None:
+        field.tooltip = help_text
+        _narrow(field.native)
+        self._fields[field] = _row(form, title, field.native)
+
+    def refresh_layers(self, *_: Any) -> None:
+        """Offer the layers there are now; what was chosen stays chosen."""
+        self._offer(self.image, image_layers(self.viewer))
+        self._offer(self.points, point_layers(self.viewer))
+        self._offer(self.shapes, shape_layers(self.viewer))
+        self._refresh_image()
+
+    def _offer(self, choice: ComboBox, likely: list[Any]) -> None:
+        before = choice.value
+        with choice.changed.blocked():
+            choice.reset_choices()
+            if before not in choice.choices or before is None:
+                choice.value = likely[-1] if likely else None
+
+    def _refresh_image(self) -> None:
+        image = self._single_image()
+        count = 1
+        if image is not None:
+            for size in spatial_shape(image)[:-2]:
+                count *= size
+        self.first.max = self.last.max = max(count - 1, 0)
+        if image is not self._shown_for:
+            self._shown_for = image
+            self.first.value, self.last.value = 0, max(count - 1, 0)
+        self._offer(self.keys, self._labels())
+        with self.output.changed.blocked():
+            before = self.output.value
+            self.output.reset_choices()
+            if before not in self.output.choices:
+                self.output.value = _NEW_LABELS
+        self._show_fields(count > 1)
+
+    def _show_fields(self, stack: bool) -> None:
+        method = self.method.value
+        for field, shown in (
+            ('frames', stack),
+            (self.points, method.prompted),
+            (self.shapes, method.prompted),
+            (self.each_point, method.prompted),
+            (self.keys, method.labelled),
+            (self.second_look, method.looks_again),
+            (self.first_label, not method.labelled),
+        ):
+            for widget in self._fields[field]:
+                widget.setVisible(shown)
+        self.limits.setVisible(method.follows)
+
+    def _on_image(self, _: Any) -> None:
+        self._refresh_image()
+        self.changed.emit()
+
+    def _on_method(self, _: Any) -> None:
+        self._refresh_image()
+        self.changed.emit()
+
+    def use_output(self, layer: Labels) -> None:
+        """Go on with a layer that was made for the first run."""
+        self.refresh_layers()
+        if layer in self.output.choices:
+            self.output.value = layer
+
+    @property
+    def images(self) -> list[Image]:
+        """The chosen image layers, from bottom to top."""
+        if self.image.value == _SELECTED:
+            selected = self.viewer.layers.selection
+            return [i for i in image_layers(self.viewer) if i in selected]
+        image = self._single_image()
+        return [] if image is None else [image]
+
+    def read(self) -> Choices:
+        """What is chosen now.
+
+        Raises
+        ------
+        PromptError
+            If a limit of drift is out of its range.
+        """
+        output = self.output.value
+        return Choices(
+            images=self.images,
+            method=self.method.value,
+            model=self.model.value,
+            device=self._device,
+            limits=DriftLimits(
+                self.least_overlap.value,
+                self.area_ratio.value,
+                self.least_score.value,
+                self.least_likeness.value,
+            ),
+            points=self.points.value,
+            shapes=self.shapes.value,
+            each_point=self.each_point.value,
+            keys=self.keys.value,
+            first=self.first.value,
+            last=self.last.value,
+            output=None if output == _NEW_LABELS else output,
+            overwrite=self.overlap.value,
+            first_label=self.first_label.value,
+            second_look=self.second_look.value,
+        )
+
+    def _single_image(self) -> Image | None:
+        value = self.image.value
+        return None if value == _SELECTED else value
+
+    def _image_choices(self) -> list[Any]:
+        images: list[Any] = image_layers(self.viewer)
+        return [*images, _SELECTED] if len(images) > 1 else images
+
+    def _labels(self) -> list[Labels]:
+        image = self._single_image()
+        return [] if image is None else labels_fitting(image, self.viewer)
+
+
+def _models(preferred: str) -> list[str]:
+    known = [entry.name for entry in list_models() if entry.available]
+    return known if preferred in known else [*known, preferred]
+
+
+def _narrow(field: QWidget) -> None:
+    """Let a field be narrower than its longest text, so that the dock can be, too."""
+    field.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    if isinstance(field, QComboBox):
+        field.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        field.setMinimumContentsLength(_SHOWN_CHARACTERS)
+
+
+def _tidy(form: QFormLayout) -> None:
+    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+    form.setContentsMargins(0, 0, 0, 0)
+    form.setHorizontalSpacing(4)
+
+
+def _row(form: QFormLayout, title: str, field: QWidget) -> tuple[QWidget, ...]:
+    if not title:
+        form.addRow(field)
+        return (field,)
+    label = QLabel(title)
+    form.addRow(label, field)
+    return label, field

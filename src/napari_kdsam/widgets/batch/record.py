@@ -1,0 +1,91 @@
+"""A batch as it was started: its layers, its frames, and how to make its jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from napari_kdsam.core.stack_index import FrameIndex
+from napari_kdsam.widgets.annotator.image_record import ImageRecord
+from napari_kdsam.widgets.batch.labels_sink import BatchOutput
+from napari_kdsam.widgets.batch.progress import BatchPlan, Item
+from napari_kdsam.widgets.batch.work import Job, Stack, Start
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Labels
+
+# Makes the job for the frames that wait, of plain values that a thread may use.
+JobMaker = Callable[[tuple[Item, ...], dict[int, Start]], Job]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """An image layer of a batch.
+
+    Attributes
+    ----------
+    image : napari.layers.Image
+    record : ImageRecord
+        Knows its frames.
+    stack : Stack
+        What the thread reads.
+    """
+
+    image: Image
+    record: ImageRecord
+    stack: Stack
+
+    @classmethod
+    def of(cls, image: Image) -> Source:
+        """Take an image layer as it is now."""
+        record = ImageRecord(image, _ignore)
+        return cls(
+            image,
+            record,
+            Stack(record.frame_reader(), record.shape[:-2], record.plane_shape),
+        )
+
+
+def _ignore(*_: Any) -> None:
+    """Labels are written by the output, not by the record."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """A batch as it was started, so that it can go on later.
+
+    Attributes
+    ----------
+    sources : sequence of Source
+    outputs : sequence of BatchOutput
+        One for each source.
+    plan : BatchPlan
+    make_job : callable
+    model, device : str
+    """
+
+    sources: Sequence[Source]
+    outputs: Sequence[BatchOutput]
+    plan: BatchPlan
+    make_job: JobMaker
+    model: str
+    device: str
+
+    def frame(self, item: Item) -> FrameIndex:
+        """Index of a frame along the leading axes of its image."""
+        return self.sources[item.image].stack.index(item.frame)
+
+    def title(self, item: Item) -> str:
+        """What the frame is called in the list."""
+        source = self.sources[item.image]
+        name = source.image.name if len(self.sources) > 1 else ''
+        index = ', '.join(map(str, self.frame(item)))
+        parts = [name, f'Frame {index}' if index else '']
+        return ': '.join(part for part in parts if part) or source.image.name
+
+    @property
+    def layers(self) -> list[Image | Labels]:
+        """The layers without which it cannot go on."""
+        images: list[Image | Labels] = [source.image for source in self.sources]
+        return [*images, *(output.layer for output in self.outputs)]

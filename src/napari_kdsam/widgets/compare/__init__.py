@@ -1,0 +1,1 @@
+"""Compare labels with a reference."""

@@ -1,0 +1,1 @@
+"""Measure labels: a table that follows the layer."""

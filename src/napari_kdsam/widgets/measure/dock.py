@@ -1,0 +1,343 @@
+"""The dock that lists every object of a Labels layer with its measurements."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from magicgui.widgets import ComboBox
+from qtpy.QtCore import QModelIndex, Qt, QTimer
+from qtpy.QtWidgets import (
+    QApplication,
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_kdsam.widgets.annotator.panels import form_of, plain_button
+from napari_kdsam.widgets.measure.layers import (
+    classes_of,
+    images_fitting,
+    measurable_labels,
+    show_position,
+)
+from napari_kdsam.widgets.measure.table import Place
+from napari_kdsam.widgets.measure.table_view import MeasurementView
+from napari_kdsam.widgets.measure.worker import Measuring, Source, frames_of_paint
+from napari_kdsam.widgets.shared.connections import Connections
+from napari_kdsam.widgets.shared.transforms import data_of, pixel_size_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from napari.layers import Image, Labels
+    from napari.viewer import Viewer
+
+    from napari_kdsam.core.stack_index import FrameIndex
+
+_DELAY_MS = 300
+_NO_LABELS = 'Open or add a Labels layer to measure its objects.'
+_NO_OBJECTS = 'No objects yet: paint or commit a label.'
+_LIST_EVENTS = ('inserted', 'removed', 'reordered', 'renamed')
+_SIZE_EVENTS = ('data', 'scale', 'affine', 'units')
+
+
+class MeasurementTable(QWidget):
+    """List the objects of a Labels layer in the layer's unit of length.
+
+    The table follows the layer by itself, but for changes that napari announces by no
+    event, such as its own undo; for these there is Refresh.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+        Given by napari.
+    """
+
+    def __init__(self, napari_viewer: 'Viewer') -> None:  # noqa: UP037
+        super().__init__()
+        self.viewer = napari_viewer
+        self.table: pd.DataFrame | None = None
+        self.unit = self._unit_asked = 'px'
+        self._labels: Labels | None = None
+        self._image: Image | None = None
+        self._without_image = False
+        self._changed: set[FrameIndex] | None = None
+        self._asked = 0
+        self._went_to: tuple[FrameIndex, int] | None = None
+        self._measuring = Measuring()
+        self._measuring.measured.connect(self._on_measured)
+        self._measuring.progressed.connect(self._on_progressed)
+        self._measuring.failed.connect(self._on_failed)
+        self._measuring.written.connect(self._say)
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_DELAY_MS)
+        self._timer.timeout.connect(self._measure)
+        self._build()
+        self._viewer_events, self._layer_events = Connections(), Connections()
+        self._viewer_events.connect(
+            napari_viewer.layers.events, _LIST_EVENTS, self._on_layers_changed
+        )
+        # Qt no longer calls methods of an object that is being destroyed.
+        self.destroyed.connect(
+            partial(
+                _release, self._measuring, (self._viewer_events, self._layer_events)
+            )
+        )
+        active = napari_viewer.layers.selection.active
+        offered = measurable_labels(self.viewer)
+        chosen = [layer for layer in offered if layer == active] or offered
+        self._choose_labels(chosen[-1] if chosen else None)
+
+    def _build(self) -> None:
+        self.labels_choice = ComboBox(
+            choices=lambda _: measurable_labels(self.viewer), nullable=True
+        )
+        self.image_choice = ComboBox(
+            choices=lambda _: images_fitting(self._labels, self.viewer), nullable=True
+        )
+        self.labels_choice.changed.connect(self._choose_labels)
+        self.image_choice.changed.connect(self._on_image_chosen)
+        choices = form_of(
+            (
+                ('Labels', self.labels_choice, 'The labels layer to measure'),
+                ('Image', self.image_choice, 'Where mean grey values are taken from'),
+            )
+        )
+        self.view = MeasurementView()
+        self.model = self.view.contents
+        self.view.clicked.connect(self._on_clicked)
+        self.status = QLabel()
+        self.status.setWordWrap(True)
+        self.refresh_button = plain_button(
+            'Refresh', 'Measure all again, such as after undo of painting'
+        )
+        self.copy_button = plain_button(
+            'Copy', 'Copy the table to the clipboard, for a spreadsheet'
+        )
+        self.save_button = plain_button('Save CSV…', 'Write the table to a file')
+        self.refresh_button.clicked.connect(lambda _: self.refresh())
+        self.copy_button.clicked.connect(lambda _: self.copy())
+        self.save_button.clicked.connect(lambda _: self._ask_where_to_save())
+        buttons = QHBoxLayout()
+        buttons.setSpacing(4)
+        for button in (self.refresh_button, self.copy_button, self.save_button):
+            buttons.addWidget(button)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(4, 4, 4, 4)
+        column.setSpacing(6)
+        column.addLayout(choices)
+        column.addWidget(self.view, stretch=1)
+        column.addWidget(self.status)
+        column.addLayout(buttons)
+        self.setMinimumWidth(300)
+
+    def refresh(self) -> None:
+        """Measure every frame again, now."""
+        self._changed = None
+        self._measure()
+
+    def copy(self) -> None:
+        """Put the table on the clipboard, tab separated, in the order of the view."""
+        clipboard = QApplication.clipboard()
+        assert clipboard is not None
+        clipboard.setText(self.model.as_text())
+        self._say(f'Copied {_count(self.model.rowCount(), "object")}.')
+
+    def save(self, path: str | Path) -> None:
+        """Write the table as CSV, in the order of frames and labels.
+
+        Parameters
+        ----------
+        path : path-like
+            What became of it is said in the dock.
+        """
+        if self.table is None:
+            return
+        table = self.table
+        if self.model.has_classes:
+            classes = classes_of(self._labels)
+            names = [classes.get(label, '') for label in table['label'].tolist()]
+            table = table.copy()
+            table.insert(table.columns.get_loc('label') + 1, 'class', names)
+        self._measuring.write(Path(path), table, self.unit)
+
+    def go_to(self, place: Place) -> None:
+        """Show an object: its frame, in the middle of the canvas, and as chosen label.
+
+        Parameters
+        ----------
+        place : Place
+        """
+        labels = self._labels
+        if labels is None:
+            return
+        show_position(self.viewer, labels, (*place.frame, place.row, place.column))
+        labels.selected_label = place.label
+
+    def _choose_labels(self, labels: Labels | None) -> None:
+        self._labels, self._went_to, self._without_image = labels, None, False
+        self._match_image()
+        self._show_choices()
+        self._watch()
+        # The rows of another layer must not be clicked, copied or saved any more.
+        self.table = None
+        self._show_table()
+        self.refresh()
+
+    def _match_image(self) -> bool:
+        """Let go of an image that does not fit, and take one that does; whether so."""
+        images, before = images_fitting(self._labels, self.viewer), self._image
+        if before not in images:
+            self._image = images[-1] if images and not self._without_image else None
+        return self._image is not before
+
+    def _on_image_chosen(self, image: Image | None) -> None:
+        self._image, self._without_image = image, image is None
+        self._watch()
+        self._measure()
+
+    def _show_choices(self) -> None:
+        for choice, layer in (
+            (self.labels_choice, self._labels),
+            (self.image_choice, self._image),
+        ):
+            with choice.changed.blocked():
+                choice.reset_choices()
+                choice.value = layer
+
+    def _watch(self) -> None:
+        """Follow the chosen layers, and no others."""
+        self._layer_events.close()
+        if self._labels is not None:
+            events = self._labels.events
+            self._layer_events.connect(events, ('paint',), self._on_paint)
+            self._layer_events.connect(events, _SIZE_EVENTS, self._on_replaced)
+            self._layer_events.connect(events, ('features',), self._on_features)
+        if self._image is not None:
+            self._layer_events.connect(self._image.events, ('data',), self._on_replaced)
+
+    def _on_layers_changed(self, event: Any = None) -> None:
+        # napari is still in the middle of adding or removing the layer.
+        QTimer.singleShot(0, self._follow_layers)
+
+    def _follow_layers(self) -> None:
+        offered = measurable_labels(self.viewer)
+        gone = self._labels is not None and self._labels not in offered
+        if gone or (self._labels is None and offered):
+            self._choose_labels(offered[-1] if offered else None)
+            return
+        if self._match_image():
+            self._watch()
+            self._measure()
+        self._show_choices()
+
+    def _on_paint(self, event: Any) -> None:
+        if self._labels is None:
+            return
+        frames = frames_of_paint(event.value, tuple(self._labels.data.shape))
+        if frames is None:
+            self._changed = None
+        elif self._changed is not None:
+            self._changed.update(frames)
+        self._timer.start()
+
+    def _on_replaced(self, event: Any = None) -> None:
+        self._changed = None
+        self._timer.start()
+
+    def _on_features(self, event: Any = None) -> None:
+        self._show_table()
+
+    def _measure(self) -> None:
+        """Have what has changed measured."""
+        self._timer.stop()
+        changed, self._changed = self._changed, set()
+        if self._labels is None:
+            self._asked = self._measuring.measure(None, None)
+            return
+        if self._match_image():
+            self._watch()
+            self._show_choices()
+        image = None if self._image is None else data_of(self._image)
+        pixel_size, self._unit_asked = pixel_size_of(self._labels)
+        self._asked = self._measuring.measure(
+            Source(self._labels.data, image, pixel_size),
+            None if changed is None else frozenset(changed),
+        )
+
+    def _on_measured(self, number: int, table: pd.DataFrame) -> None:
+        if number == self._asked and self._labels is not None:
+            self.table, self.unit = table, self._unit_asked
+            self._show_table()
+
+    def _on_progressed(self, number: int, done: int, total: int) -> None:
+        if number == self._asked:
+            self._say(f'Measuring: {done} of {total} frames…')
+
+    def _on_failed(self, number: int, text: str) -> None:
+        if number == self._asked:
+            self.table = None
+            self._show_table()
+            self._say(text)
+
+    def _show_table(self) -> None:
+        self.view.show_measurements(
+            self.table,
+            classes_of(self._labels),
+            self.unit,
+            0 if self._labels is None else self._labels.ndim - 2,
+            intensities=self._image is not None,
+            chosen=self._went_to,
+        )
+        filled = self.model.rowCount() > 0
+        self.copy_button.setEnabled(filled)
+        self.save_button.setEnabled(filled)
+        self.refresh_button.setEnabled(self._labels is not None)
+        self._say(self._summary())
+
+    def _summary(self) -> str:
+        if self._labels is None:
+            return _NO_LABELS
+        count = self.model.rowCount()
+        if not count:
+            return 'Measuring…' if self.table is None else _NO_OBJECTS
+        text = _count(count, 'object')
+        if self._labels.ndim > 2:
+            text += f' in {_count(self.model.frame_count, "frame")}'
+        if self.unit == 'px':
+            text += ', in pixels because the layer has no unit'
+        return f'{text}. Click one to go there.'
+
+    def _on_clicked(self, index: QModelIndex) -> None:
+        place = self.model.place(index.row())
+        self._went_to = (place.frame, place.label)
+        self.go_to(place)
+
+    def _ask_where_to_save(self) -> None:
+        dialog = QFileDialog(self, 'Save measurements', '', 'CSV (*.csv)')
+        dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
+        dialog.setDefaultSuffix('csv')
+        dialog.selectFile('measurements.csv')
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.fileSelected.connect(self.save)
+        dialog.open()
+
+    def _say(self, text: str) -> None:
+        self.status.setText(text)
+
+
+def _count(number: int, name: str) -> str:
+    return f'{number} {name}{"s" * (number != 1)}'
+
+
+def _release(
+    measuring: Measuring, connections: tuple[Connections, ...], _: Any = None
+) -> None:
+    """Let go of the viewer and the thread; the table is already gone."""
+    measuring.close()
+    for made in connections:
+        made.close()

@@ -1,0 +1,184 @@
+"""What napari opens and saves through this plugin: medical files and label images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+LayerData = tuple[Any, dict[str, Any], str]
+AnyPath = str | os.PathLike[str]
+
+_NO_UNIT = 'pixel'
+_UNIT = 'millimeter'
+
+
+def get_reader(
+    path: AnyPath | Sequence[AnyPath],
+) -> Callable[[AnyPath], list[LayerData]] | None:
+    """Offer to read a file, for napari.
+
+    Parameters
+    ----------
+    path : path-like or sequence of path-like
+        What is to be opened.
+
+    Returns
+    -------
+    callable or None
+        `read_layers` for NIfTI, DICOM, video and Zarr; None for anything else, for
+        several files, and for what is not there.
+    """
+    from napari_kdsam.io.formats import (
+        DICOM_SUFFIXES,
+        NIFTI_SUFFIXES,
+        VIDEO_SUFFIXES,
+        is_zarr,
+    )
+
+    if not isinstance(path, str | os.PathLike):
+        return None
+    found = Path(path)
+    ours = (*DICOM_SUFFIXES, *NIFTI_SUFFIXES, *VIDEO_SUFFIXES)
+    if is_zarr(found) or (found.is_file() and found.name.lower().endswith(ours)):
+        return read_layers
+    return None
+
+
+def read_layers(path: AnyPath) -> list[LayerData]:
+    """Open a file as one layer, whose frames are read when they are looked at.
+
+    Parameters
+    ----------
+    path : path-like
+        A file that `get_reader` offers to read.
+
+    Returns
+    -------
+    list of tuple
+        An image layer, or a labels layer where the file says that it holds labels.
+        Stacks are Dask arrays of a chunk for each frame. The scale is in millimetres
+        along the axes whose spacing the file states, and pixels along the others.
+
+    Raises
+    ------
+    ImageError
+        If the file cannot be read.
+    MissingExtraError
+        If packages that its kind needs are not installed.
+    """
+    from napari_kdsam.io.formats import open_image, stem_of
+
+    image = open_image(path)
+    axes = image.frame_axes
+    if axes:
+        data = _lazy_frames(image)
+    else:
+        data = image.frame()
+        image.close()
+    spacings = [*(axis.spacing for axis in axes), *(image.spacing or (None, None))]
+    attributes: dict[str, Any] = {
+        'name': stem_of(image.name),
+        'scale': tuple(1.0 if size is None else size for size in spacings),
+        'units': tuple(_NO_UNIT if size is None else _UNIT for size in spacings),
+        'axis_labels': (*(axis.name for axis in axes), 'y', 'x'),
+        'metadata': {'source': str(path)},
+    }
+    # NIfTI says whether its values are labels.
+    if getattr(image, 'holds_labels', False) and image.dtype.kind in 'ui':
+        return [(data, attributes, 'labels')]
+    return [(data, {**attributes, 'rgb': len(image.frame_shape) == 3}, 'image')]
+
+
+def _lazy_frames(image: Any) -> Any:
+    """A Dask array of the frames, shape (..., rows, columns[, channels])."""
+    # napari itself depends on Dask.
+    import uuid
+
+    import dask.array
+    import numpy as np
+
+    from napari_kdsam.core.stack_index import flat_index
+
+    leading = tuple(axis.size for axis in image.frame_axes)
+
+    def load(block_info: Any = None) -> Any:
+        place = block_info[None]['chunk-location'][: len(leading)]
+        frame = image.frame(flat_index(place, leading))
+        return frame[(np.newaxis,) * len(leading)]
+
+    chunks = (
+        *((1,) * size for size in leading),
+        *((size,) for size in image.frame_shape),
+    )
+    return dask.array.map_blocks(
+        load,
+        chunks=chunks,
+        dtype=image.dtype,
+        meta=np.empty((0,) * len(chunks), image.dtype),
+        # An opened file has no content that Dask could tell it by.
+        token=uuid.uuid4().hex,
+    )
+
+
+def write_labels_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
+    """Save a labels layer, for napari.
+
+    Parameters
+    ----------
+    path : str
+        ``.png``, ``.tif``, ``.tiff``, ``.nii`` or ``.nii.gz``.
+    data : array-like
+        (H, W), (T, H, W) or, for NIfTI, (T, Z, H, W) whole numbers.
+    attributes : dict
+        Of the layer. For NIfTI, the affine is that of the NIfTI file that
+        ``metadata['source']`` names, where there is one; otherwise voxels get the
+        layer's scale, if it is in units of length.
+
+    Returns
+    -------
+    list of str
+        The path.
+
+    Raises
+    ------
+    ImageError
+        If the labels do not fit the format, or the file cannot be written.
+    MissingExtraError
+        If NIfTI is asked for and nibabel is not installed.
+    """
+    import numpy as np
+
+    from napari_kdsam.io.formats import NIFTI_SUFFIXES
+    from napari_kdsam.io.label_images import write_labels
+
+    labels = np.asarray(data)
+    if not path.lower().endswith(NIFTI_SUFFIXES):
+        write_labels(path, labels)
+        return [path]
+    from napari_kdsam.io.nifti import write_nifti_labels
+
+    source = str(attributes.get('metadata', {}).get('source', ''))
+    if source.lower().endswith(NIFTI_SUFFIXES) and Path(source).is_file():
+        write_nifti_labels(path, labels, like=source)
+    else:
+        write_nifti_labels(path, labels, spacing=_millimetres(attributes))
+    return [path]
+
+
+def _millimetres(attributes: dict[str, Any]) -> tuple[float, ...] | None:
+    """Millimetres between pixels along all axes, None where rows are in pixels."""
+    import pint
+
+    registry = pint.get_application_registry()
+    scale, units = attributes.get('scale'), attributes.get('units')
+    if scale is None or units is None or str(units[-1]) == _NO_UNIT:
+        return None
+    found = []
+    for step, unit in zip(scale, units, strict=True):
+        length = registry.Quantity(abs(float(step)), str(unit))
+        # Frames that lie in time have no distance.
+        is_length = length.check('[length]')
+        found.append(float(length.to(_UNIT).magnitude) if is_length else 1.0)
+    return tuple(found)

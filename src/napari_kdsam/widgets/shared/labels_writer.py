@@ -1,0 +1,175 @@
+"""Commits into a napari Labels layer, so that napari's own undo still works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_kdsam.annotation.region import PixelChange, PixelIndices, Values
+from napari_kdsam.core.errors import ImageError
+from napari_kdsam.core.stack_index import FrameIndex
+from napari_kdsam.widgets.annotator.class_display import OURS
+from napari_kdsam.widgets.shared.paint_events import changes_of_paint
+from napari_kdsam.widgets.shared.transforms import spatial_shape, transform_of
+
+# Marks our helper layers in their metadata, as labels to leave alone.
+HELPER_KEY = 'napari-kdsam helper'
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Labels
+    from napari.viewer import Viewer
+
+
+# Layers that a commit, an undo or a redo is writing to now; all annotators share it.
+_being_written: list[Any] = []
+_targets: WeakSet[LabelsLayerTarget] = WeakSet()
+
+OnPainted = Callable[['LabelsLayerTarget', tuple[PixelChange, ...]], None]
+
+
+class LabelsLayerTarget:
+    """Read and write the pixels of a Labels layer.
+
+    Parameters
+    ----------
+    layer : napari.layers.Labels
+        With the image's shape.
+    on_painted : callable
+        Called with this target and the changed pixels when something else has
+        painted into the layer.
+    empty : bool
+        Whether the layer is known to hold no label, so that it need not be read.
+    """
+
+    def __init__(
+        self, layer: Labels, on_painted: OnPainted, *, empty: bool = False
+    ) -> None:
+        self.layer = layer
+        self._on_painted = on_painted
+        self._highest = 0 if empty else _highest_label(layer.data)
+        _targets.add(self)
+        layer.events.data.connect(self._rescan)
+        layer.events.paint.connect(self._on_paint)
+
+    @property
+    def highest(self) -> int:
+        """The largest label so far; 0 if there is none."""
+        return self._highest
+
+    @property
+    def being_written(self) -> bool:
+        """Whether the layer is changing by a command now."""
+        return any(layer is self.layer for layer in _being_written)
+
+    def check_label(self, label: int) -> None:
+        """Raise an ImageError if the layer's type of number cannot hold a label."""
+        if label > np.iinfo(self.layer.data.dtype).max:
+            raise ImageError(
+                f'The labels layer is full: {self.layer.data.dtype} holds no label '
+                f'{label}; commit to a new labels layer.'
+            )
+
+    def write(self, indices: PixelIndices, value: Values) -> None:
+        """Set values as one step of the layer's own history.
+
+        Raises
+        ------
+        ImageError
+            If the layer's data cannot be written.
+        """
+        if indices[0].size == 0:
+            return
+        values = value if isinstance(value, int) else np.asarray(value).tolist()
+        _being_written.append(self.layer)
+        try:
+            with self.layer.block_history():
+                self.layer.data_setitem(indices, values)
+        except (ValueError, TypeError, OSError, PermissionError) as error:
+            raise ImageError(
+                f'The labels layer cannot be written ({error}); commit to a new labels '
+                'layer.'
+            ) from error
+        finally:
+            _being_written.remove(self.layer)
+        for target in _targets:
+            # Another annotator may be writing to the same layer.
+            if target.layer is self.layer:
+                target._highest = max(target._highest, int(np.max(value)))
+
+    def frame(self, frame: FrameIndex) -> NDArray[Any]:
+        """(rows, columns) labels of one frame."""
+        return np.asarray(self.layer.data[frame])
+
+    def close(self) -> None:
+        """Stop watching the layer."""
+        _targets.discard(self)
+        self.layer.events.data.disconnect(self._rescan)
+        self.layer.events.paint.disconnect(self._on_paint)
+
+    def _rescan(self, event: Any = None) -> None:
+        self._highest = _highest_label(self.layer.data)
+
+    def _on_paint(self, event: Any) -> None:
+        if self.being_written:
+            return
+        changes = changes_of_paint(event.value, self.layer.ndim)
+        for change in changes:
+            self._highest = max(self._highest, int(np.max(change.after)))
+        if changes:
+            self._on_painted(self, changes)
+
+
+def _highest_label(data: Any) -> int:
+    if isinstance(data, np.ndarray):
+        return int(data.max(initial=0))
+    # Frame by frame, because a lazy stack may be larger than memory.
+    frames = np.ndindex(*data.shape[:-2])
+    return max((int(np.asarray(data[i]).max(initial=0)) for i in frames), default=0)
+
+
+def new_labels_layer(image: Image, highest: int = 0) -> Labels:
+    """Make an empty Labels layer lying exactly on an image, for labels to `highest`.
+
+    Raises
+    ------
+    ImageError
+        If there is no memory for it.
+    """
+    from napari.layers import Labels
+
+    shape = spatial_shape(image)
+    try:
+        dtype = np.uint16 if highest < np.iinfo(np.uint16).max else np.uint32
+        data = np.zeros(shape, dtype)
+    except MemoryError as error:
+        raise ImageError(
+            f'There is no memory for labels of shape {shape}; make a labels layer of '
+            'your own (on disk, with zarr) and choose it.'
+        ) from error
+    # Our writers take over the place in the body from the file named here.
+    kept = {k: image.metadata[k] for k in ('source',) if k in image.metadata}
+    return Labels(
+        data,
+        name=f'{image.name} labels',
+        metadata={OURS: True, **kept},
+        **transform_of(image),
+    )
+
+
+def labels_fitting(image: Image, viewer: Viewer) -> list[Labels]:
+    """Labels layers in the viewer that can hold an image's labels, but for previews."""
+    from napari.layers import Labels
+
+    shape = spatial_shape(image)
+    return [
+        layer
+        for layer in viewer.layers
+        if isinstance(layer, Labels)
+        and not layer.multiscale
+        and HELPER_KEY not in layer.metadata
+        and tuple(layer.data.shape) == shape
+    ]

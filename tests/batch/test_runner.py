@@ -1,0 +1,601 @@
+"""Batches: prompts for each image, results, resuming, and counts that add up."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from napari_kdsam import Predictor
+from napari_kdsam.batch import methods, work
+from napari_kdsam.batch.jobs import Job, Method, Task, fingerprint_of
+from napari_kdsam.batch.prompt_sources import read_any_prompts
+from napari_kdsam.batch.records import (
+    MANIFEST,
+    FoundObject,
+    FrameResult,
+    Record,
+    Status,
+    read_record,
+    write_frame,
+)
+from napari_kdsam.batch.runner import BatchError, Summary, find_sources, run_batch
+from napari_kdsam.batch.work import do_tasks
+from napari_kdsam.core.choices import Existing
+from napari_kdsam.core.errors import ImageError, PromptError
+from napari_kdsam.core.prompts import ObjectPrompt, Prompt, PromptSet
+
+CLICK = PromptSet((ObjectPrompt(Prompt([(30.0, 40.0)])),))
+SHAPE = (64, 96)
+
+
+def pixels(number: int, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
+    return np.random.default_rng(number).integers(0, 255, shape, np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three images and a stack of five frames."""
+    place = tmp_path / 'images'
+    place.mkdir()
+    for number in range(3):
+        Image.fromarray(pixels(number)).save(place / f'scan{number}.png')
+    np.save(place / 'stack.npy', np.stack([pixels(n) for n in range(5)]))
+    return place
+
+
+@pytest.fixture
+def run(
+    fake_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Summary]:
+    """Run a batch over the fake model, into the folder `results`."""
+    predictor = Predictor(fake_model, cache_bytes=0)
+    monkeypatch.setattr(work, 'predictor_for', lambda *_: predictor)
+
+    def go(
+        *inputs: object,
+        prompts: PromptSet = CLICK,
+        method: Method = Method.prompts,
+        existing: Existing = Existing.fail,
+        executor: Any = do_tasks,
+        **options: Any,
+    ) -> Summary:
+        out = tmp_path / 'results'
+        out.mkdir(exist_ok=True)
+        fingerprint = fingerprint_of('fake', method, prompts, False)
+        job = Job(str(out), 'fake', 'cpu', method, prompts, fingerprint=fingerprint)
+        sources = find_sources([str(item) for item in inputs])
+        return run_batch(job, sources, executor, existing, **options)
+
+    return go
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    return tmp_path / 'results'
+
+
+def rows(results: Path) -> list[dict[str, str]]:
+    with (results / MANIFEST).open(encoding='utf-8', newline='') as file:
+        return list(csv.DictReader(file))
+
+
+def contents(results: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(results)): path.read_bytes()
+        for path in sorted(results.rglob('*'))
+        if path.is_file()
+    }
+
+
+def interrupted_after(count: int) -> Any:
+    """An executor that is interrupted after some frames."""
+
+    def executor(job: Job, tasks: Sequence[Task]) -> Iterator[FrameResult]:
+        inner = do_tasks(job, tasks)
+        try:
+            for _ in range(count):
+                yield next(inner)
+        finally:
+            inner.close()
+        raise KeyboardInterrupt
+
+    return executor
+
+
+def test_every_image_and_stack_of_a_folder_gets_its_labels(run, folder, results):
+    summary = run(folder)
+    assert summary.count(Status.done) == 8
+    assert not summary.stopped
+    for number in range(3):
+        labels = np.asarray(Image.open(results / f'scan{number}_labels.png'))
+        assert labels.shape == SHAPE
+        assert labels[30, 40] == 1
+        assert labels[2, 2] == 0
+    stack = tifffile.imread(results / 'stack_labels.tif')
+    assert stack.shape == (5, *SHAPE)
+    assert (stack[:, 30, 40] == 1).all()
+    assert not (results / 'stack_labels_frames').exists()
+    listed = rows(results)
+    assert len(listed) == 8
+    assert {row['status'] for row in listed} == {'done'}
+    assert listed[-1]['frame'] == '4'
+    assert listed[-1]['labels'] == 'stack_labels.tif'
+    assert int(listed[0]['pixels']) == np.count_nonzero(
+        np.asarray(Image.open(results / 'scan0_labels.png'))
+    )
+
+
+def test_each_image_gets_the_prompts_of_its_name_and_others_are_skipped(
+    run, folder, results
+):
+    two = (
+        ObjectPrompt(Prompt(box=(10, 10, 30, 30))),
+        ObjectPrompt(Prompt(box=(20, 50, 60, 90))),
+    )
+    stack = (
+        ObjectPrompt(Prompt(box=(10, 10, 30, 30)), 1),
+        ObjectPrompt(Prompt(box=(20, 50, 60, 90)), 3),
+    )
+    summary = run(folder, prompts=PromptSet((), {'scan1.png': two, 'stack.npy': stack}))
+    assert summary.count(Status.done) == 3
+    assert summary.count(Status.skipped) == 5
+    labels = np.asarray(Image.open(results / 'scan1_labels.png'))
+    assert labels[20, 20] == 1
+    assert labels[40, 70] == 2
+    assert not (results / 'scan0_labels.png').exists()
+    frames = tifffile.imread(results / 'stack_labels.tif')
+    assert [np.unique(frame).tolist() for frame in frames] == [
+        [0],
+        [0, 1],
+        [0],
+        [0, 2],
+        [0],
+    ]
+    reasons = {row['reason'] for row in rows(results) if row['status'] == 'skipped'}
+    assert reasons == {'there are no prompts for it'}
+
+
+def test_a_damaged_file_is_named_and_the_others_go_on(run, folder, results):
+    (folder / 'scan1.png').write_bytes(b'not a picture')
+    (folder / 'broken.tif').write_bytes(b'II*\0nothing')
+    summary = run(folder)
+    assert summary.count(Status.failed) == 2
+    assert summary.count(Status.done) == 7
+    assert len(summary.results) == 9
+    failed = [row for row in rows(results) if row['status'] == 'failed']
+    assert [Path(row['image']).name for row in failed] == ['broken.tif', 'scan1.png']
+    assert all(row['reason'] and not row['labels'] for row in failed)
+
+
+def test_a_frame_that_cannot_be_read_leaves_an_empty_frame_and_is_tried_again(
+    run, folder, results, monkeypatch
+):
+    from napari_kdsam.batch.inputs import Reader
+
+    whole = Reader.read
+
+    def broken(self, source, frame):
+        if source.is_stack and frame == 2:
+            raise ImageError('frame 2 is damaged')
+        return whole(self, source, frame)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Reader, 'read', broken)
+        summary = run(folder / 'stack.npy')
+    assert summary.count(Status.failed) == 1
+    assert not tifffile.imread(results / 'stack_labels.tif')[2].any()
+    summary = run(folder / 'stack.npy', existing=Existing.resume)
+    assert summary.count(Status.done) == 5
+    assert tifffile.imread(results / 'stack_labels.tif')[2].any()
+    assert not (results / 'stack_labels_frames').exists()
+
+
+@pytest.mark.parametrize('count', [0, 1, 3, 4, 6])
+def test_an_interrupted_batch_resumes_to_the_same_bytes(
+    run, folder, results, count, fake_model
+):
+    run(folder)
+    whole = contents(results)
+    shutil.rmtree(results)
+    summary = run(folder, executor=interrupted_after(count))
+    assert summary.stopped
+    assert len(summary.results) == 8
+    assert not (results / 'stack_labels.tif').exists()
+    done = summary.count(Status.done)
+    assert done == count
+    before = fake_model.encoded
+    summary = run(folder, existing=Existing.resume)
+    assert not summary.stopped
+    assert contents(results) == whole
+    # What had been written behind the last result seen is not done again.
+    assert 8 - done - 4 <= fake_model.encoded - before <= 8 - done
+
+
+def test_resuming_a_finished_batch_does_nothing(run, folder, results, fake_model):
+    run(folder)
+    whole, encoded = contents(results), fake_model.encoded
+    summary = run(folder, existing=Existing.resume)
+    assert summary.count(Status.done) == 8
+    assert fake_model.encoded == encoded
+    assert contents(results) == whole
+
+
+def test_what_a_killed_process_was_writing_is_swept_away(run, folder, results):
+    run(folder, executor=interrupted_after(5))
+    frames = results / 'stack_labels_frames'
+    assert frames.is_dir()
+    for part in (
+        results / '.scan0_labels.png.0a1b2c3d.part',
+        frames / '.x.0a1b2c3d.part',
+    ):
+        part.write_bytes(b'half')
+    run(folder, existing=Existing.resume)
+    assert not list(results.rglob('*.part'))
+
+
+def test_what_a_dead_worker_was_writing_is_swept_away_at_the_end(run, folder, results):
+    def dying(job: Job, tasks: Sequence[Task]) -> Iterator[FrameResult]:
+        (results / '.scan0_labels.png.0a1b2c3d.part').write_bytes(b'half')
+        yield from do_tasks(job, tasks)
+
+    summary = run(folder, executor=dying)
+    assert summary.count(Status.done) == 8
+    assert not list(results.rglob('*.part'))
+
+
+def test_results_that_are_there_are_not_touched_unless_allowed(run, folder, results):
+    run(folder)
+    before = contents(results)
+    with pytest.raises(BatchError, match='--resume'):
+        run(folder)
+    assert contents(results) == before
+    box = PromptSet((ObjectPrompt(Prompt(box=(10, 10, 30, 30))),))
+    with pytest.raises(BatchError, match='other prompts'):
+        run(folder, prompts=box, existing=Existing.resume)
+    summary = run(folder, prompts=box, existing=Existing.skip)
+    assert summary.count(Status.skipped) == 8
+    labels = {
+        name: data for name, data in contents(results).items() if name != MANIFEST
+    }
+    assert labels == {name: data for name, data in before.items() if name != MANIFEST}
+    summary = run(folder, prompts=box, existing=Existing.overwrite)
+    assert summary.count(Status.done) == 8
+    assert np.asarray(Image.open(results / 'scan0_labels.png'))[20, 20] == 1
+
+
+def test_a_strangers_file_is_never_taken_over(run, folder, results):
+    results.mkdir()
+    Image.fromarray(pixels(9)).save(results / 'scan0_labels.png')
+    with pytest.raises(BatchError, match='not made by a batch'):
+        run(folder, existing=Existing.resume)
+
+
+def test_a_full_disk_stops_the_batch_and_every_frame_is_accounted_for(
+    run, folder, results, monkeypatch
+):
+    written = []
+
+    def full(path, labels, record):
+        if len(written) == 2:
+            raise ImageError(f'{path.name} could not be written (No space left).')
+        written.append(path)
+        write_frame(path, labels, record)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(work, 'write_frame', full)
+        summary = run(folder)
+    assert 'No space left' in summary.stopped
+    assert summary.count(Status.done) == 2
+    assert summary.count(Status.skipped) == 6
+    summary = run(folder, existing=Existing.resume)
+    assert summary.count(Status.done) == 8
+
+
+def test_mixed_sizes_and_channels_in_a_folder_are_all_done(run, tmp_path, results):
+    place = tmp_path / 'mixed'
+    place.mkdir()
+    for name, shape in {
+        'grey': (60, 80),
+        'colour': (90, 70, 3),
+        'alpha': (64, 64, 4),
+    }.items():
+        Image.fromarray(pixels(1, shape)).save(place / f'{name}.png')
+    tifffile.imwrite(place / 'deep.tif', pixels(2).astype(np.uint16) * 200)
+    tifffile.imwrite(place / 'real.tif', pixels(2).astype(np.float32))
+    summary = run(place)
+    assert summary.count(Status.done) == 5
+    assert np.asarray(Image.open(results / 'colour_labels.png')).shape == (90, 70)
+
+
+def test_equal_names_in_different_folders_get_results_of_their_own(
+    run, tmp_path, results
+):
+    for folder in ('a', 'b/c', 'B'):
+        (tmp_path / 'images' / folder).mkdir(parents=True)
+        Image.fromarray(pixels(1)).save(tmp_path / 'images' / folder / 'scan.png')
+    Image.fromarray(pixels(1)).save(tmp_path / 'images' / 'a' / 'scan_2.png')
+    summary = run(tmp_path / 'images')
+    assert summary.count(Status.done) == 4
+    assert len(list(results.glob('*_labels.png'))) == 4
+
+
+def test_inputs_may_be_patterns_and_each_file_is_done_once(folder):
+    found = find_sources([str(folder / 'scan*.png'), str(folder / 'scan1.png')])
+    assert [source.name for source in found] == ['scan0.png', 'scan1.png', 'scan2.png']
+    with pytest.raises(ImageError, match='no image file'):
+        find_sources([str(folder / '*.bmp')])
+
+
+def test_urls_are_read_through_fsspec(run, folder, results):
+    import fsspec
+
+    memory = fsspec.filesystem('memory')
+    memory.pipe('/clinic/scan0.png', (folder / 'scan0.png').read_bytes())
+    memory.pipe('/clinic/stack.npy', (folder / 'stack.npy').read_bytes())
+    summary = run('memory://clinic/*')
+    assert summary.count(Status.done) == 6
+    assert (results / 'scan0_labels.png').is_file()
+    summary = run('memory://clinic/gone.png', existing=Existing.resume)
+    assert summary.count(Status.failed) == 1
+    memory.rm('/clinic', recursive=True)
+
+
+def test_a_record_travels_within_its_label_image(tmp_path):
+    record = Record('f' * 32, (FoundObject(1, 0.91, 5), FoundObject(300, 0.5, 1)), 'é')
+    labels = np.zeros((5, 6), np.uint16)
+    labels[2, 3] = 300
+    write_frame(tmp_path / 'x' / 'a.png', labels, record)
+    assert read_record(tmp_path / 'x' / 'a.png') == record
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(tmp_path / 'x' / 'a.png')), labels
+    )
+    assert read_record(tmp_path / 'absent.png') is None
+    whole = (tmp_path / 'x' / 'a.png').read_bytes()
+    (tmp_path / 'cut.png').write_bytes(whole[:20])
+    assert read_record(tmp_path / 'cut.png') is None
+
+
+# Prompt files
+
+
+def test_a_table_of_prompts_gives_objects_of_images_and_frames(tmp_path):
+    path = tmp_path / 'prompts.csv'
+    path.write_text(
+        'image,frame,object,row,column,label,row0,column0,row1,column1\n'
+        'a.png,,1,10,20,,,,,\n'
+        'a.png,,1,12,22,0,,,,\n'
+        'a.png,,2,,,,1,2,30,40\n'
+        'b.npy,3,,5.5,6.5,1,,,,\n',
+        encoding='utf-8',
+    )
+    found = read_any_prompts(path)
+    one, two = found.images['a.png']
+    assert one.prompt.points == ((10, 20), (12, 22))
+    assert one.prompt.labels == (1, 0)
+    assert two.prompt.box == (1, 2, 30, 40)
+    (three,) = found.images['b.npy']
+    assert three.frame == 3
+    assert found.shared == ()
+    path.write_text('row,column\n3,4\n', encoding='utf-8')
+    assert read_any_prompts(path).shared[0].prompt.points == ((3, 4),)
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('', 'names missing'),
+        ('row,colour\n1,2\n', 'colour'),
+        ('row,column\n', 'no prompts'),
+        ('row,column\n1,x\n', 'line 2: column is a number'),
+        ('row,column\n1,\n', 'line 2: give'),
+        ('frame,row,column\n1.5,1,2\n', 'whole number'),
+        ('row,column,label\n1,2,0\n', 'inside'),
+        ('object,row0,column0,row1,column1\n1,0,0,5,5\n1,0,0,6,6\n', 'a box already'),
+    ],
+)
+def test_a_table_that_makes_no_sense_is_refused_by_its_line(tmp_path, text, message):
+    path = tmp_path / 'prompts.csv'
+    path.write_text(text, encoding='utf-8')
+    with pytest.raises(PromptError, match=message):
+        read_any_prompts(path)
+
+
+def test_json_prompts_are_read_as_by_segment(tmp_path):
+    path = tmp_path / 'prompts.json'
+    path.write_text(json.dumps({'format': 1, 'objects': [{'points': [[1, 2]]}]}))
+    assert read_any_prompts(path).shared[0].prompt.points == ((1, 2),)
+    with pytest.raises(PromptError, match='no prompts file'):
+        read_any_prompts(tmp_path / 'absent.json')
+
+
+def test_masks_that_overlap_leave_the_pixels_to_the_earlier_object():
+    first, second = np.zeros((2, 4, 4), bool)
+    first[:2], second[1:3] = True, True
+    found = methods.label_masks((4, 4), [(1, first, 0.9), (7, second, 0.123456)], 7)
+    assert found.labels[:, 0].tolist() == [1, 1, 7, 0]
+    assert found.objects == (FoundObject(1, 0.9, 8), FoundObject(7, 0.1235, 4))
+
+
+# Propagation
+
+
+@pytest.fixture
+def moving(tmp_path: Path) -> Path:
+    """A stack of bright discs that move to the right on a dark ground."""
+    rows, columns = np.mgrid[:64, :160]
+    frames = [
+        np.where((rows - 32) ** 2 + (columns - 30 - 4 * n) ** 2 < 144, 200, 20)
+        for n in range(12)
+    ]
+    np.save(tmp_path / 'moving.npy', np.stack(frames).astype(np.uint8))
+    return tmp_path / 'moving.npy'
+
+
+def key(frame: int, column: float) -> ObjectPrompt:
+    return ObjectPrompt(Prompt(box=(20, column - 12, 45, column + 13)), frame)
+
+
+def test_objects_are_followed_both_ways_from_key_frames(run, moving, results):
+    prompts = PromptSet((key(3, 42), key(8, 62)))
+    summary = run(moving, prompts=prompts, method=Method.propagation)
+    assert summary.count(Status.done) == 12
+    labels = tifffile.imread(results / 'moving_labels.tif')
+    assert all(frame.any() for frame in labels)
+    assert labels[3, 32, 42] == 1
+    assert labels[8, 32, 62] == 1, 'a later key frame starts anew'
+    assert labels[8, 32, 42] == 0
+
+
+def test_an_interrupted_propagation_resumes_to_the_same_bytes(run, moving, results):
+    # Two objects that overlap, so that their masks differ from what labels hold.
+    prompts = PromptSet((key(3, 42), key(3, 50), key(8, 62)))
+    options = {'prompts': prompts, 'method': Method.propagation}
+    run(moving, **options)
+    whole = contents(results)
+    for count in (0, 1, 6, 10):
+        shutil.rmtree(results)
+        run(moving, executor=interrupted_after(count), **options)
+        run(moving, existing=Existing.resume, **options)
+        assert contents(results) == whole
+
+
+def test_a_drift_stops_until_the_next_key_frame_and_says_so(
+    run, moving, results, monkeypatch
+):
+    from napari_kdsam.inference.propagation import DriftLimits
+
+    seen = []
+
+    def once(self, label, before, after, score, likeness):
+        seen.append(label)
+        return 'Object 1 jumped.' if len(seen) == 2 else ''
+
+    monkeypatch.setattr(DriftLimits, 'doubt', once)
+    prompts = PromptSet((key(3, 42), key(8, 62)))
+    run(moving, prompts=prompts, method=Method.propagation)
+    listed = rows(results)
+    assert [row['status'] for row in listed[3:9]] == [
+        'done',
+        'done',
+        'done',
+        'skipped',
+        'skipped',
+        'done',
+    ]
+    assert listed[5]['reason'] == 'Object 1 jumped.'
+    assert 'stopped at frame 5' in listed[6]['reason']
+
+
+def test_a_prompt_beyond_the_stack_fails_that_stack_only(run, moving, folder, results):
+    prompts = PromptSet(
+        (ObjectPrompt(Prompt([(30.0, 40.0)])),), {'moving.npy': (key(12, 40),)}
+    )
+    summary = run(moving, folder, prompts=prompts, method=Method.propagation)
+    assert summary.count(Status.failed) == 12
+    assert summary.count(Status.done) == 8
+    assert 'frames are 0 to 11' in rows(results)[0]['reason']
+
+
+# Further forms
+
+
+def test_labels_are_also_written_with_the_place_of_their_images(run, folder, results):
+    import highdicom
+    import nibabel
+    import pydicom
+    from pycocotools.coco import COCO
+    from pydicom.data import get_testdata_file
+
+    from napari_kdsam.batch.exports import COCO_NAME, export
+    from napari_kdsam.core.choices import Export
+
+    affine = np.diag([0.5, 0.4, 2.0, 1.0])
+    volume = np.stack([pixels(n) for n in range(5)]).transpose(2, 1, 0)
+    nibabel.save(nibabel.Nifti1Image(volume, affine), folder / 'volume.nii.gz')
+    dicom = Path(get_testdata_file('CT_small.dcm'))
+    shutil.copy(dicom, folder / 'ct.dcm')
+    summary = run(folder)
+    assert summary.count(Status.done) == 14
+    job = Job(str(results))
+    assert export(job, summary, list(Export)) == []
+    written = nibabel.load(results / 'volume_labels.nii.gz')
+    np.testing.assert_allclose(written.affine, affine)
+    frames = tifffile.imread(results / 'volume_labels.tif')
+    np.testing.assert_array_equal(np.asarray(written.dataobj).T, frames)
+    segmentation = highdicom.seg.segread(results / 'ct_labels.dcm')
+    source = pydicom.dcmread(dicom)
+    (mask,) = segmentation.get_pixels_by_source_instance([source.SOPInstanceUID])[
+        ..., 0
+    ]
+    labels = np.asarray(Image.open(results / 'ct_labels.png'))
+    np.testing.assert_array_equal(mask, labels)
+    found = COCO(results / COCO_NAME)
+    assert len(found.getImgIds()) == 14
+    assert len(found.getAnnIds()) == 14
+    assert not (results / 'scan0_labels.dcm').exists()
+
+
+def test_what_cannot_be_written_in_another_form_is_said(
+    run, folder, results, monkeypatch
+):
+    from napari_kdsam.batch import exports
+    from napari_kdsam.core.choices import Export
+
+    summary = run(folder)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ImageError('labels.coco.json could not be written (No space left).')
+
+    monkeypatch.setattr(exports, 'write_coco', refuse)
+    assert exports.export(Job(str(results)), summary, [Export.coco]) == [
+        'labels.coco.json could not be written (No space left).'
+    ]
+
+
+def dotted(*spots: tuple[int, int]) -> np.ndarray:
+    """A large frame with bright squares of 40 pixels."""
+    image = np.zeros((900, 1100), np.uint8)
+    for row, column in spots:
+        image[row : row + 40, column : column + 40] = 255
+    return image
+
+
+@pytest.mark.parametrize('look', [True, False])
+def test_small_objects_of_large_frames_are_looked_at_again_unless_switched_off(
+    tmp_path, monkeypatch, look
+):
+    from fakes import SeeingModel
+
+    model = SeeingModel()
+    predictor = Predictor(model, cache_bytes=0)  # type: ignore[arg-type]
+    monkeypatch.setattr(work, 'predictor_for', lambda *_: predictor)
+    np.save(tmp_path / 'scan.npy', image := dotted((201, 303), (605, 707)))
+    boxes = [(201.0, 303.0, 241.0, 343.0), (605.0, 707.0, 645.0, 747.0)]
+    prompts = PromptSet(tuple(ObjectPrompt(Prompt(box=box)) for box in boxes))
+    out = tmp_path / 'out'
+    out.mkdir()
+    job = Job(str(out), 'fake', 'cpu', prompts=prompts, second_look=look)
+    run_batch(job, find_sources([str(tmp_path / 'scan.npy')]), do_tasks)
+    labels = np.asarray(Image.open(out / 'scan_labels.png'))
+    truth = (image > 0).astype(np.uint8)
+    truth[600:] *= 2
+    assert (labels == truth).all() == look
+    assert model.encoded == (3 if look else 1)
+
+
+def test_results_with_and_without_second_looks_are_not_mixed() -> None:
+    def key(method: Method, look: bool) -> str:
+        return fingerprint_of('fake', method, CLICK, False, second_look=look)
+
+    for method in Method:
+        used = method in (Method.prompts, Method.proposals)
+        assert (key(method, True) != key(method, False)) == used

@@ -1,0 +1,263 @@
+"""Objects followed from frame to frame, and when that stops."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from napari_kdsam.core.errors import ImageError, PromptError
+from napari_kdsam.inference.propagation import (
+    DriftLimits,
+    PropagatedFrame,
+    prompt_of_mask,
+    propagate,
+)
+
+SHAPE = (60, 80)
+FEATURES = torch.ones(1, 256, 64, 64)
+
+
+def embedding(frame: int, features: Any = FEATURES) -> Any:
+    return SimpleNamespace(frame=frame, features=features)
+
+
+def square(row: int, column: int = 30, side: int = 20) -> np.ndarray:
+    mask = np.zeros(SHAPE, bool)
+    mask[row : row + side, column : column + side] = True
+    return mask
+
+
+class Tracker:
+    """A predictor that finds what was there all along, and remembers the prompts.
+
+    An object of the truth belongs to the prompt whose point it contains; without one
+    nothing is found.
+    """
+
+    def __init__(self, truth: dict[int, list[np.ndarray]], score: float = 0.9) -> None:
+        self.truth, self.score = truth, score
+        self.asked: dict[int, list[Any]] = {}
+
+    def predict_many(self, made: Any, prompts: list[Any]) -> list[Any]:
+        self.asked[made.frame] = list(prompts)
+        return [self._answer(made.frame, prompt) for prompt in prompts]
+
+    def _answer(self, frame: int, prompt: Any) -> Any:
+        row, column = (int(value) for value in prompt.points[0])
+        found = [mask for mask in self.truth[frame] if mask[row, column]]
+        mask = found[0] if found else np.zeros(SHAPE, bool)
+        return SimpleNamespace(mask=mask, score=self.score)
+
+
+def moving(*rows: int) -> Tracker:
+    return Tracker({frame: [square(row)] for frame, row in enumerate(rows)})
+
+
+def run(tracker: Any, keys: Any, frames: Any, **options: Any) -> list[PropagatedFrame]:
+    return list(propagate(tracker, embedding, keys, frames, **options))
+
+
+def test_an_object_is_followed_forward_and_then_backward_from_its_key_frame() -> None:
+    rows = [4, 6, 8, 10, 12]
+    done = run(moving(*rows), {2: {7: square(8)}}, range(5))
+    assert [frame.index for frame in done] == [2, 3, 4, 1, 0]
+    assert not any(frame.doubt or frame.error for frame in done)
+    for frame in done:
+        np.testing.assert_array_equal(frame.masks[7], square(rows[frame.index]))
+    assert done[0].scores == {}
+    assert done[1].scores == {7: 0.9}
+
+
+def test_the_masks_of_a_key_frame_are_taken_as_they_are_and_start_anew() -> None:
+    corrected = square(20, side=24)
+    tracker = moving(4, 6, 20, 22)
+    done = run(tracker, {0: {1: square(4)}, 2: {1: corrected}}, range(4))
+    assert [frame.index for frame in done] == [0, 1, 2, 3]
+    np.testing.assert_array_equal(done[2].masks[1], corrected)
+    assert 2 not in tracker.asked
+    box = prompt_of_mask(corrected).box
+    assert tracker.asked[3][0].box == box
+
+
+def test_between_two_key_frames_it_goes_forward_from_the_earlier_one() -> None:
+    tracker = moving(4, 6, 8, 10)
+    run(tracker, {0: {1: square(4)}, 3: {1: square(10)}}, range(4))
+    assert tracker.asked[2][0].box == prompt_of_mask(square(6)).box
+
+
+def test_a_key_frame_without_objects_ends_what_was_followed() -> None:
+    done = run(moving(4, 6, 8, 10), {0: {1: square(4)}, 2: {}}, range(4))
+    assert [frame.index for frame in done] == [0, 1, 2]
+    assert done[2].masks == {}
+
+
+def test_several_objects_are_followed_at_once() -> None:
+    truth = {f: [square(4 + f, 5), square(30 - f, 50)] for f in range(3)}
+    keys = {0: {3: truth[0][0], 5: truth[0][1]}}
+    done = run(Tracker(truth), keys, range(3))
+    assert len(done) == 3
+    np.testing.assert_array_equal(done[2].masks[3], truth[2][0])
+    np.testing.assert_array_equal(done[2].masks[5], truth[2][1])
+
+
+@pytest.mark.parametrize(
+    ('after', 'score', 'said'),
+    [
+        (square(4, side=0), 0.9, 'Object 1 was not found'),
+        (square(0, 20, side=40), 0.9, 'grew to 4.0 times'),
+        (square(10, 36, side=10), 0.9, 'shrank to 25%'),
+        (square(4, 42), 0.9, 'jumped'),
+        (square(4), 0.1, 'uncertain'),
+    ],
+)
+def test_a_frame_that_looks_like_drift_is_the_last_one_and_says_why(
+    after: np.ndarray, score: float, said: str
+) -> None:
+    key = square(4)
+    answers = {1: (after, score), 2: (square(4), 0.9)}
+
+    class Answers:
+        def predict_many(self, made: Any, prompts: list[Any]) -> list[Any]:
+            mask, own = answers[made.frame]
+            return [SimpleNamespace(mask=mask, score=own) for _ in prompts]
+
+    done = run(Answers(), {0: {1: key}}, range(3))
+    assert [frame.index for frame in done] == [0, 1]
+    assert said in done[1].doubt
+    assert done[1].doubt.endswith('.')
+    assert (1 in done[1].masks) == bool(after.any())
+
+
+def looks(frame: int) -> Any:
+    """Embeddings whose left half turns into something else on frame 2."""
+    features = torch.zeros(1, 256, 64, 64)
+    features[:, 0 if frame < 2 else 1, :, :32] = 1
+    features[:, 2, :, 32:] = 1
+    return embedding(frame, features)
+
+
+def test_a_mask_in_the_right_place_on_something_else_is_drift() -> None:
+    tracker: Any = Tracker({f: [square(4, 5), square(4, 55)] for f in range(4)})
+    left, right = square(4, 5), square(4, 55)
+    done = list(propagate(tracker, looks, {0: {1: left, 2: right}}, range(4)))
+    assert [frame.index for frame in done] == [0, 1, 2]
+    assert done[2].doubt == 'Object 1 looks different: likeness 0.00.'
+    only_right = list(propagate(tracker, looks, {0: {2: right}}, range(4)))
+    assert not any(frame.doubt for frame in only_right)
+
+
+def test_a_key_frame_that_cannot_be_read_is_followed_without_its_look() -> None:
+    def embed(frame: int) -> Any:
+        if frame == 0:
+            raise ImageError('The frame could not be read.')
+        return embedding(frame)
+
+    tracker: Any = moving(4, 6)
+    done = list(propagate(tracker, embed, {0: {1: square(4)}}, range(2)))
+    assert [(frame.doubt, frame.error) for frame in done] == [('', '')] * 2
+
+
+def test_drift_one_way_does_not_stop_the_other() -> None:
+    tracker = moving(4, 6, 8, 30, 32)
+    done = run(tracker, {2: {1: square(8)}}, range(5))
+    assert [frame.index for frame in done] == [2, 3, 1, 0]
+    assert [bool(frame.doubt) for frame in done] == [False, True, False, False]
+
+
+def test_a_frame_that_cannot_be_read_is_reported_and_passed_over() -> None:
+    def embed(frame: int) -> Any:
+        if frame == 1:
+            raise ImageError('The frame could not be read.')
+        return embedding(frame)
+
+    tracker: Any = moving(4, 6, 8)
+    done = list(propagate(tracker, embed, {0: {1: square(4)}}, range(3)))
+    assert done[1].error == 'The frame could not be read.'
+    assert done[1].masks == {}
+    np.testing.assert_array_equal(done[2].masks[1], square(8))
+
+
+def test_only_the_wanted_frames_are_done_and_a_key_frame_may_lie_outside() -> None:
+    done = run(moving(4, 6, 8, 10), {0: {1: square(4)}}, [3, 1])
+    assert [frame.index for frame in done] == [1, 3]
+
+
+def test_nothing_beyond_the_frame_in_hand_is_read_before_it_is_asked_for() -> None:
+    read: list[int] = []
+
+    def embed(frame: int) -> Any:
+        read.append(frame)
+        return embedding(frame)
+
+    tracker: Any = moving(4, 6, 8)
+    steps = propagate(tracker, embed, {0: {1: square(4)}}, range(3))
+    next(steps)
+    next(steps)
+    steps.close()
+    assert read == [0, 1]
+
+
+@pytest.mark.parametrize('keys', [{}, {0: {}}, {0: {1: square(4, side=0)}}])
+def test_without_an_object_there_is_nothing_to_follow(keys: Any) -> None:
+    with pytest.raises(PromptError, match='label one on a frame first'):
+        run(moving(4, 6), keys, range(2))
+
+
+@pytest.mark.parametrize(
+    'limits',
+    [{'overlap': 1.2}, {'score': -0.1}, {'area_ratio': 1.0}, {'likeness': 2.0}],
+)
+def test_limits_outside_their_range_are_refused(limits: dict[str, float]) -> None:
+    with pytest.raises(PromptError, match='must be'):
+        DriftLimits(**limits)
+
+
+def test_an_empty_mask_is_no_prompt() -> None:
+    with pytest.raises(PromptError, match='empty mask'):
+        prompt_of_mask(np.zeros(SHAPE, bool))
+
+
+@given(st.integers(0, 40), st.integers(0, 60), st.integers(1, 20), st.integers(1, 20))
+def test_the_prompt_of_a_mask_points_inside_it_and_boxes_all_of_it(
+    row: int, column: int, rows: int, columns: int
+) -> None:
+    mask = np.zeros(SHAPE, bool)
+    mask[row : row + rows, column : column + columns] = True
+    # Hollow, so that the middle of the box is outside.
+    mask[row + 2 : row + rows - 2, column + 2 : column + columns - 2] = False
+    prompt = prompt_of_mask(mask)
+    at_row, at_column = prompt.points[0]
+    assert mask[int(at_row), int(at_column)]
+    assert prompt.box is not None
+    row0, column0, row1, column1 = prompt.box
+    assert row0 <= row and column0 <= column
+    assert row1 >= row + rows and column1 >= column + columns
+
+
+def test_the_bundled_model_follows_a_lesion_and_stops_where_it_is_gone() -> None:
+    from napari_kdsam import Predictor, load_model
+    from napari_kdsam.phantoms import ultrasound_phantom
+
+    phantom = ultrasound_phantom(0, shape=(250, 320), frames=8)
+    images = [*phantom.image[::2], np.zeros((250, 320), np.uint8)]
+    predictor = Predictor(load_model('kdsam', 'cpu'))
+    done = list(
+        propagate(
+            predictor,
+            lambda frame: predictor.embed(images[frame]),
+            {0: {1: phantom.mask[0]}},
+            range(len(images)),
+        )
+    )
+    assert [frame.index for frame in done] == [0, 1, 2, 3, 4]
+    for frame, truth in zip(done[:4], phantom.mask[::2], strict=True):
+        assert not frame.doubt
+        mask = frame.masks[1]
+        assert (mask & truth).sum() / (mask | truth).sum() > 0.85
+    assert 'Object 1' in done[4].doubt

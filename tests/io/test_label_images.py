@@ -1,0 +1,205 @@
+"""Writing results: labels, overlays and JSON, complete or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from napari_kdsam.core.errors import ImageError
+from napari_kdsam.core.files import atomic_path, write_json
+from napari_kdsam.core.prompts import Prompt
+from napari_kdsam.io import label_images
+from napari_kdsam.io.formats import open_image
+from napari_kdsam.io.label_images import write_labels, write_overlay, write_stack
+from napari_kdsam.io.overlay import PALETTE, contact_sheet, draw_overlay
+
+GREY = np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8)
+
+
+def frame_of(path: Path) -> np.ndarray:
+    with open_image(path) as image:
+        return image.frame(0)
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    # All examples share the folder, which is what this test wants.
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    labels=arrays(
+        st.sampled_from([np.uint8, np.uint16, np.int32]),
+        array_shapes(min_dims=2, max_dims=3, max_side=9),
+        elements=st.integers(0, 255),
+    ),
+    highest=st.sampled_from([0, 255, 256, 65535]),
+)
+def test_labels_are_read_back_as_written(
+    tmp_path: Path, labels: np.ndarray, highest: int
+) -> None:
+    labels = labels.astype(np.int64)
+    labels.flat[0] = highest
+    paths = [tmp_path / 'a.tif']
+    if labels.ndim == 2:
+        paths.append(tmp_path / 'a.png')
+    for path in paths:
+        write_labels(path, labels)
+        read = tifffile.imread(path) if path.suffix == '.tif' else frame_of(path)
+        assert read.dtype == (np.uint8 if labels.max() < 256 else np.uint16)
+        np.testing.assert_array_equal(read.reshape(labels.shape), labels)
+
+
+def test_a_written_stack_opens_as_a_stack_even_with_three_frames(
+    tmp_path: Path,
+) -> None:
+    labels = np.stack([GREY] * 3)
+    write_labels(tmp_path / 'a.tif', labels)
+    assert open_image(tmp_path / 'a.tif').shape == (3, 20, 30)
+
+
+def test_labels_beyond_16_bits_need_a_tiff(tmp_path: Path) -> None:
+    labels = np.array([[70_000]])
+    write_labels(tmp_path / 'a.tif', labels)
+    assert tifffile.imread(tmp_path / 'a.tif').item() == 70_000
+    with pytest.raises(ImageError, match=r'write a \.tif file'):
+        write_labels(tmp_path / 'a.png', labels)
+
+
+@pytest.mark.parametrize(
+    'labels',
+    [np.zeros((2, 2)), np.array([[-1]]), np.zeros((0, 3), int), np.zeros(3, int)],
+    ids=['floats', 'negative', 'empty', 'a line'],
+)
+def test_what_is_not_labels_is_not_written(tmp_path: Path, labels: np.ndarray) -> None:
+    with pytest.raises(ImageError):
+        write_labels(tmp_path / 'a.png', labels)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bigtiff_is_used_only_beyond_4_gib(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = np.stack([GREY] * 3)
+    write_stack(tmp_path / 'a.tif', stack, stack.shape, stack.dtype)
+    monkeypatch.setattr(label_images, '_CLASSIC_TIFF_BYTES', 1000)
+    write_stack(tmp_path / 'b.tif', stack, stack.shape, stack.dtype)
+    assert (tmp_path / 'a.tif').read_bytes()[2] == 42
+    assert (tmp_path / 'b.tif').read_bytes()[2] == 43
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / 'a.tif'
+    write_labels(path, GREY)
+    before = path.read_bytes()
+
+    def frames() -> Iterator[np.ndarray]:
+        yield GREY
+        raise ImageError('the second frame is damaged.')
+
+    with pytest.raises(ImageError, match='second frame'):
+        write_stack(path, frames(), (2, 20, 30), GREY.dtype)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_one_clear_sentence(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ImageError, match=r'a\.png could not be written \(No space left'),
+        atomic_path(tmp_path / 'a.png'),
+    ):
+        raise OSError(28, 'No space left on device')
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_does_not_exist_is_one_clear_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match='could not be written'):
+        write_json(tmp_path / 'lost' / 'a.json', {})
+
+
+def test_written_files_have_the_usual_permissions(tmp_path: Path) -> None:
+    (tmp_path / 'usual').touch()
+    write_json(tmp_path / 'a.json', {'ü': 1.5})
+    assert (tmp_path / 'a.json').stat().st_mode == (tmp_path / 'usual').stat().st_mode
+    assert json.loads((tmp_path / 'a.json').read_text('utf-8')) == {'ü': 1.5}
+
+
+def test_json_refuses_numbers_that_json_cannot_hold(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='JSON'):
+        write_json(tmp_path / 'a.json', float('nan'))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_overlay_outlines_each_object_in_its_colour_and_tints_its_inside() -> None:
+    labels = np.zeros((800, 900), int)
+    labels[100:300, 100:300] = 1
+    labels[500:700, 500:700] = 2
+    black = np.zeros(labels.shape, np.uint8)
+    drawn = draw_overlay(black, labels)
+    assert drawn.shape == (800, 900, 3)
+    for label, corner in ((1, 100), (2, 500)):
+        np.testing.assert_array_equal(drawn[corner, corner], PALETTE[label - 1])
+        tint = drawn[corner + 100, corner + 100]
+        assert 0 < tint.max() < PALETTE[label - 1].max()
+    assert not drawn[labels == 0].any()
+
+
+def test_points_inside_and_outside_differ_without_colour_too() -> None:
+    image = np.zeros((800, 800), np.uint8)
+    prompt = Prompt(points=[(200, 200), (600, 600)], labels=[1, 0])
+    drawn = draw_overlay(image, np.zeros_like(image, int), [prompt]).astype(int)
+    inside, outside = drawn[190:211, 190:211], drawn[590:611, 590:611]
+    green, red = inside.sum((0, 1)), outside.sum((0, 1))
+    assert green[1] > green[0]
+    assert red[0] > red[1]
+    bright = (inside.min(-1) > 200), (outside.min(-1) > 200)
+    assert bright[0][8, 10]
+    assert not bright[1][8, 10]
+    assert bright[1][10, 8]
+
+
+def test_boxes_are_drawn_on_dark_and_on_bright_images() -> None:
+    prompt = Prompt(box=(100, 200, 700, 600))
+    for level in (0, 255):
+        image = np.full((800, 800), level, np.uint8)
+        drawn = draw_overlay(image, np.zeros((800, 800), int), [prompt])
+        changed = (drawn != level).any(-1)
+        assert changed[100:103, 300].any()
+        assert changed[300, 597:600].any()
+        assert not changed[300, 300]
+
+
+@pytest.mark.parametrize(
+    ('shape', 'expected'),
+    [
+        ((240, 320), (720, 960)),
+        ((1000, 1500), (1000, 1500)),
+        ((3000, 6000), (1024, 2048)),
+        ((1, 1), (8, 8)),
+        ((1, 5000), (1, 2048)),
+    ],
+)
+def test_overlays_enlarge_small_images_and_reduce_huge_ones(
+    tmp_path: Path, shape: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    labels = np.ones(shape, np.uint8)
+    prompt = Prompt(points=[(0, 0)], box=(0, 0, *shape))
+    write_overlay(tmp_path / 'a.png', np.zeros(shape, np.uint8), labels, [prompt])
+    assert frame_of(tmp_path / 'a.png').shape == (*expected, 3)
+
+
+def test_a_contact_sheet_lays_frames_out_in_rows() -> None:
+    tiles = [np.full((10, 20, 3), 50 * n, np.uint8) for n in range(1, 5)]
+    sheet = contact_sheet(tiles)
+    assert sheet.shape == (28, 76, 3)
+    assert sheet[0, 56, 0] == 150
+    assert sheet[18, 0, 0] == 200
+    assert not sheet[18:, 28:].any()

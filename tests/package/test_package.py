@@ -1,0 +1,314 @@
+"""The package as a whole: light to import, layered one way, complete and safe."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import napari_kdsam
+from napari_kdsam.core.errors import MissingExtraError
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / 'src' / 'napari_kdsam'
+MANIFEST = PACKAGE / 'napari.yaml'
+
+# What each layer may import of the package, besides itself.
+LAYERS = {
+    'core': (),
+    'errors': ('core',),
+    'phantoms': ('core',),
+    'model': ('core',),
+    'io': ('core',),
+    'inference': ('core', 'model'),
+    'annotation': ('core', 'io'),
+    'measure': ('core', 'io'),
+    'batch': ('core', 'inference', 'io', 'model'),
+    'sample_data': ('core', 'io', 'phantoms'),
+    'demo': ('batch', 'core', 'inference', 'io', 'model', 'phantoms', 'sample_data'),
+    'training': ('core', 'inference', 'io', 'measure', 'model', 'phantoms'),
+    'widgets': (
+        'annotation',
+        'batch',
+        'core',
+        'demo',
+        'inference',
+        'io',
+        'measure',
+        'model',
+        'phantoms',
+        'sample_data',
+    ),
+}
+# The command line ties all of them together, so it may import any.
+COMMAND_LINE = {'cli'}
+TOOLKITS = {'napari', 'qtpy', 'superqt', 'PyQt5', 'PyQt6', 'PySide2', 'PySide6'}
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package, by its name within the package."""
+    homes = {'': PACKAGE, 'training': ROOT / 'training'}
+    found = {}
+    for prefix, folder in homes.items():
+        for path in sorted(folder.rglob('*.py')):
+            parts = path.relative_to(folder).with_suffix('').parts
+            names = [prefix, *parts] if prefix else [*parts]
+            if names[-1] == '__init__' and len(names) > 1:
+                names.pop()
+            found['.'.join(names)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def layer_of(module: str) -> str:
+    return module.split('.')[0]
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and 'TYPE_CHECKING' in ast.unparse(node.test)
+
+
+def imported_names(
+    source: str, module: str, *, is_package: bool, at_run_time_only: bool = False
+) -> Iterator[str]:
+    """Full names of what a module imports, inside functions too."""
+    pending: list[ast.AST] = [ast.parse(source)]
+    while pending:
+        node = pending.pop()
+        if not (at_run_time_only and is_type_checking(node)):
+            pending.extend(ast.iter_child_nodes(node))
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = node.module or ''
+            if node.level:
+                parts = ['napari_kdsam', *module.split('.')]
+                kept = len(parts) - node.level + is_package
+                start = '.'.join([*parts[:kept], *([start] if start else [])])
+            yield from (f'{start}.{alias.name}' for alias in node.names)
+
+
+def imports_within_package(module: str) -> set[str]:
+    """What a module imports of the package, shortened to names within the package."""
+    path = MODULES[module]
+    found = set()
+    for name in imported_names(
+        path.read_text(encoding='utf-8'), module, is_package=path.name == '__init__.py'
+    ):
+        if name.startswith('napari_kdsam.') and name != 'napari_kdsam.__version__':
+            inner = name.removeprefix('napari_kdsam.')
+            # Names offered by the package itself come from some layer, too.
+            found.add(napari_kdsam._HOMES.get(inner, inner))
+    return found
+
+
+def run_python(code: str) -> str:
+    """Run code in a fresh interpreter that has no display."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ('DISPLAY', 'WAYLAND_DISPLAY')
+    }
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        env={**environment, 'QT_QPA_PLATFORM': 'offscreen'},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def pyproject() -> dict[str, Any]:
+    return tomllib.loads((ROOT / 'pyproject.toml').read_text(encoding='utf-8'))
+
+
+def test_importing_the_package_imports_neither_torch_nor_qt_nor_napari() -> None:
+    printed = run_python(
+        'import json, sys, napari_kdsam; print(json.dumps(list(sys.modules)))'
+    )
+    loaded = {name.split('.')[0] for name in json.loads(printed)}
+    assert 'napari_kdsam' in loaded
+    assert not loaded & (TOOLKITS | {'torch', 'torchvision'})
+
+
+def test_every_public_name_exists() -> None:
+    for name in napari_kdsam.__all__:
+        assert getattr(napari_kdsam, name) is not None
+
+
+def test_an_unknown_public_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match='no_such_name'):
+        _ = napari_kdsam.no_such_name
+
+
+def test_the_version_is_the_one_in_pyproject() -> None:
+    assert napari_kdsam.__version__ == pyproject()['project']['version']
+
+
+def test_the_import_finder_sees_relative_local_and_type_checking_imports() -> None:
+    source = """
+import os
+from . import sibling
+from ..errors import KDSAMError
+if TYPE_CHECKING:
+    from napari.layers import Image
+def later():
+    from napari_kdsam.widgets.annotator.dock import AnnotatorWidget
+"""
+    expected = {
+        'os',
+        'napari_kdsam.model.sibling',
+        'napari_kdsam.errors.KDSAMError',
+        'napari.layers.Image',
+        'napari_kdsam.widgets.annotator.dock.AnnotatorWidget',
+    }
+    found = imported_names(source, 'model.network', is_package=False)
+    assert set(found) == expected
+    found = imported_names(
+        source, 'model.network', is_package=False, at_run_time_only=True
+    )
+    assert set(found) == expected - {'napari.layers.Image'}
+    (beside,) = imported_names('from . import sibling', 'model', is_package=True)
+    assert beside == 'napari_kdsam.model.sibling'
+
+
+def test_every_module_has_a_place_among_the_layers() -> None:
+    placed = {*LAYERS, *COMMAND_LINE, '__init__'}
+    assert {layer_of(name) for name in MODULES} == placed
+
+
+@pytest.mark.parametrize(
+    'module', [name for name in MODULES if layer_of(name) in LAYERS]
+)
+def test_imports_point_one_way_between_layers(module: str) -> None:
+    own = layer_of(module)
+    allowed = (own, *LAYERS[own])
+    wrong = {
+        name
+        for name in imports_within_package(module)
+        if not any(f'{name}.'.startswith(f'{prefix}.') for prefix in allowed)
+    }
+    assert not wrong, f'{module} must not import {sorted(wrong)}'
+
+
+@pytest.mark.parametrize(
+    'module', [name for name in MODULES if layer_of(name) != 'widgets']
+)
+def test_only_the_widgets_import_napari_and_qt(module: str) -> None:
+    path = MODULES[module]
+    found = {
+        name.split('.')[0]
+        for name in imported_names(
+            path.read_text(encoding='utf-8'),
+            module,
+            is_package=path.name == '__init__.py',
+            at_run_time_only=True,
+        )
+    }
+    assert not found & TOOLKITS
+
+
+def test_pyproject_lists_every_package() -> None:
+    listed = set(pyproject()['tool']['setuptools']['packages'])
+    packages = {
+        name for name, path in MODULES.items() if path.name == '__init__.py'
+    } - {'__init__'}
+    assert listed == {'napari_kdsam', *(f'napari_kdsam.{name}' for name in packages)}
+
+
+def test_the_manifest_is_valid_and_every_command_imports_without_a_display() -> None:
+    printed = run_python(
+        'import importlib, json\n'
+        'from npe2 import PluginManifest\n'
+        'def is_callable(python_name):\n'
+        "    module, _, name = python_name.partition(':')\n"
+        '    return callable(getattr(importlib.import_module(module), name))\n'
+        f'manifest = PluginManifest.from_file({str(MANIFEST)!r})\n'
+        'manifest.validate_imports()\n'
+        'commands = manifest.contributions.commands\n'
+        'print(json.dumps({c.id: is_callable(c.python_name) for c in commands}))'
+    )
+    callable_commands = json.loads(printed)
+    assert 'napari-kdsam.annotate' in callable_commands
+    assert all(callable_commands.values()), callable_commands
+
+
+def test_napari_finds_the_installed_manifest() -> None:
+    printed = run_python(
+        'import npe2\n'
+        'manager = npe2.PluginManager.instance()\n'
+        'manager.discover()\n'
+        "print(manager.get_manifest('napari-kdsam').display_name)"
+    )
+    assert printed.strip() == 'KD SAM'
+
+
+def test_the_manifest_at_the_root_is_the_packaged_one() -> None:
+    assert (ROOT / 'napari.yaml').read_text(encoding='utf-8') == MANIFEST.read_text(
+        encoding='utf-8'
+    )
+
+
+def test_training_without_its_extra_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from napari_kdsam import training
+
+    missing = {'lightning'}
+    monkeypatch.setattr(
+        training, 'find_spec', lambda name: None if name in missing else object()
+    )
+    with pytest.raises(MissingExtraError, match=r'napari-kdsam\[training\]'):
+        training.require_training_extra()
+    missing.clear()
+    training.require_training_extra()
+
+
+def unsafe_calls(source: str) -> list[str]:
+    """Calls that could run code hidden in a file."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        options = {
+            option.arg: isinstance(option.value, ast.Constant) and option.value.value
+            for option in node.keywords
+        }
+        called = ast.unparse(node.func)
+        unpickles = called.split('.')[0] in ('cloudpickle', 'dill', 'joblib', 'pickle')
+        if (
+            (called == 'torch.load' and options.get('weights_only') is not True)
+            or (unpickles and called.split('.')[-1] in ('load', 'loads', 'Unpickler'))
+            or options.get('allow_pickle') is True
+        ):
+            found.append(ast.unparse(node))
+    return found
+
+
+def test_the_search_for_unsafe_calls_finds_them() -> None:
+    unsafe = [
+        'torch.load(path)',
+        'torch.load(path, weights_only=False)',
+        'pickle.load(file)',
+        'pickle.Unpickler(file)',
+        'np.load(path, allow_pickle=True)',
+    ]
+    assert unsafe_calls('\n'.join(unsafe)) == unsafe
+    assert not unsafe_calls('torch.load(path, weights_only=True); np.load(path)')
+
+
+@pytest.mark.parametrize('module', list(MODULES))
+def test_no_file_can_run_code_when_it_is_read(module: str) -> None:
+    assert not unsafe_calls(MODULES[module].read_text(encoding='utf-8'))

@@ -1,0 +1,188 @@
+"""Nothing is lost: sessions are kept in files and offered again, in a real window."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.gui
+IMAGE = np.random.default_rng(0).integers(0, 255, (120, 200), np.uint8)
+CRASHING = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+import napari
+from fakes import FakeModel
+from napari_kdsam import Predictor
+from napari_kdsam.widgets.annotator.dock import AnnotatorWidget
+from qtpy.QtWidgets import QApplication
+
+viewer = napari.Viewer(show=False)
+viewer.add_image(np.random.default_rng(0).integers(0, 255, (120, 200), np.uint8))
+widget = AnnotatorWidget(viewer, lambda model, device: Predictor(FakeModel()))
+controller = widget.controller
+
+def until(condition):
+    while not condition():
+        QApplication.processEvents()
+
+for place in ((60, 60), (60, 150)):
+    controller.layers.points.add(np.array(place, float))
+    until(lambda: controller.status.stage.value == 'ready')
+    controller.commit()
+controller.layers.points.add(np.array((20.0, 100.0)))
+folder = Path(sys.argv[2])
+until(lambda: any('"drafts": [\\n' in p.read_text() for p in folder.glob('*.json')))
+np.save(sys.argv[3], controller.target_layer.data)
+print('ready', flush=True)
+until(lambda: False)
+"""
+
+
+def session_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob('*.json'))
+
+
+def saved_text(session, folder: Path, text: str) -> None:
+    def there() -> bool:
+        return any(text in path.read_text() for path in session_files(folder))
+
+    session.qtbot.waitUntil(there, timeout=10_000)
+
+
+def test_after_kill_9_every_object_and_the_open_prompts_come_back(
+    annotate, sessions: Path, tmp_path: Path
+) -> None:
+    script, labels = tmp_path / 'crash.py', tmp_path / 'labels.npy'
+    script.write_text(CRASHING)
+    arguments = [sys.executable, script, Path(__file__).parents[2], sessions, labels]
+    process = subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, text=True, env=dict(os.environ)
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == 'ready\n'
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+    session = annotate(IMAGE)
+    session.qtbot.waitUntil(lambda: session.controller.offer is not None)
+    assert '2 objects and open prompts' in session.widget.offer.text.text()
+    session.widget.offer.buttons[0].click()
+    session.wait_for('ready')
+    assert np.array_equal(session.labels, np.load(labels))
+    assert session.points.data.tolist() == [[20, 100]]
+    assert session.preview[20, 100] == 1
+    assert not session.widget.offer.isVisibleTo(session.widget)
+    session.widget.action_bar.commit.click()
+    assert session.labels[20, 100] == 3
+    saved_text(session, sessions, '"label": 3')
+    assert len(session_files(sessions)) == 1, 'the restored session goes on in its file'
+
+
+def test_prompts_not_committed_outlive_the_closed_dock(annotate, sessions) -> None:
+    session = annotate(IMAGE)
+    session.click(60, 60)
+    session.viewer.window.remove_dock_widget('all')
+    session.widget.controller.close()
+    saved_text(session, sessions, '60')
+
+    again = annotate(IMAGE)
+    again.qtbot.waitUntil(lambda: again.controller.offer is not None)
+    assert 'open prompts' in again.widget.offer.text.text()
+    again.widget.offer.buttons[0].click()
+    again.wait_for('ready')
+    assert again.preview[60, 60] == 1
+
+
+def test_restoring_beside_new_labels_keeps_both_apart_and_is_one_undo(
+    annotate, sessions
+) -> None:
+    session = annotate(IMAGE)
+    session.click(60, 60)
+    session.controller.commit()
+    saved_text(session, sessions, '"label": 1')
+    session.controller.close()
+
+    again = annotate(IMAGE)
+    again.qtbot.waitUntil(lambda: again.controller.offer is not None)
+    again.click(60, 150)
+    again.controller.commit()
+    again.controller.restore_session()
+    assert again.labels[60, 150] == 1
+    assert again.labels[60, 60] == 2
+    again.controller.undo()
+    assert set(np.unique(again.labels)) == {0, 1}
+
+
+def test_another_image_is_offered_nothing(annotate, sessions) -> None:
+    session = annotate(IMAGE)
+    session.click(60, 60)
+    session.controller.commit()
+    saved_text(session, sessions, '"label": 1')
+    session.controller.close()
+    again = annotate(255 - IMAGE)
+    again.click(60, 60)
+    again.controller.commit()
+    again.qtbot.waitUntil(lambda: len(session_files(sessions)) == 2)
+    assert again.controller.offer is None
+
+
+def test_deleted_earlier_work_is_gone(annotate, sessions) -> None:
+    session = annotate(IMAGE)
+    session.click(60, 60)
+    session.controller.commit()
+    saved_text(session, sessions, '"label": 1')
+    session.controller.close()
+    again = annotate(IMAGE)
+    again.qtbot.waitUntil(lambda: again.controller.offer is not None)
+    again.widget.offer.buttons[1].click()
+    again.qtbot.waitUntil(lambda: not session_files(sessions))
+    assert again.controller.offer is None
+
+
+def test_an_undone_session_leaves_no_file(annotate, sessions) -> None:
+    session = annotate(IMAGE)
+    session.click(60, 60)
+    session.controller.commit()
+    saved_text(session, sessions, '"label": 1')
+    session.controller.undo()
+    session.controller.undo()
+    session.qtbot.waitUntil(lambda: not session_files(sessions))
+
+
+def test_a_folder_that_cannot_be_written_is_said_once_and_work_goes_on(
+    annotate, sessions
+) -> None:
+    sessions.write_text('a file where the folder should be')
+    session = annotate(IMAGE)
+    session.click(60, 60)
+    session.controller.commit()
+    session.wait_for('error')
+    assert 'in memory only' in session.controller.status.text
+    session.click(60, 150)
+    session.controller.commit()
+    assert session.labels[60, 60] == 1
+    assert session.labels[60, 150] == 2
+
+
+def test_a_damaged_earlier_session_is_said_and_stays_where_it_is(
+    annotate, sessions
+) -> None:
+    session = annotate(IMAGE)
+    session.click(60, 60)
+    session.controller.commit()
+    saved_text(session, sessions, '"label": 1')
+    session.controller.close()
+    (path,) = session_files(sessions)
+    path.write_text(path.read_text()[:-40])
+    again = annotate(IMAGE)
+    again.qtbot.waitUntil(lambda: 'damaged' in again.controller.status.text)
+    assert again.controller.offer is None
+    assert path.exists()

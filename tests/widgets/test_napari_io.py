@@ -1,0 +1,165 @@
+"""What napari opens and saves through the plugin, with a real viewer."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from napari_kdsam.core.errors import ImageError
+from napari_kdsam.io.image_file import ImageFile
+from napari_kdsam.widgets.napari_io import get_reader, read_layers, write_labels_layer
+
+nibabel = pytest.importorskip('nibabel')
+RNG = np.random.default_rng(0)
+VOLUME = RNG.integers(0, 99, (7, 5, 4), np.uint8)
+TILTED = np.array([[-0.5, 0, 0.1, 9], [0, 0.4, 0, -3], [0.1, 0, 2.5, 1], [0, 0, 0, 1]])
+
+
+def nifti(path: Path, voxels: np.ndarray = VOLUME, affine: Any = TILTED) -> Path:
+    nibabel.save(nibabel.Nifti1Image(voxels, affine), path)
+    return path
+
+
+def test_what_is_not_ours_is_declined(tmp_path: Path) -> None:
+    for name in ('a.png', 'a.csv', 'a.nrrd', 'nii', 'a.nii.txt'):
+        (tmp_path / name).write_bytes(b'x' * 10)
+        assert get_reader(str(tmp_path / name)) is None
+    (tmp_path / 'scans').mkdir()
+    assert get_reader(str(tmp_path / 'scans')) is None
+    assert get_reader(str(tmp_path / 'missing.nii')) is None
+    path = nifti(tmp_path / 'b.nii')
+    assert get_reader([str(path), str(path)]) is None
+    assert get_reader(str(path)) is read_layers
+    assert get_reader(path) is read_layers
+
+
+def test_a_volume_is_a_lazy_stack_of_millimetres(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = nifti(tmp_path / 'scan.nii.gz')
+    read: list[int] = []
+    original = ImageFile.frame
+
+    def spy(image: ImageFile, index: int = 0) -> np.ndarray:
+        read.append(index)
+        return original(image, index)
+
+    monkeypatch.setattr(ImageFile, 'frame', spy)
+    ((data, attributes, kind),) = read_layers(path)
+    assert (kind, attributes['name'], attributes['rgb']) == ('image', 'scan', False)
+    assert data.shape == (4, 5, 7)
+    assert read == []
+    np.testing.assert_array_equal(np.asarray(data[2]), VOLUME[:, :, 2].T)
+    assert read == [2]
+    lengths = np.linalg.norm(TILTED[:3, :3], axis=0)
+    assert attributes['scale'] == pytest.approx(lengths[::-1], rel=1e-6)
+    assert attributes['units'] == ('millimeter',) * 3
+    assert attributes['axis_labels'] == ('z', 'y', 'x')
+
+
+def test_volumes_in_time_have_four_axes(tmp_path: Path) -> None:
+    voxels = RNG.integers(0, 99, (7, 5, 4, 3), np.uint8)
+    ((data, attributes, _),) = read_layers(nifti(tmp_path / 'a.nii', voxels))
+    assert data.shape == (3, 4, 5, 7)
+    assert attributes['units'] == ('pixel', *('millimeter',) * 3)
+    np.testing.assert_array_equal(np.asarray(data), voxels.transpose())
+
+
+def test_a_dicom_cine_is_opened_by_napari_itself(make_napari_viewer_proxy: Any) -> None:
+    examples = pytest.importorskip('pydicom.examples')
+    viewer = make_napari_viewer_proxy(show=False)
+    (layer,) = viewer.open(str(examples.get_path('ybr_color')), plugin='napari-kdsam')
+    assert layer.rgb
+    assert layer.data.shape == (30, 240, 320, 3)
+    assert layer.axis_labels[0] == 'frame'
+    # The regions of this file are those of a larger image.
+    assert tuple(map(str, layer.units)) == ('pixel',) * 3
+    viewer.dims.set_current_step(0, 17)
+    first, shown = (np.asarray(layer.data[n]) for n in (0, 17))
+    assert (first != shown).any()
+
+
+def test_a_zarr_folder_is_opened_by_napari_itself(
+    tmp_path: Path, make_napari_viewer_proxy: Any
+) -> None:
+    zarr = pytest.importorskip('zarr', minversion='3')
+    pixels = RNG.integers(0, 99, (3, 6, 8), np.uint8)
+    zarr.save_array(tmp_path / 'a.zarr', pixels[..., None])
+    viewer = make_napari_viewer_proxy(show=False)
+    (layer,) = viewer.open(str(tmp_path / 'a.zarr'), plugin='napari-kdsam')
+    np.testing.assert_array_equal(np.asarray(layer.data), pixels)
+
+
+@pytest.mark.parametrize('name', ['out.nii', 'out.nii.gz'])
+def test_labels_saved_in_napari_lie_on_the_volume_they_came_from(
+    tmp_path: Path, make_napari_viewer_proxy: Any, name: str
+) -> None:
+    source = nifti(tmp_path / 'scan.nii')
+    viewer = make_napari_viewer_proxy(show=False)
+    (image,) = viewer.open(str(source), plugin='napari-kdsam')
+    labels = RNG.integers(0, 9, image.data.shape)
+    layer = viewer.add_labels(labels, scale=image.scale, metadata=image.metadata)
+    assert layer.save(str(tmp_path / name), plugin='napari-kdsam')
+    written = nibabel.load(tmp_path / name)
+    np.testing.assert_array_equal(written.affine, nibabel.load(source).affine)
+    np.testing.assert_array_equal(np.asarray(written.dataobj), labels.transpose())
+    (again,) = viewer.open(str(tmp_path / name), plugin='napari-kdsam')
+    assert type(again).__name__ == 'Labels'
+    np.testing.assert_array_equal(np.asarray(again.data), labels)
+
+
+def test_labels_of_other_images_keep_their_size_in_nifti(
+    tmp_path: Path, make_napari_viewer_proxy: Any
+) -> None:
+    viewer = make_napari_viewer_proxy(show=False)
+    labels = RNG.integers(0, 9, (2, 5, 6))
+    layer = viewer.add_labels(
+        labels, scale=(1, 500, 250), units=('pixel', 'micrometer', 'micrometer')
+    )
+    layer.save(str(tmp_path / 'a.nii'), plugin='napari-kdsam')
+    assert nibabel.load(tmp_path / 'a.nii').header.get_zooms() == (0.25, 0.5, 1.0)
+
+
+@pytest.mark.parametrize('suffix', ['.tif', '.png'])
+def test_labels_are_saved_as_pictures_of_the_smallest_type(
+    tmp_path: Path, suffix: str
+) -> None:
+    labels = np.array([[0, 1], [2, 300]], np.int64)
+    path = str(tmp_path / f'a{suffix}')
+    assert write_labels_layer(path, labels, {}) == [path]
+    read = tifffile.imread(path) if suffix == '.tif' else np.asarray(Image.open(path))
+    assert read.dtype == np.uint16
+    np.testing.assert_array_equal(read, labels)
+
+
+def test_a_damaged_file_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / 'a.nii').write_bytes(b'damaged' * 99)
+    with pytest.raises(ImageError, match='not a NIfTI image'):
+        read_layers(tmp_path / 'a.nii')
+
+
+def test_asking_for_a_reader_loads_nothing_heavy(tmp_path: Path) -> None:
+    path = nifti(tmp_path / 'a.nii')
+    code = (
+        'import json, sys\n'
+        'from napari_kdsam.widgets.napari_io import get_reader\n'
+        'assert get_reader(sys.argv[1])\n'
+        'print(json.dumps(list(sys.modules)))'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code, str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = {name.split('.')[0] for name in json.loads(done.stdout)}
+    heavy = {'torch', 'qtpy', 'napari', 'dask', 'nibabel', 'pydicom', 'av', 'zarr'}
+    assert not loaded & heavy

@@ -1,0 +1,1 @@
+"""Stage 1: distil the teacher's image encoder into the student."""

@@ -1,0 +1,1 @@
+"""Stage 2: fine-tune the mask decoder with simulated prompts."""
