@@ -23,7 +23,7 @@ def lay_out() -> None:
     package = ROOT / LAYOUT / 'napari_kdsam'
     package.mkdir(parents=True)
     for source in (ROOT / 'src' / 'napari_kdsam').iterdir():
-        if source.name != '__pycache__':
+        if source.name not in ('__pycache__', 'training'):
             (package / source.name).symlink_to(source, source.is_dir())
     (package / 'training').symlink_to(ROOT / 'training', target_is_directory=True)
 
