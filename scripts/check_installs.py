@@ -110,7 +110,12 @@ def check_wheel_contents(wheel: Path) -> str:
         )
     }
     expected = {f'{PACKAGE}/{name}' for name in files_of_the_package()} | described
-    for needed in ('napari.yaml', 'py.typed', 'training/__init__.py'):
+    for needed in (
+        '__init__.pyi',
+        'napari.yaml',
+        'py.typed',
+        'training/__init__.py',
+    ):
         require(f'{PACKAGE}/{needed}' in expected, f'{needed} is gone from the tree')
     missing, odd = sorted(expected - names), sorted(names - expected)
     require(

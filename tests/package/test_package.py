@@ -70,6 +70,16 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
+PUBLIC_NAMES = {
+    alias.name: f'{node.module}.{alias.name}'
+    for node in ast.parse(
+        PACKAGE.joinpath('__init__.pyi').read_text(encoding='utf-8')
+    ).body
+    if isinstance(node, ast.ImportFrom)
+    for alias in node.names
+}
+
+
 def layer_of(module: str) -> str:
     return module.split('.')[0]
 
@@ -105,10 +115,10 @@ def imports_within_package(module: str) -> set[str]:
     for name in imported_names(
         path.read_text(encoding='utf-8'), module, is_package=path.name == '__init__.py'
     ):
-        if name.startswith('napari_kdsam.') and name != 'napari_kdsam.__version__':
+        if name.startswith('napari_kdsam.'):
             inner = name.removeprefix('napari_kdsam.')
             # Names offered by the package itself come from some layer, too.
-            found.add(napari_kdsam._HOMES.get(inner, inner))
+            found.add(PUBLIC_NAMES.get(inner, inner))
     return found
 
 
@@ -144,6 +154,7 @@ def test_importing_the_package_imports_neither_torch_nor_qt_nor_napari() -> None
 
 
 def test_every_public_name_exists() -> None:
+    assert set(napari_kdsam.__all__) == set(PUBLIC_NAMES)
     for name in napari_kdsam.__all__:
         assert getattr(napari_kdsam, name) is not None
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from operator import attrgetter
 from typing import Generic, Protocol, TypeVar
+
+from cachetools import LRUCache
 
 
 class Sized(Protocol):
@@ -20,9 +22,7 @@ Value = TypeVar('Value', bound=Sized)
 
 
 class LeastRecentlyUsed(Generic[Value]):
-    """Keep the most recently used values within a budget of bytes.
-
-    Safe to use from several threads.
+    """cachetools' cache, safe to use from several threads, counted in bytes.
 
     Parameters
     ----------
@@ -32,14 +32,15 @@ class LeastRecentlyUsed(Generic[Value]):
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
-        self._values: OrderedDict[str, Value] = OrderedDict()
-        self._nbytes = 0
+        self._values: LRUCache[str, Value] = LRUCache(
+            max_bytes, getsizeof=attrgetter('nbytes')
+        )
         self._lock = threading.Lock()
 
     @property
     def nbytes(self) -> int:
         """Bytes held now."""
-        return self._nbytes
+        return int(self._values.currsize)
 
     def __len__(self) -> int:
         return len(self._values)
@@ -50,27 +51,16 @@ class LeastRecentlyUsed(Generic[Value]):
     def get(self, key: str) -> Value | None:
         """Return the value of `key` and mark it as used, or None."""
         with self._lock:
-            value = self._values.get(key)
-            if value is not None:
-                self._values.move_to_end(key)
-            return value
+            return self._values.get(key)
 
     def put(self, key: str, value: Value) -> None:
         """Keep `value`, dropping the least recently used ones beyond the budget."""
         with self._lock:
-            old = self._values.pop(key, None)
-            if old is not None:
-                self._nbytes -= old.nbytes
-            if value.nbytes > self.max_bytes:
-                return
-            self._values[key] = value
-            self._nbytes += value.nbytes
-            while self._nbytes > self.max_bytes:
-                _, dropped = self._values.popitem(last=False)
-                self._nbytes -= dropped.nbytes
+            self._values.pop(key, None)
+            if value.nbytes <= self.max_bytes:
+                self._values[key] = value
 
     def clear(self) -> None:
         """Drop everything."""
         with self._lock:
             self._values.clear()
-            self._nbytes = 0
