@@ -19,7 +19,7 @@ from napari_kdsam.io.label_images import write_labels
 from napari_kdsam.measure.comparison import (
     MISSED,
     WRONG,
-    FrameAgreement,
+    FrameComparison,
     Matching,
     check_comparable,
     compare_frame,
@@ -29,9 +29,9 @@ from napari_kdsam.measure.comparison import (
 from napari_kdsam.measure.comparison_tables import (
     summary_of,
     tables_of,
-    write_agreement,
+    write_comparison,
 )
-from napari_kdsam.measure.frame_objects import objects_of
+from napari_kdsam.measure.frame_objects import FrameObjects
 from napari_kdsam.measure.reference_masks import open_reference
 from napari_kdsam.measure.scores import (
     Scores,
@@ -47,7 +47,7 @@ sizes = st.tuples(st.floats(0.1, 3), st.floats(0.1, 3))
 PERFECT = Scores(1, 1, 0, 1)
 
 
-def pairs_of(found: FrameAgreement) -> list[tuple[int, int]]:
+def pairs_of(found: FrameComparison) -> list[tuple[int, int]]:
     return [(item.label, item.reference) for item in found.objects]
 
 
@@ -207,7 +207,7 @@ def test_huge_and_negative_labels_are_compared_too(value):
     found = compare_frame(labels, reference)
     assert pairs_of(found) == [(value, 3)]
     assert found.scores == PERFECT
-    assert objects_of(labels).values == [0, value]
+    assert FrameObjects.of(labels).values == [0, value]
 
 
 def test_errors_are_missed_or_wrong_pixels():
@@ -264,7 +264,7 @@ def test_the_summary_leaves_out_what_is_empty_in_both():
 def test_the_file_names_unit_and_tolerance_and_nothing_else(tmp_path: Path):
     labels, reference = two_frames()
     objects, _ = tables_of(list(compare_stack(labels, reference)), (3,))
-    write_agreement(tmp_path / 'out.csv', objects, 'µm', 0.25)
+    write_comparison(tmp_path / 'out.csv', objects, 'µm', 0.25)
     saved = pd.read_csv(tmp_path / 'out.csv')
     assert list(saved.columns) == [
         'frame',

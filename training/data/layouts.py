@@ -15,11 +15,11 @@ from PIL import Image, ImageOps
 from skimage.morphology import convex_hull_image
 
 from napari_kdsam.core.errors import ImageError
+from napari_kdsam.measure.mask_folder import MaskFolder
 from napari_kdsam.training.data.catalogue import modality_of
 from napari_kdsam.training.data.samples import Mask, Pixels, Sample
 
 _IMAGES = {'.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff'}
-_MASK_ENDINGS = ('', '_mask', '_segmentation', '_label')
 _LEAST_OUTLINE = 20
 
 
@@ -127,7 +127,11 @@ def _paired(
 ) -> LayoutListing:
     listing = LayoutListing()
     for image in images:
-        mask = mask_of(image)
+        try:
+            mask = mask_of(image)
+        except ImageError as error:
+            listing.skipped[image.stem] = str(error)
+            continue
         if mask is None:
             listing.skipped[image.stem] = f'{image.name} has no mask.'
             continue
@@ -250,13 +254,9 @@ def _busbra(root: Path) -> LayoutListing:
 
 
 def _plain(root: Path) -> LayoutListing:
-    masks = _by_stem(_folder(root, 'masks'))
-
-    def mask_of(path: Path) -> Path | None:
-        names = (path.stem + ending for ending in _MASK_ENDINGS)
-        return next((masks[name] for name in names if name in masks), None)
-
-    return _paired(root.name, _pictures(_folder(root, 'images')), mask_of)
+    masks = MaskFolder(_folder(root, 'masks'), sorted(_IMAGES))
+    images = _pictures(_folder(root, 'images'))
+    return _paired(root.name, images, lambda path: masks.mask_of(path.name))
 
 
 _LAYOUTS: dict[str, Callable[[Path], LayoutListing]] = {
@@ -277,7 +277,7 @@ def read_layout(name: str, folder: Path) -> LayoutListing:
     name : str
         ``kvasir_seg``, ``isic`` (2017 and 2018, task 1), ``hc18`` (outlines are
         filled), ``busi`` (an image's masks are merged), ``busbra`` or ``plain``
-        (``images/`` and ``masks/`` with equal stems).
+        (``images/`` and ``masks/``, paired as `MaskFolder` does).
     folder : pathlib.Path
         The unpacked data set.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,11 @@ from napari_kdsam.core.intensity import (
     check_image,
     to_eight_bit,
 )
-from napari_kdsam.io.formats import SUFFIXES, open_image, stem_of
+from napari_kdsam.io.formats import open_image, stem_of
+from napari_kdsam.measure.mask_folder import MaskFolder
 from napari_kdsam.training.data.samples import Sample
 
 IMAGES, MASKS = 'images', 'masks'
-_MASK_ENDING = re.compile(r'[_-](mask|segmentation|seg|label|gt)$', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,7 @@ def _read(path: Path) -> NDArray[Any]:
 def samples_of_folder(folder: Path) -> list[Sample]:
     """List the pairs of ``images/`` and ``masks/``.
 
-    A mask belongs to the image of the same name, whatever its file type, also with
-    ``_mask``, ``_segmentation``, ``_seg``, ``_label`` or ``_gt`` at its end.
+    Which mask belongs to which image is up to `MaskFolder`.
 
     Parameters
     ----------
@@ -69,8 +67,8 @@ def samples_of_folder(folder: Path) -> list[Sample]:
     Raises
     ------
     ImageError
-        If a folder is missing, there is no image, no image has a mask, or two files
-        have one name.
+        If a folder is missing, no image has a mask, or two images, or two masks of an
+        image, have one name.
     """
     folder = Path(folder)
     for name in (IMAGES, MASKS):
@@ -79,35 +77,21 @@ def samples_of_folder(folder: Path) -> list[Sample]:
                 f'{folder} has no folder {name!r}; put the images in {IMAGES} and the '
                 f'masks in {MASKS}.'
             )
-    images = _by_stem(folder / IMAGES, is_mask=False)
-    masks = _by_stem(folder / MASKS, is_mask=True)
-    if not images.keys() & masks.keys():
+    images: dict[str, Path] = {}
+    for path in MaskFolder(folder / IMAGES).files:
+        other = images.setdefault(stem_of(path.name), path)
+        if other is not path:
+            raise ImageError(
+                f'{other.name} and {path.name} in {folder / IMAGES} have one name; '
+                'keep one of them.'
+            )
+    masks = MaskFolder(folder / MASKS)
+    pairs = {stem: _Pair(path, masks.mask_of(stem)) for stem, path in images.items()}
+    if not any(pair.mask for pair in pairs.values()):
         raise ImageError(
             f'No image in {folder / IMAGES} has a mask of its name in {folder / MASKS}.'
         )
+    name = folder.resolve().name
     return [
-        Sample(
-            folder.resolve().name,
-            'val',
-            stem,
-            read=_Pair(path, masks.get(stem)),
-        )
-        for stem, path in sorted(images.items())
+        Sample(name, 'val', stem, read=pair) for stem, pair in sorted(pairs.items())
     ]
-
-
-def _by_stem(folder: Path, is_mask: bool) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith('.') or path.suffix.lower() not in SUFFIXES:
-            continue
-        stem = stem_of(path.name)
-        if is_mask:
-            stem = _MASK_ENDING.sub('', stem)
-        if stem in found:
-            raise ImageError(
-                f'{found[stem].name} and {path.name} in {folder} have one name; keep '
-                'one of them.'
-            )
-        found[stem] = path
-    return found

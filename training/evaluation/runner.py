@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from napari_kdsam.core.errors import KDSAMError
 from napari_kdsam.core.geometry import box_of_mask
-from napari_kdsam.measure.scores import SURFACE_TOLERANCE, Mask, dice_and_iou
-from napari_kdsam.training.data.samples import Sample
+from napari_kdsam.measure.scores import SURFACE_TOLERANCE, dice_and_iou
+from napari_kdsam.training.data.samples import Mask, Sample
 from napari_kdsam.training.evaluation.clicks import (
     generator_for,
     jittered_box,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_kdsam.core.errors import ImageError
-from napari_kdsam.measure.frame_objects import objects_of
+from napari_kdsam.measure.frame_objects import FrameObjects
 from napari_kdsam.measure.scores import SURFACE_TOLERANCE, Overlap, Scores, scores_of
 
 # Values of the error map; 0 is agreement.
@@ -31,7 +31,7 @@ class Matching(StrEnum):
 
 
 @dataclass(frozen=True)
-class ObjectAgreement:
+class ObjectComparison:
     """Agreement of an object with its counterpart.
 
     Attributes
@@ -61,7 +61,7 @@ class ObjectAgreement:
 
 
 @dataclass(frozen=True)
-class FrameAgreement:
+class FrameComparison:
     """Agreement of a frame, as a whole and object by object.
 
     Attributes
@@ -69,7 +69,7 @@ class FrameAgreement:
     scores : Scores
         Of all labelled pixels together. With ``Matching.label`` a pixel agrees only
         where the values are equal, and outlines are those of each value.
-    objects : tuple of ObjectAgreement
+    objects : tuple of ObjectComparison
         Matched and extra ones in the order of labels, then missed ones.
     pixels, reference_pixels : int
     centre : tuple of float
@@ -77,7 +77,7 @@ class FrameAgreement:
     """
 
     scores: Scores
-    objects: tuple[ObjectAgreement, ...]
+    objects: tuple[ObjectComparison, ...]
     pixels: int
     reference_pixels: int
     centre: tuple[float, float]
@@ -89,7 +89,7 @@ def compare_frame(
     pixel_size: tuple[float, float] = (1.0, 1.0),
     tolerance: float = SURFACE_TOLERANCE,
     matching: Matching = Matching.overlap,
-) -> FrameAgreement:
+) -> FrameComparison:
     """Compare the labels of one frame with a reference, object by object.
 
     Parameters
@@ -104,7 +104,7 @@ def compare_frame(
 
     Returns
     -------
-    FrameAgreement
+    FrameComparison
 
     Raises
     ------
@@ -112,7 +112,7 @@ def compare_frame(
         If the arrays do not fit each other or do not hold whole numbers.
     """
     check_comparable(labels, reference)
-    ours, theirs = objects_of(labels), objects_of(reference)
+    ours, theirs = FrameObjects.of(labels), FrameObjects.of(reference)
     if matching is Matching.label:
         pairs = ours.equal_values(theirs)
     else:
@@ -126,7 +126,7 @@ def compare_frame(
         overlap = Overlap.of(ours.mask(code, box), theirs.mask(other, box), pixel_size)
         overlaps.append(overlap)
         found.append(
-            ObjectAgreement(
+            ObjectComparison(
                 ours.values[code],
                 theirs.values[other],
                 scores_of([overlap], tolerance),
@@ -139,7 +139,7 @@ def compare_frame(
     if matching is Matching.overlap and len(order) != 1:
         mask, truth = ours.codes[around] > 0, theirs.codes[around] > 0
         overlaps = [Overlap.of(mask, truth, pixel_size)]
-    return FrameAgreement(
+    return FrameComparison(
         scores_of(overlaps, tolerance),
         tuple(found),
         sum(overlap.pixels for overlap in overlaps),
@@ -154,7 +154,7 @@ def compare_stack(
     pixel_size: tuple[float, float] = (1.0, 1.0),
     tolerance: float = SURFACE_TOLERANCE,
     matching: Matching = Matching.overlap,
-) -> Iterator[FrameAgreement]:
+) -> Iterator[FrameComparison]:
     """Compare frame by frame, so that one is in memory.
 
     Parameters
@@ -166,7 +166,7 @@ def compare_stack(
 
     Yields
     ------
-    FrameAgreement
+    FrameComparison
         One for each frame, in the order of the leading axes.
 
     Raises

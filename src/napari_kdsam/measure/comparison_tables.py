@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_kdsam.core.files import atomic_path
 from napari_kdsam.core.stack_index import FrameIndex
-from napari_kdsam.measure.comparison import FrameAgreement, ObjectAgreement
+from napari_kdsam.measure.comparison import FrameComparison, ObjectComparison
 from napari_kdsam.measure.measurements import frame_columns, unit_suffix
 from napari_kdsam.measure.scores import Scores
 
@@ -23,7 +23,7 @@ _PLACE = ('pixels', 'reference_pixels', 'row', 'column')
 
 
 @dataclass(frozen=True)
-class Summary:
+class ScoreSummary:
     """Mean and worst of the rows of a table.
 
     Attributes
@@ -45,13 +45,13 @@ class Summary:
 
 
 def tables_of(
-    found: Sequence[FrameAgreement], leading: Sequence[int] = ()
+    found: Sequence[FrameComparison], leading: Sequence[int] = ()
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Put what was found into tables.
 
     Parameters
     ----------
-    found : sequence of FrameAgreement
+    found : sequence of FrameComparison
         As `compare_stack` yields them, all of them.
     leading : sequence of int
         Lengths of the axes before rows and columns.
@@ -91,14 +91,14 @@ def tables_of(
 
 
 def _numbers(
-    item: ObjectAgreement | FrameAgreement, counts: dict[str, int]
+    item: ObjectComparison | FrameComparison, counts: dict[str, int]
 ) -> dict[str, Any]:
     place = (item.pixels, item.reference_pixels, *item.centre)
     scores = {name: getattr(item.scores, name) for name in SCORES}
     return {**scores, **counts, **dict(zip(_PLACE, place, strict=True))}
 
 
-def summary_of(table: pd.DataFrame) -> Summary:
+def summary_of(table: pd.DataFrame) -> ScoreSummary:
     """Mean and worst of a table that `tables_of` made.
 
     Frames without a label in either are left out: they agree perfectly, and would hide
@@ -110,13 +110,13 @@ def summary_of(table: pd.DataFrame) -> Summary:
 
     Returns
     -------
-    Summary
+    ScoreSummary
     """
     counted = table[table['pixels'] + table['reference_pixels'] > 0]
     finite = counted['hd95'][np.isfinite(counted['hd95'])]
     means = {name: float(counted[name].mean()) for name in SCORES}
     worst = {name: float(counted[name].min()) for name in SCORES}
-    return Summary(
+    return ScoreSummary(
         Scores(**{**means, 'hd95': float(finite.mean())}),
         Scores(**{**worst, 'hd95': float(counted['hd95'].max())}),
         len(counted),
@@ -124,7 +124,7 @@ def summary_of(table: pd.DataFrame) -> Summary:
     )
 
 
-def write_agreement(
+def write_comparison(
     path: str | os.PathLike[str], table: pd.DataFrame, unit: str, tolerance: float
 ) -> None:
     """Write a table as CSV, with unit and tolerance in the names of the columns.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Box = tuple[slice, slice]
+BoxSlices = tuple[slice, slice]
 # Beyond it, a table of all possible values costs more than sorting those there are.
 _MOST_VALUES = 65535
 
@@ -29,27 +29,55 @@ class FrameObjects:
 
     values: list[int]
     codes: NDArray[np.intp]
-    boxes: list[Box]
+    boxes: list[BoxSlices]
+
+    @classmethod
+    def of(cls, labels: NDArray[Any]) -> FrameObjects:
+        """Find the objects of a frame.
+
+        Parameters
+        ----------
+        labels : numpy.ndarray
+            (rows, columns) whole numbers; each positive one is an object.
+        """
+        from scipy.ndimage import find_objects
+
+        if labels.dtype.kind == 'i':
+            labels = np.maximum(labels, 0)
+        if labels.max(initial=0) <= _MOST_VALUES:
+            flat = labels.ravel().astype(np.intp)
+            there = np.bincount(flat, minlength=1) > 0
+            there[0] = True
+            values = np.flatnonzero(there)
+            codes = (np.cumsum(there) - 1)[flat]
+        else:
+            values, codes = np.unique(labels, return_inverse=True)
+            if values[0]:
+                values, codes = np.concatenate([values[:1] * 0, values]), codes + 1
+        codes = codes.reshape(labels.shape)
+        return cls(values.tolist(), codes, find_objects(codes))
 
     @property
     def count(self) -> int:
         """How many objects there are."""
         return len(self.boxes)
 
-    def mask(self, number: int, box: Box) -> NDArray[np.bool_]:
+    def mask(self, number: int, box: BoxSlices) -> NDArray[np.bool_]:
         """Pixels of an object in a box; none for number 0."""
         if not number:
             return np.zeros(self.codes[box].shape, np.bool_)
         return self.codes[box] == number
 
-    def joint_box(self, number: int, other: FrameObjects, counterpart: int) -> Box:
+    def joint_box(
+        self, number: int, other: FrameObjects, counterpart: int
+    ) -> BoxSlices:
         """The box around an object and one of another frame; one of them may be 0."""
         boxes = self.boxes[number - 1 : number] if number else []
         if counterpart:
             boxes = [*boxes, other.boxes[counterpart - 1]]
         return _around(boxes)
 
-    def box_around(self, other: FrameObjects) -> Box:
+    def box_around(self, other: FrameObjects) -> BoxSlices:
         """The box around all objects of both; everything if there are none."""
         boxes = [*self.boxes, *other.boxes]
         if not boxes:
@@ -101,37 +129,7 @@ class FrameObjects:
         return pairs
 
 
-def objects_of(labels: NDArray[Any]) -> FrameObjects:
-    """Find the objects of a frame.
-
-    Parameters
-    ----------
-    labels : numpy.ndarray
-        (rows, columns) whole numbers; each positive one is an object.
-
-    Returns
-    -------
-    FrameObjects
-    """
-    from scipy.ndimage import find_objects
-
-    if labels.dtype.kind == 'i':
-        labels = np.maximum(labels, 0)
-    if labels.max(initial=0) <= _MOST_VALUES:
-        flat = labels.ravel().astype(np.intp)
-        there = np.bincount(flat, minlength=1) > 0
-        there[0] = True
-        values = np.flatnonzero(there)
-        codes = (np.cumsum(there) - 1)[flat]
-    else:
-        values, codes = np.unique(labels, return_inverse=True)
-        if values[0]:
-            values, codes = np.concatenate([values[:1] * 0, values]), codes + 1
-    codes = codes.reshape(labels.shape)
-    return FrameObjects(values.tolist(), codes, find_objects(codes))
-
-
-def _around(boxes: list[Box]) -> Box:
+def _around(boxes: list[BoxSlices]) -> BoxSlices:
     rows, columns = zip(*boxes, strict=True)
     return _span(rows), _span(columns)
 

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_kdsam.core.errors import ImageError, first_of
+from napari_kdsam.core.errors import ImageError
 from napari_kdsam.core.stack_index import flat_index
-from napari_kdsam.io.formats import SUFFIXES, open_image, stem_of
-from napari_kdsam.io.image_file import ImageFile, reading
+from napari_kdsam.io.formats import open_image, stem_of
+from napari_kdsam.io.image_file import ImageFile
+from napari_kdsam.measure.mask_folder import MaskFolder, without_mask_ending
 
-_MASK_ENDING = re.compile(r'[ _-](masks?|segmentation|seg|labels?|gt)$', re.IGNORECASE)
 # What napari adds to a layer whose name is taken.
 _COPY_ENDING = re.compile(r' \[\d+\]$')
 _LOSSY_SUFFIXES = ('.jpg', '.jpeg')
@@ -112,11 +112,9 @@ def open_reference(
 ) -> ReferenceMasks:
     """Find the masks in a folder that belong to some labels.
 
-    A file of one of the names comes first, whatever its type, also with ``mask``,
-    ``masks``, ``segmentation``, ``seg``, ``label``, ``labels`` or ``gt`` at its end; for
-    a stack it must hold as many frames. Otherwise a single image takes the only file
-    there is, and a stack takes as many files as it has frames, ordered by name, with
-    numbers by their value.
+    The mask of one of the names comes first (see `MaskFolder`); for a stack it must
+    hold as many frames. Otherwise a single image takes the only file there is, and a
+    stack takes as many files as it has frames, in their order.
 
     A mask is read as labels by these rules: colours, and JPEG, hold one object; a mask
     of 0 and 255 holds one object with the label 1; other values are labels.
@@ -142,20 +140,30 @@ def open_reference(
     """
     shape = tuple(int(size) for size in shape)
     count = math.prod(shape[:-2])
-    files = _mask_files(folder)
+    masks = MaskFolder(folder)
+    files = masks.files
     if not files:
         raise ImageError(
             f'{folder.name} holds no image files; choose the folder that the masks '
             'are in.'
         )
-    named: list[Path] = []
-    for wanted in map(_stem, names):
-        named = named or [path for path in files if _stem(path.name) == wanted]
+    if count == 1 and len(files) == 1:
+        return ReferenceMasks(files, shape)
+    try:
+        named = _named(masks, names)
+    except ImageError:
+        # A stack may be of files that are called alike.
+        if count == 1:
+            raise
+        named = None
     if count == 1:
-        if len(named) != 1:
-            named = _only(files, named, folder)
-        return ReferenceMasks(named, shape)
-    for path in named if len(named) == 1 else files if len(files) == 1 else ():
+        if named is None:
+            raise ImageError(
+                f'None of the {len(files)} masks in {folder.name} is called like the '
+                'labels or their image; rename the layer to the name of its mask.'
+            )
+        return ReferenceMasks([named], shape)
+    for path in [named] if named else files if len(files) == 1 else ():
         file = open_image(path)
         if file.frame_count == count:
             return ReferenceMasks(file, shape)
@@ -168,43 +176,14 @@ def open_reference(
     return ReferenceMasks(files, shape)
 
 
-def _only(files: list[Path], named: list[Path], folder: Path) -> list[Path]:
-    if len(files) == 1:
-        return files
-    if named:
-        raise ImageError(
-            f'{first_of([path.name for path in named])} in {folder.name} have one name; '
-            'keep one of them.'
-        )
-    raise ImageError(
-        f'None of the {len(files)} masks in {folder.name} is called like the labels or '
-        'their image; rename the layer to the name of its mask.'
-    )
-
-
-def _mask_files(folder: Path) -> list[Path]:
-    with reading(folder.name):
-        if not folder.is_dir():
-            raise ImageError(f'There is no folder {folder.name}; choose another one.')
-        found = [
-            path
-            for path in folder.iterdir()
-            if path.name.lower().endswith(SUFFIXES) and not path.name.startswith('.')
-        ]
-    return sorted(found, key=_by_numbers)
-
-
-def _by_numbers(path: Path) -> list[tuple[bool, int, str]]:
-    """Sort numbers within a name by their value, so that 10 comes after 9."""
-    parts = re.findall(r'\d+|\D+', path.name.casefold())
-    return [
-        (not part.isdecimal(), int(part) if part.isdecimal() else 0, part)
-        for part in parts
-    ]
-
-
-def _stem(name: str) -> str:
-    return _MASK_ENDING.sub('', stem_of(_COPY_ENDING.sub('', name))).casefold()
+def _named(masks: MaskFolder, names: Iterable[str]) -> Path | None:
+    """The mask that one of the names leads to; labels may be called like a mask too."""
+    for name in names:
+        own = _COPY_ENDING.sub('', name)
+        found = masks.mask_of(own) or masks.mask_of(without_mask_ending(stem_of(own)))
+        if found is not None:
+            return found
+    return None
 
 
 def _as_labels(name: str, pixels: NDArray[Any]) -> NDArray[np.int64]:

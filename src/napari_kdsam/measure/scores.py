@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Mask = NDArray[np.bool_]
 SURFACE_TOLERANCE = 2.0
 _NOWHERE: NDArray[np.float64] = np.zeros(0)
 # Multiples of a pixel's extent are not exact, and must not fall on the wrong side.
@@ -39,7 +38,9 @@ class Scores:
     nsd: float
 
 
-def dice_and_iou(mask: Mask, reference: Mask) -> tuple[float, float]:
+def dice_and_iou(
+    mask: NDArray[np.bool_], reference: NDArray[np.bool_]
+) -> tuple[float, float]:
     """Overlap of two masks, without the cost of the distances.
 
     Parameters
@@ -59,8 +60,8 @@ def dice_and_iou(mask: Mask, reference: Mask) -> tuple[float, float]:
 
 
 def compare_masks(
-    mask: Mask,
-    reference: Mask,
+    mask: NDArray[np.bool_],
+    reference: NDArray[np.bool_],
     pixel_size: tuple[float, float] = (1.0, 1.0),
     tolerance: float = SURFACE_TOLERANCE,
 ) -> Scores:
@@ -85,7 +86,7 @@ def compare_masks(
     return scores_of([Overlap.of(mask, reference, pixel_size)], tolerance)
 
 
-def area_ratio(mask: Mask, reference: Mask) -> float:
+def area_ratio(mask: NDArray[np.bool_], reference: NDArray[np.bool_]) -> float:
     """Area of a mask, as a multiple of its reference's.
 
     Parameters
@@ -120,7 +121,10 @@ class Overlap:
 
     @classmethod
     def of(
-        cls, mask: Mask, reference: Mask, pixel_size: tuple[float, float]
+        cls,
+        mask: NDArray[np.bool_],
+        reference: NDArray[np.bool_],
+        pixel_size: tuple[float, float],
     ) -> Overlap:
         """Measure two masks; see `compare_masks`."""
         from scipy.spatial import KDTree
@@ -174,7 +178,9 @@ def _dice_and_iou(shared: int, both: int) -> tuple[float, float]:
     return (2 * shared / both, shared / (both - shared)) if both else (1.0, 1.0)
 
 
-def _outline(mask: Mask, pixel_size: tuple[float, float]) -> NDArray[np.float64]:
+def _outline(
+    mask: NDArray[np.bool_], pixel_size: tuple[float, float]
+) -> NDArray[np.float64]:
     """(points, 2) positions of the pixels on the outline."""
     from scipy.ndimage import binary_erosion
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QGridLayout, QLabel, QWidget
 
-from napari_kdsam.measure.comparison_tables import Summary
+from napari_kdsam.measure.comparison_tables import ScoreSummary
 from napari_kdsam.widgets.compare.table import (
     DICE,
     FRAME_COLUMNS,
@@ -74,7 +74,7 @@ class SummaryGrid(QWidget):
         self.setToolTip(_MEAN_HELP)
         self.hide()
 
-    def show_summary(self, summary: Summary | None, unit: str) -> None:
+    def show_summary(self, summary: ScoreSummary | None, unit: str) -> None:
         """Show a summary, or nothing."""
         self.setVisible(summary is not None)
         if summary is None:

@@ -12,10 +12,10 @@ from qtpy.QtCore import Signal  # type: ignore[attr-defined]
 from napari_kdsam.core.errors import KDSAMError
 from napari_kdsam.measure.comparison import Matching, compare_stack
 from napari_kdsam.measure.comparison_tables import (
-    Summary,
+    ScoreSummary,
     summary_of,
     tables_of,
-    write_agreement,
+    write_comparison,
 )
 from napari_kdsam.measure.reference_masks import open_reference
 from napari_kdsam.widgets.shared.background_frames import BackgroundFrames
@@ -76,7 +76,7 @@ class Comparison:
         """The rows of frames or of objects."""
         return self.frames if by_frame else self.objects
 
-    def summary(self, *, by_frame: bool) -> Summary:
+    def summary(self, *, by_frame: bool) -> ScoreSummary:
         """Mean and worst of frames or of objects."""
         return summary_of(self.table(by_frame=by_frame))
 
@@ -140,7 +140,7 @@ class Comparing(BackgroundFrames):
         text = f'Saved {rows} to {path.name}.'
         try:
             source = comparison.source
-            write_agreement(path, table, source.unit, source.tolerance)
+            write_comparison(path, table, source.unit, source.tolerance)
         except (KDSAMError, ValueError) as error:
             # The second for names that no file can hold.
             text = str(error)
