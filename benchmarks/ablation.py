@@ -32,8 +32,8 @@ from napari_kdsam.model.checkpoint import read_tensors, save_kdsam
 from napari_kdsam.model.registry import DEFAULT_MODEL, find_model
 from napari_kdsam.training.averaging import average_weights
 from napari_kdsam.training.config import TrainingConfig
+from napari_kdsam.training.initial_weights import FRESH_LATERALS, starting_model
 from napari_kdsam.training.recipe import run_parts
-from napari_kdsam.training.student import FRESH_LATERALS, starting_model
 
 SEEN = ('kvasir_seg', 'isic', 'busi', 'busbra', 'hc18')
 NEW = ('camus', 'ddti', 'mmotu', 'fh_ps_aop', 'ham10000', 'cvc_clinicdb', 'fuseg')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import napari_kdsam.training.torchvision_first  # noqa: F401 # isort: skip
 import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,8 +12,8 @@ from torch.utils.data import DataLoader
 from napari_kdsam.training import config as settings
 from napari_kdsam.training.data.samples import Sample
 from napari_kdsam.training.distillation.losses import PerceptualLoss, VGG16Features
-from napari_kdsam.training.distillation.teachers.projection import Projection
-from napari_kdsam.training.student import starting_model
+from napari_kdsam.training.initial_weights import starting_model
+from napari_kdsam.training.teachers.projection import Projection
 
 INPUT_SIZE = 512
 VIEWS = ('identity', 'flip_columns')
@@ -54,11 +53,11 @@ def new_stage(part: str, samples: Sequence[Sample], options: Any) -> tuple[Any, 
     from napari_kdsam.training.data.order import Places, StepSampler, collate_places
     from napari_kdsam.training.data.store import ImageStore
     from napari_kdsam.training.distillation.stage import EncoderStage
-    from napari_kdsam.training.distillation.teachers.memory import (
+    from napari_kdsam.training.finetuning.stage import DecoderStage
+    from napari_kdsam.training.teachers.memory import (
         EMBEDDING_SHAPE,
         TeacherMemory,
     )
-    from napari_kdsam.training.finetuning.stage import DecoderStage
 
     store = ImageStore(samples, INPUT_SIZE, max(1, options.workers))
     model, config = starting_model(None, None, INPUT_SIZE), config_of(part, options)
@@ -85,8 +84,8 @@ def anchor_of(options: Any) -> Any:
     """The frozen model beside stage 2, if one was asked for."""
     if not options.anchor:
         return None
-    from napari_kdsam.training.distillation.teachers.teacher import open_teacher
     from napari_kdsam.training.finetuning.anchor import Anchor
+    from napari_kdsam.training.teachers.teacher import open_teacher
 
     return Anchor(open_teacher(options.anchor, 'cpu'), ANCHOR_SHARE)
 

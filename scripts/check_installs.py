@@ -185,6 +185,7 @@ def check_training(kind: str) -> str:
     """Check that training is part of the package and asks for its extra."""
     from napari_kdsam import training
     from napari_kdsam.core.errors import MissingExtraError
+    from napari_kdsam.core.extras import require_training_extra
 
     home = Path(str(training.__file__)).resolve()
     if kind == 'editable':
@@ -192,7 +193,7 @@ def check_training(kind: str) -> str:
         return 'training is the folder training/'
     command = "pip install 'napari-kdsam[training]'"
     try:
-        training.require_training_extra()
+        require_training_extra()
     except MissingExtraError as error:
         require(command in str(error), f'{command} is not in: {error}')
         return 'training imports, and says how to install its extra'

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from napari_kdsam.training.config import TrainingConfig
-from napari_kdsam.training.recipe import read_samples  # before lightning
-
-from napari_kdsam.training.data.store import ImageStore  # isort: skip
-from napari_kdsam.training.finetuning.stage import DecoderStage  # isort: skip
-from napari_kdsam.training.lightning_loop import fit  # isort: skip
-from napari_kdsam.training.student import starting_model  # isort: skip
+from napari_kdsam.training.data.store import ImageStore
+from napari_kdsam.training.finetuning.stage import DecoderStage
+from napari_kdsam.training.initial_weights import starting_model
+from napari_kdsam.training.lightning_loop import fit
+from napari_kdsam.training.recipe import read_samples
 
 
 class Watched(DecoderStage):

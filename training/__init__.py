@@ -1,24 +1,9 @@
-"""Training of KD SAM in two stages: encoder distillation, then decoder fine-tuning.
+"""Training of KD SAM: distil the encoder, fine-tune the decoder, learn proposals.
 
-Needs the extra ``training``; the rest of the package never imports this one.
+Needs the extra ``training``; see `napari_kdsam.core.extras.require_training_extra`.
 """
 
-from __future__ import annotations
+from napari_kdsam.model.torchvision_guard import import_torchvision
 
-from importlib.util import find_spec
-
-from napari_kdsam.core.errors import MissingExtraError
-
-REQUIRED_MODULES = ('kornia', 'lightning', 'monai', 'yaml', 'zarr')
-
-
-def require_training_extra() -> None:
-    """Check that what training needs is installed, without importing it.
-
-    Raises
-    ------
-    MissingExtraError
-        If a package of the extra ``training`` is missing.
-    """
-    if any(find_spec(name) is None for name in REQUIRED_MODULES):
-        raise MissingExtraError('Training', 'training')
+# Before lightning and monai, which import torchvision without asking.
+import_torchvision()

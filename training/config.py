@@ -1,12 +1,11 @@
-"""Training settings: a YAML file checked field by field."""
+"""All settings of training, checked field by field."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, Self
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -16,14 +15,10 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
+    model_validator,
 )
 
 from napari_kdsam.core.errors import KDSAMError
-
-CONFIG_FOLDER = Path(__file__).parent / 'configs'
-_PROBLEMS_SHOWN = 3
-Config = TypeVar('Config', bound=BaseModel)
 
 
 class ConfigError(KDSAMError):
@@ -360,72 +355,112 @@ class TrainingConfig(_Section):
         return self.out / self.name
 
 
-def read_config(path: Path) -> TrainingConfig:
-    """Read the configuration of a training in stages; see `read_config_as`."""
-    return read_config_as(TrainingConfig, path)
+class ShareConfig(_Section):
+    """A group of data sets and how large a part of the images it gives.
 
-
-def read_config_as(kind: type[Config], path: Path) -> Config:
-    """Read a training configuration.
-
-    Parameters
+    Attributes
     ----------
-    kind : type
-        The pydantic model that checks it.
-    path : pathlib.Path
-        A YAML file, or the name of one that comes with the package, such as
-        ``cpu.yaml``.
-
-    Returns
-    -------
-    An instance of `kind`
-
-    Raises
-    ------
-    ConfigError
-        If there is no such file, it is not YAML, or a field is unknown, missing or
-        wrong; the fields are named.
+    data_sets : list of str
+        As the index names them; images are drawn from them in turn.
+    weight : float
+        Relative to the other groups.
     """
-    bundled = CONFIG_FOLDER / path.name
-    if not path.is_file():
-        if path.parent != Path() or not bundled.is_file():
-            ready = ', '.join(sorted(p.name for p in CONFIG_FOLDER.glob('*.yaml')))
-            raise ConfigError(f'There is no configuration {path}; ready ones: {ready}.')
-        path = bundled
-    try:
-        content: Any = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = str(error).replace('\n', ' ')
-        raise ConfigError(f'{path.name} is not readable YAML ({reason}).') from error
-    try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        problems = [
-            f'{".".join(map(str, p["loc"])) or "the file"}: {p["msg"]}'
-            for p in error.errors()
-        ]
-        more = len(problems) - _PROBLEMS_SHOWN
-        text = '; '.join(problems[:_PROBLEMS_SHOWN])
-        text += f'; and {more} more' if more > 0 else ''
-        raise ConfigError(f'{path.name} cannot be used: {text}.') from error
+
+    data_sets: list[str] = Field(min_length=1)
+    weight: NonNegativeFloat
 
 
-def with_overrides(
-    config: TrainingConfig, out: Path | None, loop: dict[str, Any]
-) -> TrainingConfig:
-    """Put the command line's values (those that are not None) over the file's.
+class FindingConfig(_Section):
+    """Which of the teacher's masks count as a thing.
 
-    Raises
-    ------
-    ConfigError
-        If a value is not one the field takes.
+    Attributes
+    ----------
+    points_per_side : int
+        Of the grid of clicks, along the longest side of the image.
+    min_score : float
+        Predicted IoU of a click's mask and of its box's mask.
+    min_stability : float
+        See `napari_kdsam.inference.automatic.AutomaticSettings`.
+    min_agreement : float
+        IoU of a click's mask and the mask of its box.
+    min_area, max_area : float
+        Share of the image.
+    max_repeat : float
+        Of two masks with a higher IoU, the one with the lower score is dropped.
+    max_hidden : float
+        Share of a thing that smaller ones may cover.
+    max_labelled_iou, max_labelled_share : float
+        IoU with a labelled object, and share of the thing inside labelled objects,
+        from which it is left to the true labels.
+    candidates : int
+        Clicking ends when so many things were found.
+    most : int
+        Things kept of an image.
     """
-    values = config.model_dump()
-    values['loop'].update({k: v for k, v in loop.items() if v is not None})
-    if out is not None:
-        values['out'] = out
-    try:
-        return TrainingConfig.model_validate(values)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise ConfigError(f'--{problem["loc"][-1]}: {problem["msg"]}.') from error
+
+    points_per_side: PositiveInt = 8
+    min_score: float = Field(default=0.88, ge=0, le=1)
+    min_stability: float = Field(default=0.9, ge=0, le=1)
+    min_agreement: float = Field(default=0.85, ge=0, le=1)
+    min_area: float = Field(default=0.002, gt=0, lt=1)
+    max_area: float = Field(default=0.4, gt=0, le=1)
+    max_repeat: float = Field(default=0.7, ge=0, le=1)
+    max_hidden: float = Field(default=0.15, ge=0, le=1)
+    max_labelled_iou: float = Field(default=0.3, ge=0, le=1)
+    max_labelled_share: float = Field(default=0.5, ge=0, le=1)
+    candidates: PositiveInt = 12
+    most: int = Field(default=6, ge=1, le=255)
+
+    @model_validator(mode='after')
+    def _areas_in_order(self) -> Self:
+        if self.min_area >= self.max_area:
+            raise ValueError('min_area must be smaller than max_area')
+        return self
+
+
+class ThingsConfig(_Section):
+    """A whole set of things.
+
+    Attributes
+    ----------
+    out : pathlib.Path
+        Data folder to write; see `napari_kdsam.training.data.shards`.
+    folder : pathlib.Path
+        Data folder to take images from, each split from the same split.
+    shares : list of ShareConfig
+        Which of its data sets.
+    pictures_weight : float
+        Of the pictures that scikit-image and pydicom come with.
+    train_images, val_images : int
+        Images asked about; those where nothing is certain are left out.
+    teacher : pathlib.Path
+        Weights file or name of a model that takes clicks and boxes; see
+        `napari_kdsam.training.things.teacher.open_teacher`.
+    device : str
+        As for `load_model`.
+    seed : int
+        Chooses images, crops and the order of clicks.
+    shard_images : int
+        Images asked about for a shard; a stopped run loses at most the last shard.
+    finding : FindingConfig
+        What counts as a thing.
+    """
+
+    out: FilePath
+    folder: FilePath
+    shares: list[ShareConfig] = []
+    pictures_weight: NonNegativeFloat = 0.1
+    train_images: NonNegativeInt = 220
+    val_images: NonNegativeInt = 50
+    teacher: FilePath = Path('sam2_tiny')
+    device: str = 'auto'
+    seed: NonNegativeInt = 0
+    shard_images: PositiveInt = 10
+    finding: FindingConfig = FindingConfig()
+
+    def settings(self) -> dict[str, object]:
+        """What decides the contents: everything but where files are."""
+        kept: dict[str, object] = self.model_dump(
+            mode='json', exclude={'out', 'folder', 'teacher', 'device'}
+        )
+        return kept

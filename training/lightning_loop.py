@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import napari_kdsam.training.torchvision_first  # noqa: F401 # isort: skip
 import os
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from napari_kdsam.training.data.order import (
     collate_places,
     whole_batches,
 )
+from napari_kdsam.training.device import training_device
 from napari_kdsam.training.finetuning.overlays import SampleOverlays
 from napari_kdsam.training.run_header import describe_run
 from napari_kdsam.training.stage import Stage, TrainingError
@@ -221,11 +221,12 @@ def fit(
 def _precision(loop: LoopConfig) -> Any:
     if loop.precision != 'auto':
         return loop.precision
-    if loop.accelerator == 'cpu' or not torch.cuda.is_available():
-        native = preferred_dtype(torch.device('cpu')) == torch.bfloat16
-    else:
+    device = training_device(loop)
+    if device.type == 'cuda':
         # Emulated bfloat16 would count as supported, and be slower than float32.
         native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = preferred_dtype(device) == torch.bfloat16
     return 'bf16-mixed' if native else '32-true'
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +14,6 @@ from tqdm import tqdm
 
 from napari_kdsam.core.errors import ImageError
 from napari_kdsam.core.sizes import EMBEDDING_SIZE
-
-# Before lightning, whose metrics import torchvision.
-from napari_kdsam.model.torchvision_guard import import_segment_anything  # isort: skip
 from napari_kdsam.training.config import (
     ConfigError,
     DataConfig,
@@ -28,15 +24,14 @@ from napari_kdsam.training.config import (
 from napari_kdsam.training.data.samples import Sample
 from napari_kdsam.training.data.shards import read_shards
 from napari_kdsam.training.data.store import ImageStore
+from napari_kdsam.training.device import training_device
+from napari_kdsam.training.initial_weights import starting_model
 from napari_kdsam.training.progress import embedding_bar
-from napari_kdsam.training.student import starting_model
 
 if TYPE_CHECKING:
-    from napari_kdsam.training.distillation.teachers.memory import TeacherMemory
-    from napari_kdsam.training.distillation.teachers.projection import Projection
     from napari_kdsam.training.finetuning.anchor import Anchor
-
-import_segment_anything()
+    from napari_kdsam.training.teachers.memory import TeacherMemory
+    from napari_kdsam.training.teachers.projection import Projection
 
 PARTS = ('cache-teacher', 'encoder', 'decoder', 'proposals')
 # Each gives thousands of vectors; three components need no more.
@@ -218,13 +213,13 @@ def cache_teacher(
 
     Only for a teacher that takes hours: others embed in memory when stage 1 starts.
     """
-    from napari_kdsam.training.distillation.teachers.cache import EmbeddingCache
-    from napari_kdsam.training.distillation.teachers.fill import fill_cache
-    from napari_kdsam.training.distillation.teachers.teacher import open_teacher
+    from napari_kdsam.training.teachers.cache import EmbeddingCache
+    from napari_kdsam.training.teachers.fill import fill_cache
+    from napari_kdsam.training.teachers.teacher import open_teacher
 
     settings = _teacher_of(config)
     assert settings.cache is not None
-    teacher = open_teacher(settings.weights, str(_device_of(config)))
+    teacher = open_teacher(settings.weights, str(training_device(config.loop)))
     work = ((train, settings.views), (val, settings.views[:1]))
     with EmbeddingCache(
         settings.cache, teacher.key, teacher.name, writable=True
@@ -240,26 +235,18 @@ def cache_teacher(
     return settings.cache
 
 
-def _device_of(config: TrainingConfig) -> torch.device:
-    """Where this process trains, as Lightning will choose."""
-    wanted = config.loop.accelerator
-    if wanted == 'cpu' or not torch.cuda.is_available():
-        return torch.device('cpu')
-    return torch.device('cuda', int(os.environ.get('LOCAL_RANK', '0')))
-
-
 def _teacher_memories(
     config: TrainingConfig, train: ImageStore, val: ImageStore | None
 ) -> tuple[TeacherMemory, TeacherMemory | None]:
     """Embeddings of every image: from the cache on disk, or made now."""
-    from napari_kdsam.training.distillation.teachers.cache import EmbeddingCache
-    from napari_kdsam.training.distillation.teachers.memory import (
+    from napari_kdsam.training.teachers.cache import EmbeddingCache
+    from napari_kdsam.training.teachers.memory import (
         fill_memory,
         memory_of_cache,
     )
-    from napari_kdsam.training.distillation.teachers.teacher import open_teacher
+    from napari_kdsam.training.teachers.teacher import open_teacher
 
-    settings, device = _teacher_of(config), _device_of(config)
+    settings, device = _teacher_of(config), training_device(config.loop)
     dtype = torch.bfloat16 if device.type == 'cuda' else torch.float32
     cached = settings.cache is not None
     teacher = open_teacher(
@@ -296,7 +283,7 @@ def _projection(
     config: TrainingConfig, memory: TeacherMemory, store: ImageStore
 ) -> Projection:
     """Fit the perceptual loss's projection once for a run; later calls read it."""
-    from napari_kdsam.training.distillation.teachers.projection import (
+    from napari_kdsam.training.teachers.projection import (
         Projection,
         fit_projection,
     )
@@ -330,8 +317,8 @@ def _image_parts(
 def _anchor(settings: DecoderStageConfig) -> Anchor | None:
     if settings.anchor is None or settings.anchor_weight == 0:
         return None
-    from napari_kdsam.training.distillation.teachers.teacher import open_teacher
     from napari_kdsam.training.finetuning.anchor import Anchor
+    from napari_kdsam.training.teachers.teacher import open_teacher
 
     return Anchor(open_teacher(settings.anchor, 'cpu'), settings.anchor_share)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import napari_kdsam.training.torchvision_first  # noqa: F401 # isort: skip
 import time
 from collections import deque
 from dataclasses import replace
@@ -21,7 +20,7 @@ from napari_kdsam.model.network import PromptableModel
 from napari_kdsam.training.config import AugmentedStageConfig, StageConfig
 from napari_kdsam.training.data.order import Batch
 from napari_kdsam.training.data.store import ImageStore, Squares
-from napari_kdsam.training.student import warmup_cosine
+from napari_kdsam.training.schedule import warmup_cosine
 
 _NO_STEP = -1
 Model = TypeVar('Model', bound=torch.nn.Module)

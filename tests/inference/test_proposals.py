@@ -24,7 +24,6 @@ from napari_kdsam.inference.proposals import (
     propose_boxes,
 )
 from napari_kdsam.model.proposal_head import (
-    BUNDLED_HEAD,
     HEATMAP_SIZE,
     ProposalHead,
     ProposalMetadata,
@@ -32,7 +31,7 @@ from napari_kdsam.model.proposal_head import (
     load_head,
     save_head,
 )
-from napari_kdsam.model.registry import find_model, list_models
+from napari_kdsam.model.registry import BUNDLED_HEAD, find_model, list_models
 from napari_kdsam.phantoms import (
     dermoscopy_phantom,
     endoscopy_phantom,

@@ -275,16 +275,16 @@ def test_the_manifest_at_the_root_is_the_packaged_one() -> None:
 def test_training_without_its_extra_says_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from napari_kdsam import training
+    from napari_kdsam.core import extras
 
     missing = {'lightning'}
     monkeypatch.setattr(
-        training, 'find_spec', lambda name: None if name in missing else object()
+        extras, 'find_spec', lambda name: None if name in missing else object()
     )
     with pytest.raises(MissingExtraError, match=r'napari-kdsam\[training\]'):
-        training.require_training_extra()
+        extras.require_training_extra()
     missing.clear()
-    training.require_training_extra()
+    extras.require_training_extra()
 
 
 def unsafe_calls(source: str) -> list[str]:

@@ -17,10 +17,9 @@ from napari_kdsam.training.data.order import Batch
 from napari_kdsam.training.data.samples import Sample, single_objects
 from napari_kdsam.training.data.shards import read_shards
 from napari_kdsam.training.data.store import ImageStore, scaled_objects
+from napari_kdsam.training.finetuning.stage import DecoderStage
+from napari_kdsam.training.initial_weights import starting_model
 from napari_kdsam.training.recipe import read_samples, split_samples
-from napari_kdsam.training.student import starting_model
-
-from napari_kdsam.training.finetuning.stage import DecoderStage  # isort: skip
 
 
 @dataclass(frozen=True)

@@ -17,37 +17,35 @@ from napari_kdsam.inference.proposals import Proposal, proposals_of_maps
 from napari_kdsam.model.network import ModelIdentity, PromptableModel
 from napari_kdsam.model.proposal_head import HEATMAP_SIZE, load_head
 from napari_kdsam.training.config import (
-    CONFIG_FOLDER,
     ConfigError,
     ProposalsStageConfig,
     TrainingConfig,
-    read_config,
 )
+from napari_kdsam.training.config_file import CONFIG_FOLDER, read_config
 from napari_kdsam.training.data.order import Batch
 from napari_kdsam.training.data.samples import Sample
 from napari_kdsam.training.data.store import ImageStore
-
-from napari_kdsam.training.proposals.run import encoder_path  # isort: skip
-from napari_kdsam.training.lightning_loop import fit  # isort: skip
-from napari_kdsam.training.proposals.beside import strip_beside  # isort: skip
-from napari_kdsam.training.proposals.losses import (  # isort: skip
+from napari_kdsam.training.lightning_loop import fit
+from napari_kdsam.training.proposals.beside import strip_beside
+from napari_kdsam.training.proposals.losses import (
     class_loss,
     heatmap_loss,
     overlap_loss,
 )
-from napari_kdsam.training.proposals.report import (  # isort: skip
+from napari_kdsam.training.proposals.report import (
     ProposalRow,
     match_proposals,
     report_table,
 )
-from napari_kdsam.training.proposals.stage import ProposalStage  # isort: skip
-from napari_kdsam.training.proposals.targets import (  # isort: skip
+from napari_kdsam.training.proposals.run import encoder_path
+from napari_kdsam.training.proposals.stage import ProposalStage
+from napari_kdsam.training.proposals.targets import (
     UNNAMED,
     CentreMaps,
     ObjectBoxes,
     centre_maps,
 )
-from napari_kdsam.training.stage import TrainingError  # isort: skip
+from napari_kdsam.training.stage import TrainingError
 
 SIDE = HEATMAP_SIZE
 SQUARE = 256

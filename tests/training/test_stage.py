@@ -10,11 +10,9 @@ from napari_kdsam.training.config import DecoderStageConfig
 from napari_kdsam.training.data.order import Batch
 from napari_kdsam.training.data.samples import Sample
 from napari_kdsam.training.data.store import ImageStore, Squares
-from napari_kdsam.training.recipe import PARTS  # before lightning
-from napari_kdsam.training.student import starting_model
-
-from napari_kdsam.training.finetuning.stage import DecoderStage  # isort: skip
-from napari_kdsam.training.stage import TrainingError  # isort: skip
+from napari_kdsam.training.finetuning.stage import DecoderStage
+from napari_kdsam.training.initial_weights import starting_model
+from napari_kdsam.training.stage import TrainingError
 
 CONFIG = DecoderStageConfig(steps=1, neck_rate=1e-4, geometry=False, appearance=False)
 
@@ -26,7 +24,6 @@ class Bright:
 
 @pytest.fixture(scope='module')
 def stage() -> DecoderStage:
-    assert PARTS
     store = ImageStore([Sample('set', 'train', 'dark', read=Bright())], 512)
     return DecoderStage(starting_model(None, None, 512), CONFIG, 0, store)
 

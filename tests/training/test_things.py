@@ -21,18 +21,14 @@ from typer.testing import CliRunner
 from napari_kdsam.cli.train import app
 from napari_kdsam.core.errors import CheckpointError, ImageError
 from napari_kdsam.inference.predictor import Predictor
-from napari_kdsam.training.config import read_config_as
+from napari_kdsam.training.config import FindingConfig, ShareConfig, ThingsConfig
+from napari_kdsam.training.config_file import read_config_as
 from napari_kdsam.training.data.catalogue import DATA_SETS
 from napari_kdsam.training.data.leaks import find_leaks
 from napari_kdsam.training.data.samples import Sample
 from napari_kdsam.training.data.shards import read_shards
 from napari_kdsam.training.things import making
 from napari_kdsam.training.things import teacher as teachers
-from napari_kdsam.training.things.config import (
-    FindingConfig,
-    ShareConfig,
-    ThingsConfig,
-)
 from napari_kdsam.training.things.finding import find_things
 from napari_kdsam.training.things.making import (
     NOTHING_CERTAIN,

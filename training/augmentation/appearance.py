@@ -10,7 +10,7 @@ import torch
 from napari_kdsam.training.augmentation import changes
 from napari_kdsam.training.data.catalogue import MODALITIES
 from napari_kdsam.training.randomness import Draws
-from napari_kdsam.training.student import image_part
+from napari_kdsam.training.squares import image_part
 
 _MOST_LIKELY = 0.95
 

@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 
 from napari_kdsam.training.randomness import Draws
-from napari_kdsam.training.student import image_part
+from napari_kdsam.training.squares import extend_edges, image_part
 
 _MOTION_SIZES = (5, 7, 9, 11)
 _HAIRS = (2, 8)
@@ -48,17 +48,6 @@ def _axes(sizes: torch.Tensor, side: int) -> tuple[torch.Tensor, torch.Tensor]:
 def _grid(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
     """(n, S, S, 2) for `grid_sample` of rows (n, 1, S, 1) and columns (n, 1, 1, S)."""
     return torch.stack(torch.broadcast_tensors(columns, rows), dim=-1)[:, 0]
-
-
-def _extended(images: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
-    """Images with their last row and column repeated over the padding."""
-    side = images.shape[-1]
-    line = torch.arange(side, device=images.device)
-    last = (sizes - 1)[:, :, None, None, None]
-    row = images.gather(2, last[:, 0].expand(-1, 3, 1, side))
-    images = torch.where(line[:, None] <= last[:, 0], images, row)
-    column = images.gather(3, last[:, 1].expand(-1, 3, side, 1))
-    return torch.where(line <= last[:, 1], images, column)
 
 
 def _grain(draws: Draws, purpose: str, height: int, width: int) -> torch.Tensor:
@@ -98,7 +87,7 @@ def blur(images: torch.Tensor, sizes: torch.Tensor, draws: Draws) -> torch.Tenso
     # kornia looks at the numbers, so they must not be on a GPU.
     sigma = torch.from_numpy(draws.on_host('blur', 1, low=0.5, high=2.0))
     return kornia.filters.gaussian_blur2d(
-        _extended(images, sizes), (9, 9), sigma.expand(-1, 2)
+        extend_edges(images, sizes), (9, 9), sigma.expand(-1, 2)
     )
 
 
@@ -113,7 +102,7 @@ def motion(images: torch.Tensor, sizes: torch.Tensor, draws: Draws) -> torch.Ten
             continue
         index = places.to(images.device, non_blocking=True)
         blurred = kornia.filters.motion_blur(
-            _extended(images[index], sizes[index]),
+            extend_edges(images[index], sizes[index]),
             size,
             angle[places] * 360,
             torch.zeros(len(places)),
@@ -146,7 +135,9 @@ def compression(
     """Compress as a JPEG of low quality."""
     # kornia looks at the numbers, so they must not be on a GPU.
     quality = torch.from_numpy(draws.on_host('compression', low=25.0, high=80.0))
-    return kornia.enhance.jpeg_codec_differentiable(_extended(images, sizes), quality)
+    return kornia.enhance.jpeg_codec_differentiable(
+        extend_edges(images, sizes), quality
+    )
 
 
 def colour_cast(

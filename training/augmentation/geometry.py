@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from napari_kdsam.training.randomness import Draws
-from napari_kdsam.training.student import image_part
+from napari_kdsam.training.squares import image_part
 
 # Less than this share of the object left in view, and the image stays as it was.
 _LEAST_VISIBLE = 0.25

@@ -12,23 +12,23 @@ from napari_kdsam.model.network import PromptableModel
 from napari_kdsam.training.config import EncoderStageConfig
 from napari_kdsam.training.data.order import Batch
 from napari_kdsam.training.data.store import ImageStore, Squares
-from napari_kdsam.training.distillation.losses import (
-    DistillationLoss,
-    PerceptualLoss,
+from napari_kdsam.training.distillation.losses import DistillationLoss, PerceptualLoss
+from napari_kdsam.training.embedding_distances import (
     cosine_distance,
     padding_weight,
     weighted_mse,
 )
-from napari_kdsam.training.distillation.teachers.views import view_squares
 from napari_kdsam.training.finetuning.batch_decoder import BatchPrompts, decode_batch
 from napari_kdsam.training.finetuning.mask_targets import mask_targets
 from napari_kdsam.training.finetuning.simulated_prompts import (
     simulated_boxes,
     simulated_first_clicks,
 )
+from napari_kdsam.training.parameter_groups import learning_groups
 from napari_kdsam.training.randomness import Draws
+from napari_kdsam.training.squares import mirror_squares, normalise
 from napari_kdsam.training.stage import PromptableStage
-from napari_kdsam.training.student import learning_groups, normalise
+from napari_kdsam.training.teachers.memory import MIRRORED
 
 
 class Embeddings(Protocol):
@@ -103,11 +103,13 @@ class EncoderStage(PromptableStage):
         return torch.from_numpy(draws.on_host('view') * count).long()
 
     def shown(self, squares: Squares) -> Squares:
-        views = [self.embeddings.views[n] for n in self.views_of(squares.draws)]
-        pixels, masks, sizes = view_squares(
-            squares.pixels, squares.masks, squares.sizes, views
+        mirrored = torch.tensor([view == MIRRORED for view in self.embeddings.views])
+        chosen = mirrored[self.views_of(squares.draws)]
+        pixels, masks = (
+            mirror_squares(each, squares.sizes, chosen)
+            for each in (squares.pixels, squares.masks)
         )
-        return replace(squares, pixels=pixels, masks=masks, sizes=sizes)
+        return replace(squares, pixels=pixels, masks=masks)
 
     def losses(self, squares: Squares, step: int) -> dict[str, torch.Tensor]:
         pixels = normalise(squares.pixels, squares.sizes)

@@ -23,13 +23,13 @@ from napari_kdsam.core.geometry import PaddedSquare
 from napari_kdsam.model.checkpoint import load_tensors, read_tensors
 from napari_kdsam.model.device import resolve_device
 from napari_kdsam.model.network import build_sam_decoder
-from napari_kdsam.training.distillation.teachers.tiny_vit import (
+from napari_kdsam.training.evaluation.segmenters import BOX, Answer, digest_of, wait_for
+from napari_kdsam.training.teachers.tiny_vit import (
     WIDTHS,
     TinyViTEncoder,
     import_tiny_vit,
     timm_name,
 )
-from napari_kdsam.training.evaluation.segmenters import BOX, Answer, digest_of, wait_for
 
 NAME = 'lite_medsam'
 WEIGHTS_FILE = 'lite_medsam.safetensors'

@@ -13,10 +13,10 @@ from torch.nn import functional
 from napari_kdsam.core.sizes import PROMPT_SIDE
 from napari_kdsam.model.network import PromptableModel
 from napari_kdsam.training.data.store import Squares
-from napari_kdsam.training.distillation.losses import padding_weight, weighted_mse
-from napari_kdsam.training.distillation.teachers.teacher import Teacher
+from napari_kdsam.training.embedding_distances import padding_weight, weighted_mse
 from napari_kdsam.training.finetuning.batch_decoder import BatchPrompts, decode_batch
-from napari_kdsam.training.student import image_part
+from napari_kdsam.training.squares import image_part
+from napari_kdsam.training.teachers.teacher import Teacher
 
 # Mean squared errors of embeddings are about a hundredth of mask losses.
 _EMBEDDING_WEIGHT = 50.0

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from napari_kdsam.core.sizes import LOGITS_SIZE
 from napari_kdsam.training.data.store import Squares
-from napari_kdsam.training.student import image_part
+from napari_kdsam.training.squares import image_part
 
 # A mask pixel of a large image keeps about this much of itself when scaled down.
 _TRACE = 0.03

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import napari_kdsam.training.torchvision_first  # noqa: F401 # isort: skip
 from pathlib import Path
 from typing import Any
 

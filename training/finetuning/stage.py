@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import napari_kdsam.training.torchvision_first  # noqa: F401 # isort: skip
 from typing import Any
 
 import numpy as np
@@ -27,9 +26,10 @@ from napari_kdsam.training.finetuning.simulated_prompts import (
     simulated_corrections,
     simulated_first_clicks,
 )
+from napari_kdsam.training.parameter_groups import learning_groups
 from napari_kdsam.training.randomness import name_key
+from napari_kdsam.training.squares import normalise
 from napari_kdsam.training.stage import PromptableStage
-from napari_kdsam.training.student import learning_groups, normalise
 
 # A logit this low is as good as no object, and its gradient is zero.
 _OUTSIDE = -20.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import napari_kdsam.training.torchvision_first  # noqa: F401 # isort: skip
 from pathlib import Path
 
 from napari_kdsam.core.errors import CheckpointError
@@ -13,6 +12,7 @@ from napari_kdsam.model.proposal_head import encoder_digest, load_head
 from napari_kdsam.model.registry import DEFAULT_MODEL, find_model
 from napari_kdsam.training.config import ConfigError, TrainingConfig
 from napari_kdsam.training.data.store import ImageStore
+from napari_kdsam.training.device import training_device
 from napari_kdsam.training.lightning_loop import fit
 from napari_kdsam.training.proposals.report import REPORT, report, write_report
 from napari_kdsam.training.proposals.stage import ProposalStage
@@ -57,8 +57,8 @@ def train_proposals(
     table = config.folder / NAME / REPORT
     # A run that had ended needs no second report.
     if not table.is_file() or table.stat().st_mtime < weights.stat().st_mtime:
-        device = {'gpu': 'cuda'}.get(config.loop.accelerator, config.loop.accelerator)
-        predictor = Predictor(load_model(path, device), cache_bytes=0)
+        device = training_device(config.loop)
+        predictor = Predictor(load_model(path, str(device)), cache_bytes=0)
         head = load_head(weights, digest).to(predictor.model.device)
         rows = report(predictor, head, val.samples)
         write_report(rows, head.metadata.threshold, table.parent)

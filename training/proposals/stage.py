@@ -19,13 +19,7 @@ from napari_kdsam.model.proposal_head import (
 from napari_kdsam.training.config import ProposalsStageConfig
 from napari_kdsam.training.data.order import Batch
 from napari_kdsam.training.data.store import ImageStore
-from napari_kdsam.training.distillation.teachers.memory import (
-    VIEWS,
-    TeacherMemory,
-    fill_memory,
-)
-from napari_kdsam.training.distillation.teachers.squares import SquareStore
-from napari_kdsam.training.distillation.teachers.teacher import Teacher
+from napari_kdsam.training.parameter_groups import decay_groups
 from napari_kdsam.training.progress import embedding_bar
 from napari_kdsam.training.proposals.beside import PartsBeside
 from napari_kdsam.training.proposals.losses import (
@@ -42,7 +36,14 @@ from napari_kdsam.training.proposals.targets import (
     mirror_boxes,
 )
 from napari_kdsam.training.randomness import Draws
+from napari_kdsam.training.squares import SquareStore
 from napari_kdsam.training.stage import Stage, TrainingError
+from napari_kdsam.training.teachers.memory import (
+    VIEWS,
+    TeacherMemory,
+    fill_memory,
+)
+from napari_kdsam.training.teachers.teacher import Teacher
 
 _MOST_PROPOSALS = 5
 
@@ -100,14 +101,8 @@ class ProposalStage(Stage[ProposalHead]):
         self._val_memory: TeacherMemory | None = None
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        parameters = list(self.model.parameters())
-        matrices = [p for p in parameters if p.ndim > 1]
-        vectors = [p for p in parameters if p.ndim <= 1]
-        rate, decay = self.config.rate, self.config.weight_decay
-        return [
-            {'params': matrices, 'lr': rate, 'weight_decay': decay},
-            {'params': vectors, 'lr': rate, 'weight_decay': 0.0},
-        ]
+        config = self.config
+        return decay_groups(self.model.parameters(), config.rate, config.weight_decay)
 
     def speed_up(self, compiled: bool) -> None:
         """Nothing: the head takes milliseconds as it is."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from napari_kdsam.core.geometry import box_of_mask
 from napari_kdsam.inference.automatic import grid_points
-from napari_kdsam.training.things.config import FindingConfig
+from napari_kdsam.training.config import FindingConfig
 from napari_kdsam.training.things.masks import (
     Judge,
     Thing,

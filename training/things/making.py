@@ -21,8 +21,8 @@ from tqdm import tqdm
 
 from napari_kdsam.core.errors import ImageError, KDSAMError, first_of
 from napari_kdsam.core.files import atomic_path, write_json
+from napari_kdsam.training.config import ThingsConfig
 from napari_kdsam.training.data.shards import INDEX_FILE
-from napari_kdsam.training.things.config import ThingsConfig
 from napari_kdsam.training.things.finding import find_things
 from napari_kdsam.training.things.masks import paint
 from napari_kdsam.training.things.pictures import SPLITS, Picture, plan_pictures

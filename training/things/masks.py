@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from napari_kdsam.training.things.config import FindingConfig
+from napari_kdsam.training.config import FindingConfig
 
 Mask = NDArray[np.bool_]
 # The black around an endoscope's or a probe's view, with JPEG's noise.

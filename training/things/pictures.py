@@ -15,9 +15,9 @@ from PIL import Image
 
 from napari_kdsam.core.intensity import IntensityMapping, check_image, to_eight_bit
 from napari_kdsam.io.formats import open_image
+from napari_kdsam.training.config import ThingsConfig
 from napari_kdsam.training.data.samples import ObjectMap, Pixels, Sample
 from napari_kdsam.training.data.shards import read_shards
-from napari_kdsam.training.things.config import ThingsConfig
 
 SPLITS = ('train', 'val')
 # Of those in the packages themselves: photographs and clinical images that are large

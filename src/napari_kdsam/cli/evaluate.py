@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from napari_kdsam.core.errors import ImageError, KDSAMError
-from napari_kdsam.training import require_training_extra
+from napari_kdsam.core.extras import require_training_extra
 
 
 def evaluate(

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from napari_kdsam.core.errors import KDSAMError
-from napari_kdsam.training import require_training_extra
+from napari_kdsam.core.extras import require_training_extra
 
 app = typer.Typer(
     help='Train KD SAM: distil the encoder, fine-tune the decoder, learn proposals.',
@@ -59,7 +59,7 @@ def _run(
         'strategy': strategy,
     }
     with _told():
-        from napari_kdsam.training.config import read_config, with_overrides
+        from napari_kdsam.training.config_file import read_config, with_overrides
         from napari_kdsam.training.recipe import run_parts
 
         settings = with_overrides(read_config(config), out, overrides)
@@ -173,8 +173,8 @@ def things(
     again.
     """
     with _told():
-        from napari_kdsam.training.config import read_config_as
-        from napari_kdsam.training.things.config import ThingsConfig
+        from napari_kdsam.training.config import ThingsConfig
+        from napari_kdsam.training.config_file import read_config_as
         from napari_kdsam.training.things.making import make_things
 
         settings = read_config_as(ThingsConfig, config)

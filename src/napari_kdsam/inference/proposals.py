@@ -15,12 +15,8 @@ from napari_kdsam.core.errors import CheckpointError, PromptError
 from napari_kdsam.core.geometry import Box, PaddedSquare
 from napari_kdsam.core.sizes import PROMPT_SIDE
 from napari_kdsam.inference.predictor import ImageEmbedding, Predictor
-from napari_kdsam.model.proposal_head import (
-    BUNDLED_HEAD,
-    ProposalHead,
-    encoder_digest,
-    load_head,
-)
+from napari_kdsam.model.proposal_head import ProposalHead, encoder_digest, load_head
+from napari_kdsam.model.registry import BUNDLED_HEAD
 from napari_kdsam.model.torchvision_guard import non_maximum_suppression
 
 # Two targets rarely overlap; a larger overlap is the same one found twice.

@@ -27,9 +27,6 @@ from napari_kdsam.model.weights_file import write_weights
 FORMAT_VERSION = 2
 METADATA_KEY = 'kdsam_proposals'
 ARCHITECTURE = 'dilated-centre-heatmap-32'
-BUNDLED_HEAD = (
-    Path(__file__).resolve().parent.parent / 'weights' / 'kdsam-proposals.safetensors'
-)
 # One cell is 16 pixels of a 512 pixel input, finer than a target's centre is known.
 HEATMAP_SIZE = EMBEDDING_SIZE // 2
 _CHANNELS = 96

@@ -16,6 +16,7 @@ from napari_kdsam.core.errors import ModelNotFoundError
 DEFAULT_MODEL = 'kdsam'
 MODELS_VARIABLE = 'NAPARI_KDSAM_MODELS'
 _BUNDLED_FOLDER = Path(__file__).resolve().parent.parent / 'weights'
+BUNDLED_HEAD = _BUNDLED_FOLDER / 'kdsam-proposals.safetensors'
 WEIGHTS_SUFFIXES = ('.safetensors', '.pth', '.pt', '.onnx')
 
 

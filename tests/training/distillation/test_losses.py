@@ -17,12 +17,14 @@ from napari_kdsam.training.distillation.losses import (
     DistillationLoss,
     PerceptualLoss,
     VGG16Features,
-    cosine_distance,
     load_vgg16,
+)
+from napari_kdsam.training.embedding_distances import (
+    cosine_distance,
     padding_weight,
     weighted_mse,
 )
-from napari_kdsam.training.distillation.teachers.projection import (
+from napari_kdsam.training.teachers.projection import (
     Projection,
     ProjectionError,
     fit_projection,

@@ -6,30 +6,24 @@ import pytest
 import torch
 
 from napari_kdsam.model.network import PromptableModel
-from napari_kdsam.training.recipe import PARTS  # before monai
-
-from napari_kdsam.training.finetuning.anchor import Anchor  # isort: skip
-from napari_kdsam.training.data.store import Squares  # isort: skip
-from napari_kdsam.training.finetuning.losses import (  # isort: skip
+from napari_kdsam.training.data.store import Squares
+from napari_kdsam.training.finetuning.anchor import Anchor
+from napari_kdsam.training.finetuning.losses import (
     band_of,
     outline_loss,
     ranking_loss,
 )
-from napari_kdsam.training.finetuning.simulated_prompts import (  # isort: skip
+from napari_kdsam.training.finetuning.mask_targets import mask_targets
+from napari_kdsam.training.finetuning.simulated_prompts import (
     simulated_boxes,
     simulated_corrections,
     simulated_first_clicks,
 )
-from napari_kdsam.training.randomness import Draws  # isort: skip
-from napari_kdsam.training.finetuning.mask_targets import mask_targets  # isort: skip
-from napari_kdsam.training.distillation.teachers.teacher import Teacher  # isort: skip
-from napari_kdsam.training.distillation.teachers.views import (  # isort: skip
-    VIEWS,
-    apply_view,
-    view_squares,
-)
-
-assert PARTS
+from napari_kdsam.training.randomness import Draws
+from napari_kdsam.training.squares import mirror_squares
+from napari_kdsam.training.teachers.memory import VIEWS
+from napari_kdsam.training.teachers.teacher import Teacher
+from napari_kdsam.training.teachers.views import apply_view
 
 
 def square_mask() -> torch.Tensor:
@@ -99,27 +93,23 @@ def test_prompts_targets_and_losses_ask_nothing_back_from_the_device() -> None:
     outline_loss(logits, targets.soft, band)
     scores = torch.empty(2, 3, device=meta)
     targets.mean(ranking_loss(scores, scores))
-    view_squares(squares.pixels, squares.masks, squares.sizes, VIEWS[:2])
+    mirror_squares(squares.pixels, squares.sizes, torch.tensor([False, True]))
     with pytest.raises((RuntimeError, NotImplementedError)):
         targets.there.sum().item()
 
 
-def test_views_of_squares_are_views_of_the_images_in_them() -> None:
+def test_a_mirrored_square_is_the_mirrored_image_in_it() -> None:
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(1, 255, (len(VIEWS), 4, 5, 8), generator=generator)
-    squares = torch.zeros(len(VIEWS), 4, 8, 8, dtype=torch.int64)
-    squares[..., :5, :] = images
-    sizes = torch.tensor([[5, 8]] * len(VIEWS))
-    pixels, masks, shapes = view_squares(squares[:, :3], squares[:, 3:], sizes, VIEWS)
+    images = torch.randint(1, 255, (2, 4, 5, 7), generator=generator)
+    squares = torch.zeros(2, 4, 8, 8, dtype=torch.int64)
+    squares[..., :5, :7] = images
+    sizes = torch.tensor([[5, 7]] * 2)
+    found = mirror_squares(squares, sizes, torch.tensor([False, True]))
     for number, view in enumerate(VIEWS):
         expected = apply_view(images[number].permute(1, 2, 0).numpy(), view)
-        rows, columns = shapes[number].tolist()
-        assert (rows, columns) == expected.shape[:2]
-        found = torch.cat([pixels, masks], dim=1)[number, :, :rows, :columns]
-        assert (found.permute(1, 2, 0).numpy() == expected).all(), view
-        assert found.count_nonzero() == squares[number].count_nonzero()
-    with pytest.raises(ValueError, match='upside'):
-        view_squares(squares, squares, sizes, ['upside'] * len(VIEWS))
+        image = found[number, :, :5, :7]
+        assert (image.permute(1, 2, 0).numpy() == expected).all(), view
+        assert found[number].count_nonzero() == squares[number].count_nonzero()
 
 
 class Frozen(Teacher):

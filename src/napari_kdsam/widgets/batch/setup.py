@@ -6,11 +6,11 @@ from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from napari_kdsam.annotation.state import Draft
 from napari_kdsam.core.errors import ImageError, PromptError
+from napari_kdsam.model.registry import BUNDLED_HEAD
 from napari_kdsam.widgets.batch.labels_sink import BatchOutput, Written, labels_reader
 from napari_kdsam.widgets.batch.progress import BatchPlan, FollowPlan, Item
 from napari_kdsam.widgets.batch.prompts import prompts_by_frame, prompts_on_frame
@@ -35,10 +35,6 @@ if TYPE_CHECKING:
     from napari_kdsam.widgets.batch.work import Finder, Job
 
 
-# Known here as well, because the module that reads it imports torch.
-_PROPOSAL_HEAD = ('weights', 'kdsam-proposals.safetensors')
-
-
 class Method(Enum):
     """Where the prompts of a batch come from."""
 
@@ -55,7 +51,7 @@ class Method(Enum):
         """Whether what it needs came with the package."""
         if self is not Method.PROPOSALS:
             return True
-        return files('napari_kdsam').joinpath(*_PROPOSAL_HEAD).is_file()
+        return BUNDLED_HEAD.is_file()
 
     @property
     def prompted(self) -> bool:

@@ -13,15 +13,14 @@ from torch import nn
 pytest.importorskip('monai', reason='needs the extra "training"')
 
 from napari_kdsam.model.network import PromptableModel
-from napari_kdsam.training.distillation.teachers.memory import (
+from napari_kdsam.training.squares import extend_edges, mirror_squares
+from napari_kdsam.training.teachers.memory import (
     TeacherMemory,
     TeacherMemoryError,
     allocate,
     fill_memory,
 )
-from napari_kdsam.training.distillation.teachers.squares import extend_edges
-from napari_kdsam.training.distillation.teachers.teacher import Teacher
-from napari_kdsam.training.distillation.teachers.views import view_squares
+from napari_kdsam.training.teachers.teacher import Teacher
 
 SIDE = 32
 SHAPES = ((32, 20), (11, 32), (32, 32), (32, 1), (25, 32))
@@ -76,8 +75,7 @@ def test_images_are_extended_and_mirrored_within_their_squares(
     assert torch.equal(extended[0], pixels[0])
     margins = ((0, 0), (0, 6 - rows), (0, 6 - columns))
     assert np.array_equal(extended[1].numpy(), np.pad(image, margins, 'edge'))
-    flipped, _, _ = view_squares(pixels, pixels[:, :0], sizes, ['flip_columns'] * 2)
-    mirrored = flipped.numpy()
+    mirrored = mirror_squares(pixels, sizes, torch.tensor([True, True])).numpy()
     assert np.array_equal(mirrored[0], square[0, :, :, ::-1])
     assert np.array_equal(mirrored[1, :, :rows, :columns], image[:, :, ::-1])
 

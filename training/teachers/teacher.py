@@ -31,12 +31,12 @@ from napari_kdsam.model.network import (
 )
 from napari_kdsam.model.official import DECODER_FILE, OnnxEncoder, load_sam_decoder
 from napari_kdsam.model.registry import list_models
-from napari_kdsam.training.distillation.teachers.mobile_sam import (
+from napari_kdsam.training.squares import extend_edges
+from napari_kdsam.training.teachers.mobile_sam import (
     check_against_runtime,
     is_mobile_sam,
     load_mobile_sam,
 )
-from napari_kdsam.training.distillation.teachers.squares import extend_edges
 
 _DIGITS = 16
 

@@ -9,19 +9,19 @@ import torch
 from napari_kdsam.core.errors import KDSAMError
 from napari_kdsam.core.sizes import EMBEDDING_SHAPE
 from napari_kdsam.training.data.samples import Sample
-from napari_kdsam.training.distillation.teachers.cache import (
+from napari_kdsam.training.squares import SquareStore, mirror_squares
+from napari_kdsam.training.teachers.cache import (
     EmbeddingCache,
     EmbeddingCacheError,
 )
-from napari_kdsam.training.distillation.teachers.cache_keys import (
+from napari_kdsam.training.teachers.cache_keys import (
     content_hash,
     with_view,
 )
-from napari_kdsam.training.distillation.teachers.squares import SquareStore
-from napari_kdsam.training.distillation.teachers.teacher import Teacher
-from napari_kdsam.training.distillation.teachers.views import view_squares
+from napari_kdsam.training.teachers.teacher import Teacher
 
-VIEWS = ('identity', 'flip_columns')
+MIRRORED = 'flip_columns'
+VIEWS = ('identity', MIRRORED)
 # Device memory left to the student's training, in bytes.
 RESERVE = 16 * 2**30
 _GIB = 2**30
@@ -148,10 +148,9 @@ def fill_memory(
         pixels, sizes = store.squares(indices)
         for position, view in enumerate(views):
             seen = pixels
-            if view != 'identity':
-                # A flip leaves the sizes as they are, and there are no masks.
-                each = [view] * len(pixels)
-                seen, _, _ = view_squares(pixels, pixels[:, :0], sizes, each)
+            if view == MIRRORED:
+                all_of_them = torch.ones(len(pixels), dtype=torch.bool)
+                seen = mirror_squares(pixels, sizes, all_of_them)
             found = _embed(teacher, seen, sizes).to(embeddings.dtype)
             finite = found.isfinite().flatten(1).all(dim=1)
             if not bool(finite.all()):

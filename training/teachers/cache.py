@@ -31,14 +31,14 @@ from zarr.errors import BaseZarrError
 from napari_kdsam.core.errors import ImageError, KDSAMError
 from napari_kdsam.core.files import write_json
 from napari_kdsam.core.sizes import EMBEDDING_SHAPE
-from napari_kdsam.training.distillation.teachers.cache_index import CacheIndex, Entry
-from napari_kdsam.training.distillation.teachers.cache_keys import (
+from napari_kdsam.training.teachers.cache_index import CacheIndex, Entry
+from napari_kdsam.training.teachers.cache_keys import (
     checksum,
     content_hash,
     with_view,
 )
-from napari_kdsam.training.distillation.teachers.cache_lock import WriterLock
-from napari_kdsam.training.distillation.teachers.views import check_view
+from napari_kdsam.training.teachers.cache_lock import WriterLock
+from napari_kdsam.training.teachers.views import check_view
 
 CACHE_FORMAT = 1
 SHARD_IMAGES = 64
@@ -208,7 +208,7 @@ class EmbeddingCache:
         image : numpy.ndarray
             (H, W, 3) uint8 RGB, before the view is applied.
         view : str
-            One of `napari_kdsam.training.distillation.teachers.views.VIEWS`.
+            One of `napari_kdsam.training.teachers.views.VIEWS`.
 
         Returns
         -------

@@ -27,20 +27,20 @@ from napari_kdsam import Predictor
 from napari_kdsam.core.errors import CheckpointError, ImageError, ModelNotFoundError
 from napari_kdsam.model.network import PromptableModel
 from napari_kdsam.training.data.samples import Sample
-from napari_kdsam.training.distillation.teachers import cache as cache_module
-from napari_kdsam.training.distillation.teachers.cache import (
+from napari_kdsam.training.teachers import cache as cache_module
+from napari_kdsam.training.teachers.cache import (
     CorruptEmbeddingError,
     DiskFullError,
     EmbeddingCache,
     EmbeddingCacheError,
 )
-from napari_kdsam.training.distillation.teachers.fill import fill_cache
-from napari_kdsam.training.distillation.teachers.teacher import (
+from napari_kdsam.training.teachers.fill import fill_cache
+from napari_kdsam.training.teachers.teacher import (
     Teacher,
     open_teacher,
     weights_digest,
 )
-from napari_kdsam.training.distillation.teachers.views import (
+from napari_kdsam.training.teachers.views import (
     INVERSE_VIEW,
     VIEWS,
     apply_view,

@@ -20,7 +20,7 @@ from napari_kdsam.core.errors import CheckpointError, MissingExtraError, first_o
 from napari_kdsam.core.sizes import PROMPT_SIDE
 from napari_kdsam.model.checkpoint import load_tensors
 from napari_kdsam.model.official import OnnxEncoder
-from napari_kdsam.training.distillation.teachers.tiny_vit import (
+from napari_kdsam.training.teachers.tiny_vit import (
     TinyViTEncoder,
     timm_name,
 )

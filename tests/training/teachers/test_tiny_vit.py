@@ -30,18 +30,18 @@ from napari_kdsam.phantoms import (
     endoscopy_phantom,
     ultrasound_phantom,
 )
-from napari_kdsam.training.distillation.teachers import mobile_sam
-from napari_kdsam.training.distillation.teachers import teacher as teacher_module
-from napari_kdsam.training.distillation.teachers.mobile_sam import (
+from napari_kdsam.training.teachers import mobile_sam
+from napari_kdsam.training.teachers import teacher as teacher_module
+from napari_kdsam.training.teachers.mobile_sam import (
     check_against_runtime,
     is_mobile_sam,
     load_mobile_sam,
 )
-from napari_kdsam.training.distillation.teachers.teacher import (
+from napari_kdsam.training.teachers.teacher import (
     open_teacher,
     weights_digest,
 )
-from napari_kdsam.training.distillation.teachers.tiny_vit import TinyViTEncoder
+from napari_kdsam.training.teachers.tiny_vit import TinyViTEncoder
 
 NOT_MOBILE_SAM = "is not MobileSAM's image encoder"
 

@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 
 from napari_kdsam.core.errors import ImageError
 from napari_kdsam.training.data.samples import Sample
-from napari_kdsam.training.distillation.teachers.cache import (
+from napari_kdsam.training.teachers.cache import (
     CorruptEmbeddingError,
     EmbeddingCache,
     EmbeddingCacheError,
 )
-from napari_kdsam.training.distillation.teachers.cache_keys import (
+from napari_kdsam.training.teachers.cache_keys import (
     content_hash,
     with_view,
 )
-from napari_kdsam.training.distillation.teachers.teacher import Teacher
-from napari_kdsam.training.distillation.teachers.views import apply_view
+from napari_kdsam.training.teachers.teacher import Teacher
+from napari_kdsam.training.teachers.views import apply_view
 
 # At most this much of a slow teacher's work is lost when the process is killed.
 _FLUSH_SECONDS = 300.0
@@ -91,7 +91,7 @@ def fill_cache(
         Those that cannot be read, and those whose embedding is not finite, are
         reported and left out.
     views : sequence of str
-        From `napari_kdsam.training.distillation.teachers.views.VIEWS`.
+        From `napari_kdsam.training.teachers.views.VIEWS`.
     batch_size : int
         Images the teacher takes at once.
     progress : callable, optional
