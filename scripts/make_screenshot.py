@@ -25,7 +25,7 @@ from napari_kdsam.annotation.state import ObjectClass
 from napari_kdsam.phantoms import dermoscopy_phantom, ultrasound_phantom
 from napari_kdsam.widgets.annotator.dock import AnnotatorWidget
 from napari_kdsam.widgets.batch.dock import BatchWidget
-from napari_kdsam.widgets.batch.setup import Method
+from napari_kdsam.widgets.batch.setup import BatchMethod
 from napari_kdsam.widgets.compare.dock import AgreementWidget
 
 FOLDER = Path(__file__).resolve().parent.parent / 'docs' / 'images'
@@ -175,7 +175,7 @@ def stack_batch() -> None:
     viewer.window.resize(*SIZE)
     viewer.dims.set_point(0, 0)
     viewer.add_points([(0, 95, 185)], name='clicks', size=6)
-    widget.choices.method.value = Method.FOLLOW_PROMPTS
+    widget.choices.method.value = BatchMethod.FOLLOW_PROMPTS
     rest()
     widget.start()
     wait_until(lambda: sum(widget.controller.counts[:3]) == len(pixels), 120)

@@ -15,23 +15,18 @@ import tifffile
 from PIL import Image
 
 from napari_kdsam import Predictor
-from napari_kdsam.batch import methods, work
-from napari_kdsam.batch.jobs import Job, Method, Task, fingerprint_of
+from napari_kdsam.batch import output_folder, work
+from napari_kdsam.batch.jobs import Job, Task, fingerprint_of
+from napari_kdsam.batch.manifest import MANIFEST
+from napari_kdsam.batch.output_folder import BatchError, OutputFolder, write_frame
 from napari_kdsam.batch.prompt_sources import read_any_prompts
-from napari_kdsam.batch.records import (
-    MANIFEST,
-    FoundObject,
-    FrameResult,
-    Record,
-    Status,
-    read_record,
-    write_frame,
-)
-from napari_kdsam.batch.runner import BatchError, Summary, find_sources, run_batch
+from napari_kdsam.batch.records import FrameResult, Status
+from napari_kdsam.batch.runner import Summary, find_sources, run_batch
 from napari_kdsam.batch.work import do_tasks
 from napari_kdsam.core.choices import Existing
 from napari_kdsam.core.errors import ImageError, PromptError
 from napari_kdsam.core.prompts import ObjectPrompt, Prompt, PromptSet
+from napari_kdsam.segmentation.methods import Method
 
 CLICK = PromptSet((ObjectPrompt(Prompt([(30.0, 40.0)])),))
 SHAPE = (64, 96)
@@ -71,7 +66,8 @@ def run(
         out = tmp_path / 'results'
         out.mkdir(exist_ok=True)
         fingerprint = fingerprint_of('fake', method, prompts, False)
-        job = Job(str(out), 'fake', 'cpu', method, prompts, fingerprint=fingerprint)
+        output = OutputFolder(out, fingerprint)
+        job = Job(output, 'fake', 'cpu', method, prompts)
         sources = find_sources([str(item) for item in inputs])
         return run_batch(job, sources, executor, existing, **options)
 
@@ -291,7 +287,7 @@ def test_a_full_disk_stops_the_batch_and_every_frame_is_accounted_for(
         write_frame(path, labels, record)
 
     with monkeypatch.context() as patch:
-        patch.setattr(work, 'write_frame', full)
+        patch.setattr(output_folder, 'write_frame', full)
         summary = run(folder)
     assert 'No space left' in summary.stopped
     assert summary.count(Status.done) == 2
@@ -349,21 +345,6 @@ def test_urls_are_read_through_fsspec(run, folder, results):
     memory.rm('/clinic', recursive=True)
 
 
-def test_a_record_travels_within_its_label_image(tmp_path):
-    record = Record('f' * 32, (FoundObject(1, 0.91, 5), FoundObject(300, 0.5, 1)), 'é')
-    labels = np.zeros((5, 6), np.uint16)
-    labels[2, 3] = 300
-    write_frame(tmp_path / 'x' / 'a.png', labels, record)
-    assert read_record(tmp_path / 'x' / 'a.png') == record
-    np.testing.assert_array_equal(
-        np.asarray(Image.open(tmp_path / 'x' / 'a.png')), labels
-    )
-    assert read_record(tmp_path / 'absent.png') is None
-    whole = (tmp_path / 'x' / 'a.png').read_bytes()
-    (tmp_path / 'cut.png').write_bytes(whole[:20])
-    assert read_record(tmp_path / 'cut.png') is None
-
-
 # Prompt files
 
 
@@ -415,14 +396,6 @@ def test_json_prompts_are_read_as_by_segment(tmp_path):
     assert read_any_prompts(path).shared[0].prompt.points == ((1, 2),)
     with pytest.raises(PromptError, match='no prompts file'):
         read_any_prompts(tmp_path / 'absent.json')
-
-
-def test_masks_that_overlap_leave_the_pixels_to_the_earlier_object():
-    first, second = np.zeros((2, 4, 4), bool)
-    first[:2], second[1:3] = True, True
-    found = methods.label_masks((4, 4), [(1, first, 0.9), (7, second, 0.123456)], 7)
-    assert found.labels[:, 0].tolist() == [1, 1, 7, 0]
-    assert found.objects == (FoundObject(1, 0.9, 8), FoundObject(7, 0.1235, 4))
 
 
 # Propagation
@@ -525,8 +498,7 @@ def test_labels_are_also_written_with_the_place_of_their_images(run, folder, res
     shutil.copy(dicom, folder / 'ct.dcm')
     summary = run(folder)
     assert summary.count(Status.done) == 14
-    job = Job(str(results))
-    assert export(job, summary, list(Export)) == []
+    assert export(OutputFolder(results), summary, list(Export)) == []
     written = nibabel.load(results / 'volume_labels.nii.gz')
     np.testing.assert_allclose(written.affine, affine)
     frames = tifffile.imread(results / 'volume_labels.tif')
@@ -556,7 +528,7 @@ def test_what_cannot_be_written_in_another_form_is_said(
         raise ImageError('labels.coco.json could not be written (No space left).')
 
     monkeypatch.setattr(exports, 'write_coco', refuse)
-    assert exports.export(Job(str(results)), summary, [Export.coco]) == [
+    assert exports.export(OutputFolder(results), summary, [Export.coco]) == [
         'labels.coco.json could not be written (No space left).'
     ]
 
@@ -583,7 +555,7 @@ def test_small_objects_of_large_frames_are_looked_at_again_unless_switched_off(
     prompts = PromptSet(tuple(ObjectPrompt(Prompt(box=box)) for box in boxes))
     out = tmp_path / 'out'
     out.mkdir()
-    job = Job(str(out), 'fake', 'cpu', prompts=prompts, second_look=look)
+    job = Job(OutputFolder(out), 'fake', 'cpu', prompts=prompts, second_look=look)
     run_batch(job, find_sources([str(tmp_path / 'scan.npy')]), do_tasks)
     labels = np.asarray(Image.open(out / 'scan_labels.png'))
     truth = (image > 0).astype(np.uint8)

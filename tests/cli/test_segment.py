@@ -11,7 +11,6 @@ import pytest
 from io_fixtures import BOX, Run, errors_in, image_file, labels_in, record_of, runner_in
 from PIL import Image
 
-from napari_kdsam.batch.single_file import Outputs, plan_stems
 from napari_kdsam.io.formats import open_image
 from napari_kdsam.model import loading
 
@@ -239,14 +238,6 @@ def test_inputs_and_the_prompts_file_are_never_overwritten(
         assert path.read_bytes() == content
     assert (tmp_path / 'a_2_labels.png').exists()
     assert (tmp_path / 'a_labels_2.json').exists()
-
-
-def test_stems_are_planned_the_same_way_every_time(tmp_path: Path) -> None:
-    inputs = [tmp_path / name for name in ('a.png', 'A.jpg', 'a_2.png', 'b.tif')]
-    stems = plan_stems(inputs, tmp_path / 'out')
-    assert stems == ['a', 'A_2', 'a_2_2', 'b']
-    paths = [p for stem in stems for p in Outputs(tmp_path, stem).possible_paths]
-    assert len({str(path).casefold() for path in paths}) == len(paths)
 
 
 def test_brackets_in_file_names_do_no_harm(run: Run, tmp_path: Path) -> None:

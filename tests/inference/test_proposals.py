@@ -259,15 +259,9 @@ def test_a_head_of_the_first_format_still_loads_and_names_nothing(
 def test_a_batch_keeps_the_names_of_what_was_proposed(
     fake_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_kdsam.batch import methods
-    from napari_kdsam.batch.inputs import Source
-    from napari_kdsam.batch.jobs import Job, Method
-    from napari_kdsam.batch.records import (
-        FrameResult,
-        Record,
-        Status,
-        write_manifest,
-    )
+    from napari_kdsam.batch.manifest import write_manifest
+    from napari_kdsam.batch.records import FrameResult, Record, Status
+    from napari_kdsam.segmentation import methods
 
     found = [
         Proposal((5, 5, 30, 30), 0.9, 'polyp'),
@@ -277,12 +271,10 @@ def test_a_batch_keeps_the_names_of_what_was_proposed(
     monkeypatch.setattr(
         'napari_kdsam.inference.proposals.propose_boxes', lambda *_: found
     )
-    predictor = Predictor(fake_model)
-    job = Job(str(tmp_path), 'fake', 'cpu', Method.proposals)
     image = np.zeros((100, 120), np.uint8)
-    labelled = methods.segment_frame(predictor, job, Source('a.png', 'a', 1), 0, image)
+    labelled = methods.Proposed().label(Predictor(fake_model), 0, image)
     assert [item.name for item in labelled.objects] == ['polyp', '']
-    record = Record('f' * 32, labelled.objects)
+    record = Record(fingerprint='f' * 32, objects=labelled.objects)
     assert Record.from_json(record.to_json()) == record
     result = FrameResult('a.png', 0, Status.done, '', labelled.objects)
     write_manifest(tmp_path / 'manifest.csv', [result], {'a.png': 'a_labels.png'})

@@ -31,7 +31,8 @@ LAYERS = {
     'inference': ('core', 'model'),
     'annotation': ('core', 'io'),
     'measure': ('core', 'io'),
-    'batch': ('core', 'inference', 'io', 'model'),
+    'segmentation': ('core', 'inference', 'model'),
+    'batch': ('core', 'inference', 'io', 'model', 'segmentation'),
     'sample_data': ('core', 'io', 'phantoms'),
     'demo': ('batch', 'core', 'inference', 'io', 'model', 'phantoms', 'sample_data'),
     'training': ('core', 'inference', 'io', 'measure', 'model', 'phantoms'),
@@ -46,6 +47,7 @@ LAYERS = {
         'model',
         'phantoms',
         'sample_data',
+        'segmentation',
     ),
 }
 # The command line ties all of them together, so it may import any.

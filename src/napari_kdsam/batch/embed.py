@@ -9,10 +9,9 @@ from pathlib import Path
 from napari_kdsam.batch.executors import in_processes, threads_for
 from napari_kdsam.batch.inputs import Reader, Source, read_ahead
 from napari_kdsam.batch.jobs import Items
-from napari_kdsam.batch.methods import predictor_for
 from napari_kdsam.batch.records import FrameResult, Status
+from napari_kdsam.batch.work import predictor_for
 from napari_kdsam.core.errors import KDSAMError
-from napari_kdsam.core.intensity import check_image
 
 _FRAMES_A_TASK = 16
 
@@ -76,7 +75,7 @@ def _embed(
         for source, frame, pixels in read_ahead(reader, items):
             before = predictor.store.written
             try:
-                predictor.embed(check_image(pixels.result()))
+                predictor.embed(pixels.result())
             except KDSAMError as error:
                 yield FrameResult(source.location, frame, Status.failed, str(error))
                 continue

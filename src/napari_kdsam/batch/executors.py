@@ -11,8 +11,9 @@ from functools import partial
 from multiprocessing import get_context
 
 from napari_kdsam.batch.jobs import Items, Job, Task
+from napari_kdsam.batch.output_folder import OutputError
 from napari_kdsam.batch.records import FrameResult, Status
-from napari_kdsam.batch.work import OutputError, do_task, do_tasks
+from napari_kdsam.batch.work import do_task, do_tasks
 from napari_kdsam.core.errors import KDSAMError, MissingExtraError
 
 _CONNECT_SECONDS = 10

@@ -11,8 +11,8 @@ import tifffile
 from numpy.typing import NDArray
 
 from napari_kdsam.batch.inputs import Source
-from napari_kdsam.batch.jobs import Job
-from napari_kdsam.batch.records import FrameResult, Status, read_labels
+from napari_kdsam.batch.output_folder import OutputFolder, read_labels
+from napari_kdsam.batch.records import FrameResult, Status
 from napari_kdsam.batch.runner import Summary
 from napari_kdsam.core.choices import Export
 from napari_kdsam.core.errors import KDSAMError
@@ -23,7 +23,9 @@ from napari_kdsam.io.image_file import reading
 COCO_NAME = 'labels.coco.json'
 
 
-def export(job: Job, summary: Summary, kinds: Sequence[Export]) -> list[str]:
+def export(
+    output: OutputFolder, summary: Summary, kinds: Sequence[Export]
+) -> list[str]:
     """Write the labels of finished files in further forms, beside the others.
 
     NIfTI is written for NIfTI images (``STEM_labels.nii.gz``, with their affine),
@@ -32,7 +34,7 @@ def export(job: Job, summary: Summary, kinds: Sequence[Export]) -> list[str]:
 
     Parameters
     ----------
-    job : Job
+    output : OutputFolder
     summary : Summary
         Of the finished batch.
     kinds : sequence of Export
@@ -43,30 +45,32 @@ def export(job: Job, summary: Summary, kinds: Sequence[Export]) -> list[str]:
         A sentence for each file that could not be written.
     """
     problems = []
-    finished = [s for s in summary.sources if _labels_path(job, s) is not None]
+    finished = [s for s in summary.sources if _labels_path(output, s) is not None]
     for kind in kinds:
         try:
             if kind is Export.coco:
-                write_coco(Path(job.out, COCO_NAME), _labelled(job, summary, finished))
+                write_coco(
+                    output.path / COCO_NAME, _labelled(output, summary, finished)
+                )
                 continue
         except KDSAMError as error:
             problems.append(str(error))
             continue
         for source in finished:
             try:
-                _export_one(job, source, kind)
+                _export_one(output, source, kind)
             except KDSAMError as error:
                 problems.append(f'{source.name}: {error}')
     return problems
 
 
-def _labels_path(job: Job, source: Source) -> Path | None:
-    path = job.stack_path(source) if source.is_stack else job.labels_path(source, 0)
+def _labels_path(output: OutputFolder, source: Source) -> Path | None:
+    path = output.result_path(source)
     return path if path.is_file() else None
 
 
-def _labels(job: Job, source: Source) -> NDArray[Any]:
-    path = _labels_path(job, source)
+def _labels(output: OutputFolder, source: Source) -> NDArray[Any]:
+    path = _labels_path(output, source)
     assert path is not None
     if not source.is_stack:
         return read_labels(path)
@@ -74,18 +78,18 @@ def _labels(job: Job, source: Source) -> NDArray[Any]:
         return np.asarray(tifffile.imread(path))
 
 
-def _export_one(job: Job, source: Source, kind: Export) -> None:
+def _export_one(output: OutputFolder, source: Source, kind: Export) -> None:
     if '://' in source.location:
         return
     path = Path(source.location)
-    start = Path(job.out, f'{source.stem}_labels')
+    start = output.path / f'{source.stem}_labels'
     if kind is Export.nifti and path.name.lower().endswith(NIFTI_SUFFIXES):
         from napari_kdsam.io.nifti import write_nifti_labels
 
         target = start.with_name(f'{start.name}.nii.gz')
-        write_nifti_labels(target, _labels(job, source), like=path)
+        write_nifti_labels(target, _labels(output, source), like=path)
     elif kind is Export.dicom_seg and is_dicom(path):
-        labels = _labels(job, source)
+        labels = _labels(output, source)
         if labels.any():
             from napari_kdsam.io.dicom_seg import write_dicom_seg
 
@@ -93,14 +97,14 @@ def _export_one(job: Job, source: Source, kind: Export) -> None:
 
 
 def _labelled(
-    job: Job, summary: Summary, sources: Sequence[Source]
+    output: OutputFolder, summary: Summary, sources: Sequence[Source]
 ) -> Iterator[LabelledImage]:
     for source in sources:
         if not source.is_stack:
             names = _names(summary.results[source.location, 0])
-            yield LabelledImage(source.name, _labels(job, source), names)
+            yield LabelledImage(source.name, _labels(output, source), names)
             continue
-        path = job.stack_path(source)
+        path = output.stack_path(source)
         with reading(path.name), tifffile.TiffFile(path) as tiff:
             for frame, page in enumerate(tiff.pages):
                 result = summary.results[source.location, frame]

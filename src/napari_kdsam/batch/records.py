@@ -1,37 +1,20 @@
-"""What became of each frame: kept within its label image, and listed in the manifest."""
+"""What became of each frame, in the form in which it is kept with the labels."""
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+from pydantic import ValidationError as Invalid
 
-from napari_kdsam.core.errors import ImageError
-from napari_kdsam.core.files import atomic_path
-from napari_kdsam.io.label_images import label_dtype
+from napari_kdsam.batch.inputs import Source
+from napari_kdsam.segmentation.frame_labels import LabelledObject
 
-MANIFEST = 'manifest.csv'
-# Where a label image says what it is, so that picture and record cannot be parted.
-_CHUNK = 'napari-kdsam'
-_COLUMNS = (
-    'image',
-    'frame',
-    'status',
-    'reason',
-    'objects',
-    'score',
-    'pixels',
-    'names',
-    'labels',
-)
+_OBJECT_FIELDS = ('label', 'score', 'pixels', 'name')
 
 
 class Status(StrEnum):
@@ -40,33 +23,6 @@ class Status(StrEnum):
     done = 'done'
     failed = 'failed'
     skipped = 'skipped'
-
-
-@dataclass(frozen=True)
-class FoundObject:
-    """An object in a frame.
-
-    Attributes
-    ----------
-    label : int
-        Its value in the label image.
-    score : float
-        Predicted IoU.
-    pixels : int
-        Labelled pixels.
-    name : str
-        What it probably is; empty where that is not known.
-    """
-
-    label: int
-    score: float
-    pixels: int
-    name: str = ''
-
-    def to_list(self) -> list[Any]:
-        """Its fields for a record, the name only where there is one."""
-        values: list[Any] = [self.label, self.score, self.pixels]
-        return [*values, self.name] if self.name else values
 
 
 @dataclass(frozen=True)
@@ -82,14 +38,14 @@ class FrameResult:
     status : Status
     reason : str
         Why it failed or was skipped; for a frame that is done, what to look at.
-    objects : tuple of FoundObject
+    objects : tuple of LabelledObject
     """
 
     location: str
     frame: int
     status: Status
     reason: str = ''
-    objects: tuple[FoundObject, ...] = ()
+    objects: tuple[LabelledObject, ...] = ()
 
     @property
     def score(self) -> float | None:
@@ -102,143 +58,75 @@ class FrameResult:
         return sum(item.pixels for item in self.objects)
 
 
-@dataclass(frozen=True)
-class Record:
+def _named(values: Any) -> Any:
+    if isinstance(values, list) and 3 <= len(values) <= len(_OBJECT_FIELDS):
+        return dict(zip(_OBJECT_FIELDS, values, strict=False))
+    return values
+
+
+# Kept as a list, because there are many of them.
+_Object = Annotated[
+    LabelledObject, BeforeValidator(_named), PlainSerializer(LabelledObject.to_list)
+]
+
+
+class _Kept(BaseModel):
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    def to_json(self) -> str:
+        """Write as one line of ASCII."""
+        return json.dumps(self.model_dump(mode='json'))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self | None:
+        """Read what `to_json` wrote; None for anything else."""
+        try:
+            return cls.model_validate_json(text)
+        except Invalid:
+            return None
+
+
+class Record(_Kept):
     """What a finished label image says of itself.
 
     Attributes
     ----------
     fingerprint : str
         Of the model, prompts and settings that made it.
-    objects : tuple of FoundObject
+    objects : tuple of LabelledObject
     reason : str
         See `FrameResult`.
     """
 
     fingerprint: str
-    objects: tuple[FoundObject, ...] = field(default_factory=tuple)
+    objects: tuple[_Object, ...] = ()
     reason: str = ''
 
-    def to_json(self) -> str:
-        """Write as one line of JSON."""
-        value = {
-            'fingerprint': self.fingerprint,
-            'objects': [item.to_list() for item in self.objects],
-            'reason': self.reason,
-        }
-        return json.dumps(value, ensure_ascii=True, allow_nan=False)
 
-    @classmethod
-    def from_json(cls, text: str) -> Record | None:
-        """Read what `to_json` wrote; None for anything else."""
-        try:
-            value = json.loads(text)
-            objects = tuple(
-                FoundObject(int(label), float(score), int(pixels), ''.join(name))
-                for label, score, pixels, *name in value['objects']
-            )
-            return cls(str(value['fingerprint']), objects, str(value['reason']))
-        except (ValueError, TypeError, KeyError):
-            return None
+class StackFrame(BaseModel):
+    """What became of one frame of a finished stack; see `FrameResult`."""
+
+    status: Status
+    reason: str
+    objects: tuple[_Object, ...]
 
 
-def write_frame(path: Path, labels: NDArray[Any], record: Record) -> None:
-    """Write a label image that carries its record.
+class StackRecord(_Kept):
+    """What a finished stack says of its frames.
 
-    Parameters
+    Attributes
     ----------
-    path : pathlib.Path
-        The PNG file; its folder is made if needed.
-    labels : numpy.ndarray
-        (H, W) whole numbers up to 65535, 0 for background.
-    record : Record
-
-    Raises
-    ------
-    ImageError
-        If it cannot be written.
+    fingerprint : str
+        See `Record`.
+    frames : tuple of StackFrame
     """
-    highest = int(labels.max(initial=0))
-    if highest > np.iinfo(np.uint16).max:
-        raise ImageError(f'{path.name} cannot hold {highest} labels in one frame.')
-    carried = PngImagePlugin.PngInfo()
-    carried.add_text(_CHUNK, record.to_json())
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ImageError(
-            f'The folder {path.parent.name} cannot be made ({error.strerror}).'
-        ) from error
-    picture = Image.fromarray(np.ascontiguousarray(labels, label_dtype(highest)))
-    with atomic_path(path) as part:
-        picture.save(part, format='PNG', pnginfo=carried)
 
+    fingerprint: str
+    frames: tuple[StackFrame, ...]
 
-def read_record(path: Path) -> Record | None:
-    """Read the record of a label image; None if there is none, or no such image."""
-    try:
-        with Image.open(path) as picture:
-            text = getattr(picture, 'text', {}).get(_CHUNK, '')
-    except (OSError, SyntaxError, ValueError):
-        return None
-    return Record.from_json(text)
-
-
-def read_labels(path: Path) -> NDArray[Any]:
-    """Read a label image as (H, W) whole numbers.
-
-    Raises
-    ------
-    ImageError
-        If it is not there or damaged.
-    """
-    try:
-        with Image.open(path) as picture:
-            return np.asarray(picture)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ImageError(
-            f'{path.name} is missing or damaged; run the batch again with --resume.'
-        ) from error
-
-
-def write_manifest(
-    path: Path, results: Iterable[FrameResult], labels: Mapping[str, str]
-) -> None:
-    """List what became of every frame.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The CSV file.
-    results : iterable of FrameResult
-        In the order of the rows.
-    labels : mapping of str to str
-        Location of each source to the name of its label file.
-
-    Raises
-    ------
-    ImageError
-        If it cannot be written.
-    """
-    with (
-        atomic_path(path) as part,
-        part.open('w', encoding='utf-8', newline='') as file,
-    ):
-        writer = csv.writer(file, lineterminator='\n')
-        writer.writerow(_COLUMNS)
-        for result in results:
-            score = '' if result.score is None else f'{result.score:.4f}'
-            done = result.status is Status.done
-            writer.writerow(
-                (
-                    result.location,
-                    result.frame,
-                    result.status.value,
-                    result.reason,
-                    len(result.objects),
-                    score,
-                    result.pixels,
-                    '; '.join(item.name for item in result.objects if item.name),
-                    labels.get(result.location, '') if done else '',
-                )
+    def results(self, source: Source) -> Iterator[FrameResult]:
+        """What became of each frame."""
+        for number, frame in enumerate(self.frames[: source.frame_count]):
+            yield FrameResult(
+                source.location, number, frame.status, frame.reason, frame.objects
             )

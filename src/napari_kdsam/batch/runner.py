@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from napari_kdsam.batch.inputs import Source, describe, expand, stem_for
-from napari_kdsam.batch.jobs import Job, Method, Task
-from napari_kdsam.batch.records import (
-    MANIFEST,
-    FrameResult,
-    Status,
-    read_record,
-    write_manifest,
+from napari_kdsam.batch.jobs import Job, Task
+from napari_kdsam.batch.output_folder import (
+    BATCH_ENDINGS,
+    NOT_REACHED,
+    OutputError,
+    OutputFolder,
 )
-from napari_kdsam.batch.stacks import StackRecord, assemble, read_stack_record
-from napari_kdsam.batch.work import OutputError
+from napari_kdsam.batch.records import FrameResult, Status
 from napari_kdsam.core.choices import Existing
-from napari_kdsam.core.errors import KDSAMError
-from napari_kdsam.core.files import PART
+from napari_kdsam.segmentation.methods import Method
 
-_NOT_REACHED = 'not reached; run again with --resume'
 _FRAMES_A_TASK = 8
 
 Executor = Callable[[Job, Sequence[Task]], Iterator[FrameResult]]
 Place = tuple[str, int]
-
-
-class BatchError(KDSAMError):
-    """A batch that cannot begin."""
 
 
 @dataclass
@@ -56,6 +47,15 @@ class Summary:
             for frame in range(source.frame_count):
                 yield source.location, frame
 
+    def take(self, result: FrameResult) -> None:
+        """Note what became of a frame."""
+        self.results[result.location, result.frame] = result
+
+    def of(self, source: Source) -> list[FrameResult]:
+        """Results of the frames of a source, in order."""
+        frames = range(source.frame_count)
+        return [self.results[source.location, n] for n in frames]
+
     def ordered(self) -> list[FrameResult]:
         """Results in the order of the sources and frames."""
         return [self.results[place] for place in self.places()]
@@ -65,13 +65,21 @@ class Summary:
         return sum(result.status is status for result in self.results.values())
 
 
-def find_sources(inputs: Sequence[str]) -> list[Source]:
+def find_sources(
+    inputs: Sequence[str],
+    output: OutputFolder | None = None,
+    protected: Iterable[Path] = (),
+) -> list[Source]:
     """Find the files of a batch, with a stem of its own for each.
 
     Parameters
     ----------
     inputs : sequence of str
         As for `expand`.
+    output : OutputFolder, optional
+        Where results go; no stem is chosen whose results would replace an input.
+    protected : iterable of pathlib.Path
+        Further files that must stay as they are.
 
     Returns
     -------
@@ -82,20 +90,15 @@ def find_sources(inputs: Sequence[str]) -> list[Source]:
     ImageError
         If one of the inputs stands for no file.
     """
-    taken: dict[str, int] = {}
-    found = []
-    for location in expand(inputs):
-        own = stem_for(location)
-        # Some file systems do not tell A.png from a.png.
-        number = taken.get(own.casefold(), 0) + 1
-        stem = own if number == 1 else f'{own}_{number}'
-        while stem.casefold() in taken:
-            number += 1
-            stem = f'{own}_{number}'
-        taken[own.casefold()] = number
-        taken.setdefault(stem.casefold(), 1)
-        found.append(describe(location, stem))
-    return found
+    locations = expand(inputs)
+    kept = [Path(item) for item in locations if '://' not in item]
+    folder = output or OutputFolder(Path())
+    stems = folder.stems(
+        [stem_for(item) for item in locations],
+        [*kept, *protected] if output is not None else [],
+        BATCH_ENDINGS,
+    )
+    return [describe(*item) for item in zip(locations, stems, strict=True)]
 
 
 def run_batch(
@@ -139,18 +142,39 @@ def run_batch(
     ImageError
         If the manifest or a stack cannot be written.
     """
-    out = Path(job.out)
-    if existing is Existing.resume:
-        _sweep(out)
-    summary = Summary(list(sources))
-    for source in sources:
-        for result in _known(job, source, existing):
-            summary.results[result.location, result.frame] = result
-            on_result(result)
-    results = executor(job, _tasks(job, sources, summary))
+    output = job.output
+    with output.owned():
+        if existing is Existing.resume:
+            output.sweep()
+        summary = Summary(list(sources))
+        for source in sources:
+            for result in output.known(source, existing):
+                summary.take(result)
+                on_result(result)
+        _do(job, executor, summary, on_result)
+        # A worker that died has left what it was writing; its task was done again.
+        output.sweep()
+        for location, frame in summary.places():
+            if (location, frame) not in summary.results:
+                reason = NOT_REACHED
+                summary.take(FrameResult(location, frame, Status.skipped, reason))
+        for source in sources:
+            if source.is_stack and not source.problem:
+                output.assemble(source, summary.of(source))
+        output.write_manifest(sources, summary.ordered())
+    return summary
+
+
+def _do(
+    job: Job,
+    executor: Executor,
+    summary: Summary,
+    on_result: Callable[[FrameResult], None],
+) -> None:
+    results = executor(job, _tasks(job, summary.sources, summary))
     try:
         for result in results:
-            summary.results[result.location, result.frame] = result
+            summary.take(result)
             on_result(result)
     except OutputError as error:
         summary.stopped = str(error)
@@ -160,90 +184,6 @@ def run_batch(
         close = getattr(results, 'close', None)
         if close is not None:
             close()
-    # A worker that died has left what it was writing; its task was done again.
-    _sweep(out)
-    reached = set(summary.results)
-    for location, frame in summary.places():
-        if (location, frame) not in reached:
-            unreached = FrameResult(location, frame, Status.skipped, _NOT_REACHED)
-            summary.results[location, frame] = unreached
-    for source in sources:
-        if source.is_stack and not source.problem:
-            assemble(job, source, _of(summary, source), _NOT_REACHED)
-    names = {source.location: job.result_name(source) for source in sources}
-    write_manifest(out / MANIFEST, summary.ordered(), names)
-    return summary
-
-
-def _of(summary: Summary, source: Source) -> list[FrameResult]:
-    return [summary.results[source.location, n] for n in range(source.frame_count)]
-
-
-def _sweep(out: Path) -> None:
-    for folder in (out, *(item for item in out.glob('*_labels_frames'))):
-        for item in folder.iterdir():
-            if PART.fullmatch(item.name) and item.is_dir():
-                shutil.rmtree(item, ignore_errors=True)
-            elif PART.fullmatch(item.name):
-                item.unlink(missing_ok=True)
-
-
-def _known(job: Job, source: Source, existing: Existing) -> Iterator[FrameResult]:
-    """Results that are there already, as far as `existing` lets them be."""
-    stack = (
-        read_stack_record(job.stack_record_path(source)) if source.is_stack else None
-    )
-    if stack is not None and not job.frames_folder(source).exists():
-        yield from _known_stack(job, source, stack, existing)
-        return
-    for frame in range(source.frame_count):
-        path = job.labels_path(source, frame)
-        if not path.exists():
-            continue
-        record = read_record(path)
-        if existing is Existing.resume and record is not None:
-            _check_same(path.name, record.fingerprint, job)
-            yield FrameResult(
-                source.location, frame, Status.done, record.reason, record.objects
-            )
-        elif (left := _left_alone(path, existing)) is not None:
-            yield FrameResult(source.location, frame, Status.skipped, left)
-
-
-def _known_stack(
-    job: Job, source: Source, stack: StackRecord, existing: Existing
-) -> Iterator[FrameResult]:
-    path = job.stack_path(source)
-    if existing is Existing.resume:
-        _check_same(path.name, stack.fingerprint, job)
-        yield from stack.results(source)
-    elif (left := _left_alone(path, existing)) is not None:
-        for frame in range(source.frame_count):
-            yield FrameResult(source.location, frame, Status.skipped, left)
-
-
-def _left_alone(path: Path, existing: Existing) -> str | None:
-    if existing is Existing.overwrite:
-        return None
-    if existing is Existing.skip:
-        return f'{path.name} was there already'
-    if existing is Existing.resume:
-        raise BatchError(
-            f'{path.name} in {path.parent} was not made by a batch, so it cannot be '
-            'taken over; choose another folder, or --existing skip or overwrite.'
-        )
-    raise BatchError(
-        f'{path.name} is in {path.parent} already; add --resume to go on with it, or '
-        '--existing skip or overwrite.'
-    )
-
-
-def _check_same(name: str, fingerprint: str, job: Job) -> None:
-    if fingerprint != job.fingerprint:
-        raise BatchError(
-            f'{name} was made with another model, other prompts or other settings, so '
-            'it cannot be taken over; choose another folder, or --existing overwrite.'
-        )
 
 
 def _tasks(job: Job, sources: Sequence[Source], summary: Summary) -> list[Task]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -17,25 +17,23 @@ from napari_kdsam import __version__
 from napari_kdsam.core.choices import LabelFormat
 from napari_kdsam.core.errors import ImageError, PromptError
 from napari_kdsam.core.files import write_json
-from napari_kdsam.core.geometry import PaddedSquare
 from napari_kdsam.core.intensity import check_image, to_eight_bit
+from napari_kdsam.core.label_image import label_dtype
 from napari_kdsam.core.prompts import ObjectPrompt
 from napari_kdsam.inference.predictor import Predictor
-from napari_kdsam.inference.second_look import masks_of_prompts
-from napari_kdsam.io.formats import stem_of
 from napari_kdsam.io.image_file import ImageFile
-from napari_kdsam.io.label_images import (
-    label_dtype,
-    write_labels,
-    write_picture,
-    write_stack,
-)
+from napari_kdsam.io.label_images import write_labels, write_picture, write_stack
 from napari_kdsam.io.overlay import MAX_SIDE, contact_sheet, draw_overlay
 from napari_kdsam.io.prompts import FORMAT_VERSION
 from napari_kdsam.model.network import PromptableModel
+from napari_kdsam.segmentation.methods import NumberedPrompt, Prompted
 
 _SHEET_FRAMES, _SHEET_COLUMNS = 6, 3
 _SHEET_TILE_SIDE = MAX_SIDE // _SHEET_COLUMNS - 8
+
+
+# What may follow the stem of an input in the names of its results.
+SINGLE_ENDINGS = ('_labels.png', '_labels.tif', '_overlay.png', '.json')
 
 
 @dataclass(frozen=True)
@@ -73,12 +71,6 @@ class Outputs:
         """The label image's file."""
         return self.folder / f'{self.stem}_labels{suffix}'
 
-    @property
-    def possible_paths(self) -> list[Path]:
-        """Every file that might be written."""
-        labels = [self.labels_path(suffix) for suffix in ('.png', '.tif')]
-        return [*labels, self.overlay_path, self.record_path]
-
 
 @dataclass(frozen=True)
 class FileReport:
@@ -108,48 +100,6 @@ class FileReport:
     def _entries(self) -> Iterator[dict[str, Any]]:
         for item in self.record['objects']:
             yield from item['result']['frames']
-
-
-def plan_stems(
-    inputs: Sequence[Path], folder: Path, protected: Iterable[Path] = ()
-) -> list[str]:
-    """Choose a stem for each input so that nothing is overwritten.
-
-    Parameters
-    ----------
-    inputs : sequence of pathlib.Path
-        The image files, in the user's order.
-    folder : pathlib.Path
-        Where results go.
-    protected : iterable of pathlib.Path
-        Further files that must stay as they are.
-
-    Returns
-    -------
-    list of str
-        The input's own stem, or with ``_2``, ``_3``, ... where that would overwrite
-        an input or the result of an earlier input.
-    """
-    kept = {_folded(path) for path in (*inputs, *protected)}
-    stems = []
-    for path in inputs:
-        own = stem_of(path.name)
-        number, stem = 1, own
-        while kept & (paths := _claimed(folder, stem)):
-            number += 1
-            stem = f'{own}_{number}'
-        kept |= paths
-        stems.append(stem)
-    return stems
-
-
-def _claimed(folder: Path, stem: str) -> set[str]:
-    return {_folded(path) for path in Outputs(folder, stem).possible_paths}
-
-
-def _folded(path: Path) -> str:
-    # Some file systems do not tell A.png from a.png.
-    return str(path.resolve()).casefold()
 
 
 @dataclass
@@ -272,9 +222,10 @@ class _Run:
         overlay: bool,
         on_frame: Callable[[int, int], None],
     ) -> None:
-        self._predictor, self._second_look = predictor, second_look
+        self._predictor = predictor
         self._image, self._chosen, self._on_frame = image, chosen, on_frame
         self.tallies = [_ObjectTally(n, item) for n, item in enumerate(objects, 1)]
+        self._method = Prompted(self._prompts_of, second_look)
         self.frame_records: list[dict[str, Any]] = []
         shown = np.linspace(0, len(chosen) - 1, min(len(chosen), _SHEET_FRAMES))
         self._shown = {chosen[round(n)] for n in shown} if overlay else set()
@@ -293,38 +244,32 @@ class _Run:
     def labels_of(self, index: int) -> NDArray[Any]:
         """Segment one frame; (H, W) labels."""
         array = check_image(self._image.frame(index))
-        embedding = self._predictor.embed(array)
-        present = [t for t in self.tallies if t.prompt.in_frame(index)]
-        area = PaddedSquare(embedding.image_shape, 1)
-        for tally in present:
-            _check_within(tally, area)
-        labels = np.zeros(embedding.image_shape, label_dtype(len(self.tallies)))
-        prompts = [tally.prompt.prompt for tally in present]
-        found_masks = masks_of_prompts(
-            self._predictor, array, embedding, prompts, second_look=self._second_look
-        )
-        for tally, (mask, score) in zip(present, found_masks, strict=True):
-            mask &= labels == 0
-            labels[mask] = tally.label
-            found = {
-                'frame': index,
-                'score': round(score, 4),
-                'pixels': int(np.count_nonzero(mask)),
-            }
-            tally.frames.append(found)
-        mapping = embedding.mapping
+        found = self._method.label(self._predictor, index, array)
+        for item in found.objects:
+            self.tallies[item.label - 1].frames.append(
+                {'frame': index, 'score': item.score, 'pixels': item.pixels}
+            )
+        mapping = found.intensity
+        assert mapping is not None
         self.frame_records.append(
             {'frame': index, 'intensity': [mapping.low, mapping.high]}
         )
         if index in self._shown:
-            self._draw(index, to_eight_bit(array, mapping), labels)
+            self._draw(index, to_eight_bit(array, mapping), found.labels)
         self._on_frame(len(self.frame_records), len(self._chosen))
-        return labels
+        return found.labels
+
+    def _prompts_of(self, index: int) -> list[NumberedPrompt]:
+        return [
+            (tally.label, tally.prompt.prompt)
+            for tally in self.tallies
+            if tally.prompt.in_frame(index)
+        ]
 
     def _draw(
         self, index: int, image8: NDArray[np.uint8], labels: NDArray[Any]
     ) -> None:
-        prompts = [t.prompt.prompt for t in self.tallies if t.prompt.in_frame(index)]
+        prompts = [prompt for _, prompt in self._prompts_of(index)]
         several = len(self._shown) > 1
         self._tiles.append(
             draw_overlay(
@@ -379,13 +324,6 @@ def _labels_suffix(
     if label_format is LabelFormat.auto and image.is_stack:
         return '.tif'
     return '.png'
-
-
-def _check_within(tally: _ObjectTally, area: PaddedSquare) -> None:
-    try:
-        tally.prompt.prompt.within(area)
-    except PromptError as error:
-        raise PromptError(f'Object {tally.label}: {error}') from error
 
 
 def _provenance(model: PromptableModel) -> dict[str, Any]:

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from napari_kdsam.batch.inputs import Reader, Source, read_ahead
-from napari_kdsam.batch.jobs import Job, Method, Task
-from napari_kdsam.batch.methods import (
-    Labelled,
+from napari_kdsam.batch.jobs import Job, Task
+from napari_kdsam.batch.records import FrameResult
+from napari_kdsam.core.errors import KDSAMError, PromptError
+from napari_kdsam.segmentation.frame_labels import (
+    FrameLabels,
     NothingToDo,
-    predictor_for,
-    segment_frame,
+    Outcome,
+    attempt,
 )
-from napari_kdsam.batch.records import (
-    FrameResult,
-    Record,
-    Status,
-    write_frame,
+from napari_kdsam.segmentation.methods import (
+    NO_PROMPTS,
+    Automatic,
+    FrameMethod,
+    Method,
+    NumberedPrompt,
+    Prompted,
+    Proposed,
 )
-from napari_kdsam.core.errors import ImageError, KDSAMError
 
 if TYPE_CHECKING:
     from napari_kdsam.inference.predictor import Predictor
@@ -32,11 +38,28 @@ if TYPE_CHECKING:
 # Few, because each is a whole frame.
 _BEHIND = 3
 
-Pixels = NDArray[Any]
 
+@cache
+def predictor_for(model: str, device: str, store: str, threads: int) -> Predictor:
+    """Load a model once in each process.
 
-class OutputError(KDSAMError):
-    """Results cannot be written, so going on makes no sense."""
+    Raises
+    ------
+    KDSAMError
+        If it cannot be loaded, or the store cannot be used.
+    """
+    import torch
+
+    from napari_kdsam.inference.embedding_store import EmbeddingStore
+    from napari_kdsam.inference.predictor import Predictor
+    from napari_kdsam.model.loading import load_model
+
+    if threads:
+        torch.set_num_threads(threads)
+    loaded = load_model(model, device)
+    kept = EmbeddingStore(store) if store else None
+    # Each frame is embedded once, so there is nothing to keep in memory.
+    return Predictor(loaded, cache_bytes=0, store=kept)
 
 
 def do_task(job: Job, task: Task) -> list[FrameResult]:
@@ -71,51 +94,102 @@ def do_tasks(job: Job, tasks: Iterable[Task]) -> Iterator[FrameResult]:
         writing = stack.enter_context(ThreadPoolExecutor(1, 'kdsam-write'))
         waiting: deque[Future[FrameResult]] = deque()
         for task in tasks:
-            for source, frame, found in _labelled(predictor, job, task, reader):
-                waiting.append(writing.submit(_written, job, source, frame, found))
+            for source, frame, outcome in _outcomes(predictor, job, task, reader):
+                waiting.append(writing.submit(job.output.keep, source, frame, outcome))
                 while len(waiting) > _BEHIND:
                     yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
 
-def _labelled(
+def _outcomes(
     predictor: Predictor, job: Job, task: Task, reader: Reader
-) -> Iterator[tuple[Source, int, Labelled | KDSAMError]]:
-    if job.method is Method.propagation and task.items[0][0].is_stack:
-        from napari_kdsam.batch.through_stack import propagate_stack
-
+) -> Iterator[tuple[Source, int, Outcome]]:
+    source = task.items[0][0]
+    if job.method is Method.propagation and source.is_stack:
         frames = [frame for _, frame in task.items]
-        source = task.items[0][0]
-        for frame, found in propagate_stack(predictor, job, source, frames, reader):
-            yield source, frame, found
+        for frame, outcome in _followed(predictor, job, source, frames, reader):
+            yield source, frame, outcome
         return
     for source, frame, pixels in read_ahead(reader, task.items):
-        yield source, frame, _one(predictor, job, source, frame, pixels)
+        work = partial(_label, _method(job, source), predictor, frame, pixels.result)
+        yield source, frame, attempt(work)
 
 
-def _one(
-    predictor: Predictor, job: Job, source: Source, frame: int, pixels: Future[Pixels]
-) -> Labelled | KDSAMError:
+def _label(
+    method: FrameMethod,
+    predictor: Predictor,
+    frame: int,
+    pixels: Callable[[], NDArray[Any]],
+) -> FrameLabels:
+    return method.label(predictor, frame, pixels())
+
+
+def _method(job: Job, source: Source) -> FrameMethod:
+    if job.method is Method.automatic:
+        return Automatic()
+    if job.method is Method.proposals:
+        return Proposed(second_look=job.second_look)
+    objects = job.objects_of(source)
+
+    def prompts_of(frame: int) -> list[NumberedPrompt]:
+        numbered = enumerate(objects, 1)
+        return [(n, item.prompt) for n, item in numbered if item.in_frame(frame)]
+
+    second_look = job.second_look and job.method.looks_again
+    return Prompted(prompts_of, second_look)
+
+
+@dataclass(frozen=True)
+class _SourceFrames:
+    """The frames of a file, for the engine."""
+
+    source: Source
+    reader: Reader
+
+    def pixels(self, frame: int) -> NDArray[Any]:
+        return self.reader.read(self.source, frame)
+
+
+def _followed(
+    predictor: Predictor,
+    job: Job,
+    source: Source,
+    frames: Sequence[int],
+    reader: Reader,
+) -> Iterator[tuple[int, Outcome]]:
+    """Segment the key frames of a stack by their prompts, and the others from those."""
+    from napari_kdsam.segmentation.following import Following
+
     try:
-        return segment_frame(predictor, job, source, frame, pixels.result())
+        prompts = _key_prompts(job, source)
     except KDSAMError as error:
-        return error
-    except MemoryError:
-        return ImageError('There is not enough memory for it; reduce the image.')
+        yield from ((frame, error) for frame in frames)
+        return
+    method = Prompted(prompts.__getitem__, second_look=False)
+    stack = _SourceFrames(source, reader)
+    keys = {
+        frame: partial(_label, method, predictor, frame, partial(stack.pixels, frame))
+        for frame in prompts
+    }
+    following = Following(predictor, stack, keys, partial(job.output.labels_of, source))
+    wanted = [frame for frame in frames if not job.output.is_done(source, frame)]
+    yield from following.label(frames, wanted)
 
 
-def _written(
-    job: Job, source: Source, frame: int, found: Labelled | KDSAMError
-) -> FrameResult:
-    if isinstance(found, NothingToDo):
-        return FrameResult(source.location, frame, Status.skipped, str(found))
-    if isinstance(found, KDSAMError):
-        return FrameResult(source.location, frame, Status.failed, str(found))
-    path = job.labels_path(source, frame)
-    record = Record(job.fingerprint, found.objects, found.note)
-    try:
-        write_frame(path, found.labels, record)
-    except ImageError as error:
-        raise OutputError(str(error)) from error
-    return FrameResult(source.location, frame, Status.done, found.note, found.objects)
+def _key_prompts(job: Job, source: Source) -> dict[int, list[NumberedPrompt]]:
+    """The prompts of each key frame; those without a frame are for the first."""
+    found: dict[int, list[NumberedPrompt]] = {}
+    for item in job.objects_of(source):
+        frame = item.frame or 0
+        if frame >= source.frame_count:
+            raise PromptError(
+                f'There is a prompt for frame {frame}, but the frames are 0 to '
+                f'{source.frame_count - 1}.'
+            )
+        # The same place in each key frame's list is the same object.
+        here = found.setdefault(frame, [])
+        here.append((len(here) + 1, item.prompt))
+    if not found:
+        raise NothingToDo(NO_PROMPTS)
+    return found

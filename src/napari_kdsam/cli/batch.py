@@ -29,10 +29,11 @@ from napari_kdsam.core.errors import KDSAMError, PromptError
 from napari_kdsam.core.prompts import PromptSet
 
 if TYPE_CHECKING:
-    from napari_kdsam.batch.jobs import Job, Method
+    from napari_kdsam.batch.jobs import Job
     from napari_kdsam.batch.records import FrameResult
     from napari_kdsam.batch.runner import Summary
     from napari_kdsam.core.choices import Existing, Export
+    from napari_kdsam.segmentation.methods import Method
 
 INTERRUPTED = 130
 
@@ -93,11 +94,12 @@ def batch_files(
 
     try:
         method, given = _method(prompts, points, negatives, boxes, propagate)
-        sources = find_sources(inputs)
         make_folder(out)
         job = make_job(
             out, model, device, method, given, store, second_look=second_look
         )
+        protected = [Path(prompts)] if prompts else []
+        sources = find_sources(inputs, job.output, protected)
         total = sum(source.frame_count for source in sources)
         with _progress(total) as on_result:
             summary = run_batch(
@@ -119,7 +121,7 @@ def _export(job: Job, summary: Summary, also: Sequence[Export]) -> list[str]:
     # COCO, NIfTI and DICOM-SEG have packages of their own.
     from napari_kdsam.batch.exports import export
 
-    return export(job, summary, also)
+    return export(job.output, summary, also)
 
 
 def make_job(
@@ -140,7 +142,8 @@ def make_job(
         If the model or the store cannot be used.
     """
     from napari_kdsam.batch.jobs import Job, fingerprint_of
-    from napari_kdsam.batch.methods import predictor_for
+    from napari_kdsam.batch.output_folder import OutputFolder
+    from napari_kdsam.batch.work import predictor_for
 
     kept = str(store.resolve()) if store else ''
     predictor = predictor_for(model, device, kept, 0)
@@ -149,15 +152,13 @@ def make_job(
     )
     place = model if not Path(model).is_file() else str(Path(model).resolve())
     return Job(
-        str(out.resolve()),
+        OutputFolder(out.resolve(), fingerprint),
         place,
         device,
         method,
         prompts,
         kept,
-        0,
-        fingerprint,
-        second_look,
+        second_look=second_look,
     )
 
 
@@ -214,8 +215,8 @@ def _method(
     boxes: Sequence[str],
     propagate: bool,
 ) -> tuple[Method, PromptSet]:
-    from napari_kdsam.batch.jobs import Method
     from napari_kdsam.batch.prompt_sources import read_any_prompts
+    from napari_kdsam.segmentation.methods import Method
 
     words = {'automatic': Method.automatic, 'none': Method.proposals}
     if prompts in words:
@@ -266,7 +267,8 @@ def _progress(total: int) -> Iterator[Callable[[FrameResult], None]]:
 
 
 def _tell(summary: Summary, out: Path) -> int:
-    from napari_kdsam.batch.records import MANIFEST, Status
+    from napari_kdsam.batch.manifest import MANIFEST
+    from napari_kdsam.batch.records import Status
 
     counts = {status: summary.count(status) for status in Status}
     noted = sum(

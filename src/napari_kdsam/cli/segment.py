@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from rich.progress import Progress
 from napari_kdsam.core.choices import LabelFormat
 from napari_kdsam.core.errors import ImageError, KDSAMError, PromptError
 from napari_kdsam.core.prompts import ObjectPrompt, Point, Prompt, PromptSet
+from napari_kdsam.io.formats import stem_of
 from napari_kdsam.io.prompts import read_prompts
 
 if TYPE_CHECKING:
@@ -79,34 +80,45 @@ def segment_files(
         Exit code: 0 all done, 1 some input failed, 2 wrong usage, nothing done.
     """
     inputs = list({path.resolve(): path for path in inputs}.values())
-    try:
-        prompts = prompts_from_options(points, negatives, boxes, prompts_path)
-        for path in inputs:
-            prompts.for_image(path.name)
-        make_folder(out)
-        # torch loads only once everything that needs no torch is right.
-        from napari_kdsam.batch.single_file import Outputs, Segmenter, plan_stems
-        from napari_kdsam.model.loading import load_model
-
-        model = load_model(model_name, device)
-        segmenter = Segmenter(model, second_look=second_look)
-    except KDSAMError as error:
-        complain(error)
-        return WRONG_USAGE
-    protected = [prompts_path] if prompts_path else []
-    summary, failed = [], 0
-    for path, stem in zip(inputs, plan_stems(inputs, out, protected), strict=True):
-        outputs = Outputs(out, stem, overlay, label_format)
-        objects = prompts.for_image(path.name)
+    with ExitStack() as stack:
         try:
-            report = _segment_file(segmenter, path, objects, outputs, frames)
-        except (KDSAMError, MemoryError) as error:
-            reason = _named(path.name, error)
-            complain(reason)
-            summary.append(f'{path.name}: failed ({reason.rstrip(".")})')
-            failed += 1
-        else:
-            summary.append(_success(path.name, report))
+            prompts = prompts_from_options(points, negatives, boxes, prompts_path)
+            for path in inputs:
+                prompts.for_image(path.name)
+            make_folder(out)
+            # torch loads only once everything that needs no torch is right.
+            from napari_kdsam.batch.output_folder import OutputFolder
+            from napari_kdsam.batch.single_file import (
+                SINGLE_ENDINGS,
+                Outputs,
+                Segmenter,
+            )
+            from napari_kdsam.model.loading import load_model
+
+            folder = OutputFolder(out)
+            stack.enter_context(folder.owned())
+            model = load_model(model_name, device)
+            segmenter = Segmenter(model, second_look=second_look)
+        except KDSAMError as error:
+            complain(error)
+            return WRONG_USAGE
+        kept = [*inputs, prompts_path] if prompts_path else inputs
+        own = [stem_of(path.name) for path in inputs]
+        summary, failed = [], 0
+        for path, stem in zip(
+            inputs, folder.stems(own, kept, SINGLE_ENDINGS), strict=True
+        ):
+            outputs = Outputs(out, stem, overlay, label_format)
+            objects = prompts.for_image(path.name)
+            try:
+                report = _segment_file(segmenter, path, objects, outputs, frames)
+            except (KDSAMError, MemoryError) as error:
+                reason = _named(path.name, error)
+                complain(reason)
+                summary.append(f'{path.name}: failed ({reason.rstrip(".")})')
+                failed += 1
+            else:
+                summary.append(_success(path.name, report))
     for line in summary:
         typer.echo(line)
     done = len(inputs) - failed

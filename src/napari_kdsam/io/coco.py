@@ -26,9 +26,10 @@ from napari_kdsam.core.errors import (
     PromptError,
 )
 from napari_kdsam.core.files import write_json
+from napari_kdsam.core.label_image import label_dtype
 from napari_kdsam.core.prompts import ObjectPrompt, Prompt, PromptSet
 from napari_kdsam.io.image_file import check_size
-from napari_kdsam.io.label_images import check_labels, label_dtype
+from napari_kdsam.io.label_images import check_labels
 
 _NO_CLASS = 'object'
 # Far below a pixel, far above rounding: drops only points on straight lines.

@@ -29,9 +29,10 @@ from numpy.typing import NDArray
 from napari_kdsam import __version__
 from napari_kdsam.core.errors import ImageError, MissingExtraError
 from napari_kdsam.core.files import atomic_path
+from napari_kdsam.core.label_image import label_dtype
 from napari_kdsam.io.dicom import spacing_of
 from napari_kdsam.io.image_file import reading
-from napari_kdsam.io.label_images import check_labels, label_dtype
+from napari_kdsam.io.label_images import check_labels
 
 try:
     import highdicom

@@ -14,6 +14,7 @@ from PIL import Image
 
 from napari_kdsam.core.errors import ImageError
 from napari_kdsam.core.files import atomic_path
+from napari_kdsam.core.label_image import label_dtype
 from napari_kdsam.io.overlay import draw_overlay
 
 PNG_SUFFIX, TIFF_SUFFIXES = '.png', ('.tif', '.tiff')
@@ -128,20 +129,6 @@ def check_labels(
         )
     if labels.dtype.kind == 'i' and labels.min() < 0:
         raise ImageError(f'{name}: labels must not be negative.')
-
-
-def label_dtype(highest: int) -> np.dtype[Any]:
-    """Smallest unsigned type that holds labels up to `highest`.
-
-    Raises
-    ------
-    ImageError
-        If there is none of 32 bits.
-    """
-    for dtype in (np.uint8, np.uint16, np.uint32):
-        if highest <= np.iinfo(dtype).max:
-            return np.dtype(dtype)
-    raise ImageError(f'The label {highest} is too large to write; the limit is 2^32-1.')
 
 
 def write_overlay(

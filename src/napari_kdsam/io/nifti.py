@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from napari_kdsam.core.errors import ImageError, MissingExtraError
 from napari_kdsam.core.files import atomic_path
+from napari_kdsam.core.label_image import label_dtype
 from napari_kdsam.io.formats import NIFTI_SUFFIXES
 from napari_kdsam.io.image_file import (
     FrameAxis,
@@ -26,7 +27,7 @@ from napari_kdsam.io.image_file import (
     check_size,
     reading,
 )
-from napari_kdsam.io.label_images import check_labels, label_dtype
+from napari_kdsam.io.label_images import check_labels
 
 try:
     import nibabel

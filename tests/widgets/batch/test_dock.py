@@ -90,9 +90,9 @@ class Batching:
         return [frames.item(row).text() for row in range(frames.count())]
 
     def choose(self, method: str, **values: Any) -> None:
-        from napari_kdsam.widgets.batch.setup import Method
+        from napari_kdsam.widgets.batch.setup import BatchMethod
 
-        self.choices.method.value = Method[method]
+        self.choices.method.value = BatchMethod[method]
         for name, value in values.items():
             getattr(self.choices, name).value = value
 

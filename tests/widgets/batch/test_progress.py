@@ -8,15 +8,14 @@ from hypothesis import strategies as st
 from napari_kdsam.widgets.batch.progress import (
     BatchPlan,
     FollowPlan,
-    FrameResult,
     Item,
     Pace,
     State,
 )
 
 
-def done(frame: int, doubt: str = '', error: str = '') -> FrameResult:
-    return FrameResult(Item(0, frame), doubt=doubt, error=error)
+def at(frame: int) -> Item:
+    return Item(0, frame)
 
 
 def follow(frames: int, *keys: int) -> FollowPlan:
@@ -36,13 +35,10 @@ def test_every_frame_is_counted_once_whatever_happens(frames, results, corrected
     plan = follow(frames, 0)
     for frame, what in results:
         if frame < frames:
-            plan.take(
-                done(
-                    frame,
-                    doubt='lost' if what == 'lost' else '',
-                    error='bad' if what == 'bad' else '',
-                )
-            )
+            if what == 'bad':
+                plan.failed(at(frame), 'bad')
+            else:
+                plan.done(at(frame), 'lost' if what == 'lost' else '')
     for frame in corrected:
         if plan.can_continue_from(frame):
             plan.continue_from(frame)
@@ -54,36 +50,36 @@ def test_every_frame_is_counted_once_whatever_happens(frames, results, corrected
 
 def test_a_doubtful_frame_ends_only_its_own_stretch():
     plan = follow(10, 3, 7)
-    plan.take(done(3))
-    plan.take(done(4, doubt='lost'))
+    plan.done(at(3))
+    plan.done(at(4), 'lost')
     assert waiting(plan) == [0, 1, 2, 7, 8, 9]
-    plan.take(done(2, doubt='lost'))
+    plan.done(at(2), 'lost')
     assert waiting(plan) == [7, 8, 9]
 
 
 def test_after_a_cancel_it_goes_on_from_the_last_frame_of_each_stretch():
     plan = follow(10, 3, 7)
     for frame in (3, 4, 5):
-        plan.take(done(frame))
+        plan.done(at(frame))
     assert plan.starts() == {3, 5}
     for frame in (6, 7, 8, 9, 2):
-        plan.take(done(frame))
+        plan.done(at(frame))
     assert waiting(plan) == [0, 1]
     assert plan.starts() == {2, 3, 7}
 
 
 def test_it_goes_on_from_before_a_frame_that_failed():
     plan = follow(5, 0)
-    plan.take(done(0))
-    plan.take(done(1))
-    plan.take(done(2, error='gone'))
+    plan.done(at(0))
+    plan.done(at(1))
+    plan.failed(at(2), 'gone')
     assert plan.starts() == {0, 1}
 
 
 def test_a_corrected_frame_is_a_key_frame_for_those_beyond_it():
     plan = follow(8, 2, 6)
     for frame in (2, 3, 4, 5, 6, 7, 1, 0):
-        plan.take(done(frame))
+        plan.done(at(frame))
     plan.continue_from(4)
     assert waiting(plan) == [5]
     assert plan.starts() == {2, 4, 6}
@@ -102,9 +98,9 @@ def test_nothing_goes_on_from_a_frame_with_none_beyond_it():
 
 def test_a_result_replaces_what_was_said_of_the_frame_before():
     plan = BatchPlan([Item(0, 0), Item(1, 0)])
-    plan.take(done(0, error='gone'))
+    plan.failed(at(0), 'gone')
     assert plan.reasons == {Item(0, 0): 'gone'}
-    plan.take(done(0))
+    plan.done(at(0))
     assert plan.reasons == {}
     assert plan.counts.describe() == '1 done, 0 failed, 0 skipped of 2 frames'
 

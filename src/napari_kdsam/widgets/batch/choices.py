@@ -24,7 +24,7 @@ from napari_kdsam.widgets.batch.prompts import (
     point_layers,
     shape_layers,
 )
-from napari_kdsam.widgets.batch.setup import Choices, Method
+from napari_kdsam.widgets.batch.setup import BatchMethod, Choices
 from napari_kdsam.widgets.preferences import Preferences
 from napari_kdsam.widgets.shared.labels_writer import labels_fitting
 from napari_kdsam.widgets.shared.transforms import spatial_shape
@@ -69,7 +69,9 @@ class BatchChoices(QWidget):
 
     def _build(self, preferences: Preferences) -> None:
         self.image = ComboBox(choices=lambda _: self._image_choices(), nullable=True)
-        self.method = ComboBox(choices=[(m.value, m) for m in Method if m.available])
+        self.method = ComboBox(
+            choices=[(m.value, m) for m in BatchMethod if m.available]
+        )
         self.points = ComboBox(
             choices=lambda _: point_layers(self.viewer), nullable=True
         )

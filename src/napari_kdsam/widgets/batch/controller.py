@@ -9,26 +9,27 @@ from weakref import WeakKeyDictionary
 
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
-from napari_kdsam.core.errors import ImageError
+from napari_kdsam.core.errors import KDSAMError
+from napari_kdsam.segmentation.frame_labels import NothingToDo, Outcome
+from napari_kdsam.widgets.batch.jobs import (
+    Finished,
+    FrameEnded,
+    GivenLabels,
+    KeysFound,
+    PredictorKeeper,
+    Ready,
+    Step,
+    run_job,
+)
 from napari_kdsam.widgets.batch.labels_sink import Written
 from napari_kdsam.widgets.batch.progress import (
     Counts,
     FollowPlan,
-    FrameResult,
     Item,
     Pace,
 )
 from napari_kdsam.widgets.batch.prompts import show_frame
 from napari_kdsam.widgets.batch.record import Batch
-from napari_kdsam.widgets.batch.work import (
-    Engine,
-    Finished,
-    KeysFound,
-    Ready,
-    Start,
-    Step,
-    run_job,
-)
 from napari_kdsam.widgets.shared.connections import Connections
 from napari_kdsam.widgets.shared.inference_thread import (
     PredictorFactory,
@@ -86,7 +87,7 @@ class BatchController(QObject):
         self.batch: Batch | None = None
         self.follows_view = False
         self.written: WeakKeyDictionary[Labels, Written] = WeakKeyDictionary()
-        self._engine = Engine(predictor_factory)
+        self._keeper = PredictorKeeper(predictor_factory)
         self._worker: Any = None
         self._pace = Pace(time.monotonic)
         self._end: Finished | None = None
@@ -218,7 +219,7 @@ class BatchController(QObject):
         worker = create_worker(
             run_job,
             job,
-            self._engine,
+            self._keeper,
             batch.model,
             batch.device,
             _start_thread=False,
@@ -231,7 +232,7 @@ class BatchController(QObject):
         worker.start()
 
     @staticmethod
-    def _starts(batch: Batch) -> dict[int, Start]:
+    def _starts(batch: Batch) -> dict[int, GivenLabels]:
         """Where frames are followed from, read from what the output holds now."""
         plan, output = batch.plan, batch.outputs[0]
         if not isinstance(plan, FollowPlan):
@@ -240,7 +241,7 @@ class BatchController(QObject):
         for frame in plan.starts():
             labels = output.written(batch.frame(Item(0, frame)))
             own = frame in plan.own_keys
-            starts[frame] = Start(output.reader(), None if own else labels)
+            starts[frame] = GivenLabels(output.reader(), None if own else labels)
         return starts
 
     def _stop(self, text: str) -> None:
@@ -251,8 +252,8 @@ class BatchController(QObject):
     def _on_step(self, step: Step) -> None:
         if self._closed or self.batch is None:
             return
-        if isinstance(step, FrameResult):
-            self._take(step)
+        if isinstance(step, FrameEnded):
+            self._take(step.item, step.outcome)
         elif isinstance(step, KeysFound):
             if isinstance(self.batch.plan, FollowPlan):
                 self.batch.plan.keys |= step.frames
@@ -264,21 +265,24 @@ class BatchController(QObject):
         else:
             self._say_running(step.text)
 
-    def _take(self, result: FrameResult) -> None:
+    def _take(self, item: Item, outcome: Outcome) -> None:
         batch = self.batch
         if batch is None:
             return
+        if isinstance(outcome, NothingToDo):
+            batch.plan.skip([item])
+            return
         self._pace.count()
-        if not result.error:
-            try:
-                batch.outputs[result.item.image].write(
-                    batch.frame(result.item), result.regions
-                )
-            except ImageError as error:
-                result = FrameResult(result.item, error=str(error))
-        batch.plan.take(result)
+        try:
+            if isinstance(outcome, KDSAMError):
+                raise outcome
+            batch.outputs[item.image].write(batch.frame(item), outcome)
+        except KDSAMError as error:
+            batch.plan.failed(item, str(error))
+        else:
+            batch.plan.done(item, outcome.note)
         if self.follows_view:
-            self.show(result.item)
+            self.show(item)
         self.updated.emit()
 
     def _say_running(self, text: str) -> None:

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_kdsam.annotation.region import PixelRegion
-from napari_kdsam.core.errors import ImageError
 from napari_kdsam.core.stack_index import FrameIndex
+from napari_kdsam.segmentation.frame_labels import FrameLabels
+from napari_kdsam.widgets.shared.labels_writer import (
+    check_label,
+    frame_of,
+    set_pixels,
+)
 
 if TYPE_CHECKING:
     from napari.layers import Labels
 
 Written = dict[FrameIndex, frozenset[int]]
-_CANNOT_WRITE = (
-    ValueError,
-    TypeError,
-    IndexError,
-    OSError,
-    NotImplementedError,
-    MemoryError,
-)
 
 
-class BatchOutput:
+class LabelsSink:
     """Write objects into a Labels layer, and remember which ones are the batch's own.
 
     Parameters
@@ -59,75 +55,35 @@ class BatchOutput:
         """Make a function that reads the (rows, columns) labels of a frame, in a thread."""
         return labels_reader(self.layer)
 
-    def write(self, frame: FrameIndex, regions: Mapping[int, PixelRegion]) -> None:
-        """Write the objects of a frame; of two on one pixel the lower label stays.
+    def write(self, frame: FrameIndex, found: FrameLabels) -> None:
+        """Write the objects of a frame.
 
         Raises
         ------
         ImageError
             If the layer cannot be written or cannot hold a label.
         """
-        highest = max(regions, default=0)
-        if highest > np.iinfo(self.layer.data.dtype).max:
-            raise ImageError(
-                f'{self.layer.data.dtype} labels cannot hold the label {highest}; '
-                'choose a new labels layer.'
-            )
-        try:
-            before = self.reader()(frame)
-            after = self._with(frame, before, regions)
-            changed = self._set(frame, before, after)
-        except _CANNOT_WRITE as error:
-            raise ImageError(
-                f'The labels layer cannot be written ({error}); choose a new labels '
-                'layer.'
-            ) from error
-        # Labels that were there already, as on a key frame, stay the user's.
-        if changed:
-            self._written[frame] = frozenset(regions)
-
-    def _with(
-        self,
-        frame: FrameIndex,
-        before: NDArray[Any],
-        regions: Mapping[int, PixelRegion],
-    ) -> NDArray[Any]:
-        after = before.copy()
-        gone = set(self._written.get(frame, ()))
+        labels = found.labels
+        present = frozenset(int(label) for label in np.unique(labels) if label > 0)
+        check_label(self.layer, max(present, default=0))
+        before = self.reader()(frame)
+        gone = self._written.get(frame, frozenset())
         if self.overwrite:
-            gone |= set(regions)
-        after[np.isin(after, list(gone))] = 0
-        for label in sorted(regions, reverse=True):
-            region = regions[label]
-            window, mask = after[region.slices], region.mask()
-            if not self.overwrite:
-                kept = before[region.slices]
-                mask &= (kept == 0) | np.isin(kept, list(gone))
-            window[mask] = label
-        return after
-
-    def _set(
-        self, frame: FrameIndex, before: NDArray[Any], after: NDArray[Any]
-    ) -> bool:
-        changed = before != after
-        if not changed.any():
-            return False
-        rows, columns = np.nonzero(changed)
-        values = after[rows, columns]
-        with self.layer.block_history():
-            for value in np.unique(values):
-                places = values == value
-                leading = tuple(np.full(places.sum(), i, np.intp) for i in frame)
-                self.layer.data_setitem(
-                    (*leading, rows[places], columns[places]), int(value)
-                )
-        return True
+            gone |= present
+        after = np.where(np.isin(before, list(gone)), 0, before)
+        new = labels > 0
+        if not self.overwrite:
+            new &= after == 0
+        after[new] = labels[new]
+        rows, columns = np.nonzero(before != after)
+        if rows.size == 0:
+            # Labels that were there already, as on a key frame, stay the user's.
+            return
+        leading = tuple(np.full(rows.size, i, np.intp) for i in frame)
+        set_pixels(self.layer, (*leading, rows, columns), after[rows, columns])
+        self._written[frame] = present
 
 
 def labels_reader(layer: Labels) -> Callable[[FrameIndex], NDArray[Any]]:
     """Make a function that reads a frame of what a Labels layer holds now."""
-    return partial(_read, layer.data)
-
-
-def _read(data: Any, frame: FrameIndex) -> NDArray[Any]:
-    return np.asarray(data[frame] if frame else data)
+    return partial(frame_of, layer.data)

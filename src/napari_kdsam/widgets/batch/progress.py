@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import NamedTuple
-
-from napari_kdsam.annotation.region import PixelRegion
 
 
 class Item(NamedTuple):
@@ -32,27 +29,6 @@ class State(Enum):
     DONE = 'done'
     FAILED = 'failed'
     SKIPPED = 'skipped'
-
-
-@dataclass(frozen=True, eq=False)
-class FrameResult:
-    """What the thread found on a frame.
-
-    Attributes
-    ----------
-    item : Item
-    regions : mapping of int to PixelRegion
-        By label; only objects that were found.
-    doubt : str
-        Why the user should look at it; empty if there is no reason.
-    error : str
-        Why there is nothing; empty if there is.
-    """
-
-    item: Item
-    regions: Mapping[int, PixelRegion] = field(default_factory=dict)
-    doubt: str = ''
-    error: str = ''
 
 
 class Counts(NamedTuple):
@@ -114,13 +90,16 @@ class BatchPlan:
             states.count(State.WAITING),
         )
 
-    def take(self, result: FrameResult) -> None:
-        """Note a result; it replaces an earlier one of the frame."""
-        item = result.item
-        self._states[item] = State.FAILED if result.error else State.DONE
-        self.reasons.pop(item, None)
-        if result.error or result.doubt:
-            self.reasons[item] = result.error or result.doubt
+    def done(self, item: Item, note: str = '') -> None:
+        """Note that a frame has its labels, and why someone should look at it."""
+        self._mark([item], State.DONE)
+        if note:
+            self.reasons[item] = note
+
+    def failed(self, item: Item, reason: str) -> None:
+        """Note why a frame has no labels."""
+        self._mark([item], State.FAILED)
+        self.reasons[item] = reason
 
     def skip(self, items: Iterable[Item]) -> None:
         """Note that nothing comes for these frames."""
@@ -159,11 +138,11 @@ class FollowPlan(BatchPlan):
         self.keys = set(keys)
         self.own_keys: set[int] = set()
 
-    def take(self, result: FrameResult) -> None:
-        """Note a result; nothing is followed beyond a doubtful one."""
-        super().take(result)
-        if result.doubt:
-            self._mark(self._beyond(result.item.frame), State.SKIPPED)
+    def done(self, item: Item, note: str = '') -> None:
+        """Note that a frame has its labels; nothing is followed beyond a doubtful one."""
+        super().done(item, note)
+        if note:
+            self._mark(self._beyond(item.frame), State.SKIPPED)
 
     def can_continue_from(self, frame: int) -> bool:
         """Whether a frame may become a key frame with frames to follow to."""

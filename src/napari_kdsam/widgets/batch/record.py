@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from napari_kdsam.core.stack_index import FrameIndex
 from napari_kdsam.widgets.annotator.image_record import ImageRecord
-from napari_kdsam.widgets.batch.labels_sink import BatchOutput
+from napari_kdsam.widgets.batch.jobs import GivenLabels, LayerFrames, LayerJob
+from napari_kdsam.widgets.batch.labels_sink import LabelsSink
 from napari_kdsam.widgets.batch.progress import BatchPlan, Item
-from napari_kdsam.widgets.batch.work import Job, Stack, Start
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
 # Makes the job for the frames that wait, of plain values that a thread may use.
-JobMaker = Callable[[tuple[Item, ...], dict[int, Start]], Job]
+# Given are the labels of frames that others are followed from.
+JobMaker = Callable[[tuple[Item, ...], dict[int, GivenLabels]], LayerJob]
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class BatchedImage:
     """An image layer of a batch.
 
     Attributes
@@ -28,22 +29,22 @@ class Source:
     image : napari.layers.Image
     record : ImageRecord
         Knows its frames.
-    stack : Stack
+    stack : LayerFrames
         What the thread reads.
     """
 
     image: Image
     record: ImageRecord
-    stack: Stack
+    stack: LayerFrames
 
     @classmethod
-    def of(cls, image: Image) -> Source:
+    def of(cls, image: Image) -> BatchedImage:
         """Take an image layer as it is now."""
         record = ImageRecord(image, _ignore)
         return cls(
             image,
             record,
-            Stack(record.frame_reader(), record.shape[:-2], record.plane_shape),
+            LayerFrames(record.frame_reader(), record.shape[:-2], record.plane_shape),
         )
 
 
@@ -57,16 +58,16 @@ class Batch:
 
     Attributes
     ----------
-    sources : sequence of Source
-    outputs : sequence of BatchOutput
+    sources : sequence of BatchedImage
+    outputs : sequence of LabelsSink
         One for each source.
     plan : BatchPlan
     make_job : callable
     model, device : str
     """
 
-    sources: Sequence[Source]
-    outputs: Sequence[BatchOutput]
+    sources: Sequence[BatchedImage]
+    outputs: Sequence[LabelsSink]
     plan: BatchPlan
     make_job: JobMaker
     model: str

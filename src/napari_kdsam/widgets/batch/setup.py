@@ -8,34 +8,37 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING
 
+from napari_kdsam.annotation.draft_prompts import objects_of, prompts_of
 from napari_kdsam.annotation.state import Draft
 from napari_kdsam.core.errors import ImageError, PromptError
 from napari_kdsam.model.registry import BUNDLED_HEAD
-from napari_kdsam.widgets.batch.labels_sink import BatchOutput, Written, labels_reader
+from napari_kdsam.segmentation.methods import (
+    Automatic,
+    FrameMethod,
+    NumberedPrompt,
+    Prompted,
+    Proposed,
+)
+from napari_kdsam.widgets.batch.jobs import (
+    Followed,
+    FrameByFrame,
+    GivenLabels,
+    LayerJob,
+)
+from napari_kdsam.widgets.batch.labels_sink import LabelsSink, Written, labels_reader
 from napari_kdsam.widgets.batch.progress import BatchPlan, FollowPlan, Item
 from napari_kdsam.widgets.batch.prompts import prompts_by_frame, prompts_on_frame
-from napari_kdsam.widgets.batch.record import Batch, JobMaker, Source
-from napari_kdsam.widgets.batch.work import (
-    FollowJob,
-    PromptedJob,
-    Start,
-    UnpromptedJob,
-    everything,
-    likely_objects,
-    separate,
-)
+from napari_kdsam.widgets.batch.record import Batch, BatchedImage, JobMaker
 from napari_kdsam.widgets.shared.labels_writer import new_labels_layer
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels, Points, Shapes
     from napari.viewer import Viewer
 
-    from napari_kdsam.inference.predictor import Predictor
     from napari_kdsam.inference.propagation import DriftLimits
-    from napari_kdsam.widgets.batch.work import Finder, Job
 
 
-class Method(Enum):
+class BatchMethod(Enum):
     """Where the prompts of a batch come from."""
 
     SAME = 'These, on every frame'
@@ -49,32 +52,32 @@ class Method(Enum):
     @property
     def available(self) -> bool:
         """Whether what it needs came with the package."""
-        if self is not Method.PROPOSALS:
+        if self is not BatchMethod.PROPOSALS:
             return True
         return BUNDLED_HEAD.is_file()
 
     @property
     def prompted(self) -> bool:
         """Whether points and shapes are needed."""
-        return self in (Method.SAME, Method.EACH, Method.FOLLOW_PROMPTS)
+        return self in (BatchMethod.SAME, BatchMethod.EACH, BatchMethod.FOLLOW_PROMPTS)
 
     @property
     def labelled(self) -> bool:
         """Whether labels are needed."""
-        return self in (Method.FOLLOW_LABELS, Method.FOLLOW_KEYS)
+        return self in (BatchMethod.FOLLOW_LABELS, BatchMethod.FOLLOW_KEYS)
 
     @property
     def looks_again(self) -> bool:
         """Whether a second look is of use: each object has a prompt on its frame."""
-        return self in (Method.SAME, Method.EACH, Method.PROPOSALS)
+        return self in (BatchMethod.SAME, BatchMethod.EACH, BatchMethod.PROPOSALS)
 
     @property
     def follows(self) -> bool:
         """Whether objects are followed through one stack."""
-        return self is Method.FOLLOW_PROMPTS or self.labelled
+        return self is BatchMethod.FOLLOW_PROMPTS or self.labelled
 
 
-_UNPROMPTED = (Method.AUTOMATIC, Method.PROPOSALS)
+_UNPROMPTED = (BatchMethod.AUTOMATIC, BatchMethod.PROPOSALS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +87,7 @@ class Choices:
     Attributes
     ----------
     images : sequence of napari.layers.Image
-    method : Method
+    method : BatchMethod
     model, device : str
     limits : DriftLimits
     points : napari.layers.Points or None
@@ -104,7 +107,7 @@ class Choices:
     """
 
     images: Sequence[Image]
-    method: Method
+    method: BatchMethod
     model: str
     device: str
     limits: DriftLimits
@@ -143,7 +146,7 @@ def make_batch(
         raise ImageError('Objects are followed through one stack; choose one image.')
     if choices.method.prompted and choices.points is choices.shapes is None:
         raise PromptError('Choose a points or a shapes layer with prompts.')
-    sources = [Source.of(image) for image in choices.images]
+    sources = [BatchedImage.of(image) for image in choices.images]
     items = _items(choices, sources)
     if choices.method.follows:
         plan, make_job = _followed(choices, viewer, sources[0], items)
@@ -155,7 +158,7 @@ def make_batch(
     return Batch(sources, outputs, plan, make_job, choices.model, choices.device)
 
 
-def _items(choices: Choices, sources: Sequence[Source]) -> list[Item]:
+def _items(choices: Choices, sources: Sequence[BatchedImage]) -> list[Item]:
     """All frames of several images, or the chosen ones of a single one."""
     items = [
         Item(number, frame)
@@ -173,9 +176,9 @@ def _items(choices: Choices, sources: Sequence[Source]) -> list[Item]:
 def _outputs(
     choices: Choices,
     viewer: Viewer,
-    sources: Sequence[Source],
+    sources: Sequence[BatchedImage],
     written: MutableMapping[Labels, Written],
-) -> list[BatchOutput]:
+) -> list[LabelsSink]:
     layers = [choices.output] if choices.output is not None else []
     if not layers:
         layers = [new_labels_layer(s.image, choices.first_label) for s in sources]
@@ -186,18 +189,18 @@ def _outputs(
         # The tools of the layer in use stay in hand.
         viewer.layers.selection.active = active
     return [
-        BatchOutput(layer, choices.overwrite, written.setdefault(layer, {}))
+        LabelsSink(layer, choices.overwrite, written.setdefault(layer, {}))
         for layer in layers
     ]
 
 
 def _prompted(
-    choices: Choices, viewer: Viewer, sources: Sequence[Source], items: list[Item]
+    choices: Choices, viewer: Viewer, sources: Sequence[BatchedImage], items: list[Item]
 ) -> tuple[BatchPlan, JobMaker]:
     drafts: dict[Item, tuple[Draft, ...]] = {}
     for number, source in enumerate(sources):
         mine = [item for item in items if item.image == number]
-        if choices.method is Method.SAME:
+        if choices.method is BatchMethod.SAME:
             same = _objects_here(choices, viewer, source)
             drafts |= dict.fromkeys(mine, same)
         else:
@@ -210,17 +213,50 @@ def _prompted(
         raise PromptError('No frame has prompts; add a point or a box first.')
     plan = BatchPlan(items)
     plan.skip(item for item in items if item not in drafts)
+    methods = [
+        _prompting(
+            choices,
+            source,
+            partial(_held, drafts, number),
+            second_look=choices.second_look,
+        )
+        for number, source in enumerate(sources)
+    ]
+    return plan, _frame_by_frame(sources, methods)
+
+
+def _held(
+    drafts: dict[Item, tuple[Draft, ...]], image: int, frame: int
+) -> tuple[Draft, ...]:
+    return drafts.get(Item(image, frame), ())
+
+
+def _prompting(
+    choices: Choices,
+    source: BatchedImage,
+    drafts_of: Callable[[int], tuple[Draft, ...]],
+    *,
+    second_look: bool,
+) -> Prompted:
+    """How the objects that are drafted on a frame are labelled there."""
+    shape = source.stack.plane_shape
+
+    def prompts_of_frame(frame: int) -> list[NumberedPrompt]:
+        numbered = enumerate(drafts_of(frame), choices.first_label)
+        return [(label, prompts_of(draft, shape)[0]) for label, draft in numbered]
+
+    return Prompted(prompts_of_frame, second_look=second_look)
+
+
+def _frame_by_frame(
+    sources: Sequence[BatchedImage], methods: Sequence[FrameMethod]
+) -> JobMaker:
     stacks = [source.stack for source in sources]
-
-    def make_job(waiting: tuple[Item, ...], starts: dict[int, Start]) -> Job:
-        left = {item: drafts[item] for item in waiting}
-        return PromptedJob(stacks, left, choices.first_label, choices.second_look)
-
-    return plan, make_job
+    return lambda waiting, _: FrameByFrame(stacks, methods, waiting)
 
 
 def _objects_here(
-    choices: Choices, viewer: Viewer, source: Source
+    choices: Choices, viewer: Viewer, source: BatchedImage
 ) -> tuple[Draft, ...]:
     draft = prompts_on_frame(
         source.image,
@@ -237,30 +273,25 @@ def _objects_here(
 
 
 def _unprompted(
-    choices: Choices, sources: Sequence[Source], items: list[Item]
+    choices: Choices, sources: Sequence[BatchedImage], items: list[Item]
 ) -> tuple[BatchPlan, JobMaker]:
-    stacks = [source.stack for source in sources]
-    finder: Callable[[Predictor], Finder] = everything
-    if choices.method is Method.PROPOSALS:
-        finder = partial(likely_objects, second_look=choices.second_look)
-
-    def make_job(waiting: tuple[Item, ...], starts: dict[int, Start]) -> Job:
-        return UnpromptedJob(stacks, waiting, finder, choices.first_label)
-
-    return BatchPlan(items), make_job
+    method: FrameMethod = Automatic(choices.first_label)
+    if choices.method is BatchMethod.PROPOSALS:
+        method = Proposed(choices.first_label, choices.second_look)
+    return BatchPlan(items), _frame_by_frame(sources, [method] * len(sources))
 
 
 def _followed(
-    choices: Choices, viewer: Viewer, source: Source, items: list[Item]
+    choices: Choices, viewer: Viewer, source: BatchedImage, items: list[Item]
 ) -> tuple[BatchPlan, JobMaker]:
     frames = [item.frame for item in items]
     here = source.record.flat_index(source.record.frame_at(viewer.dims.point))
-    if choices.method is not Method.FOLLOW_KEYS and here not in frames:
+    if choices.method is not BatchMethod.FOLLOW_KEYS and here not in frames:
         raise PromptError(
             'The frame in view is not in the range; go to a frame of the range or '
             'change it.'
         )
-    if choices.method is Method.FOLLOW_PROMPTS:
+    if choices.method is BatchMethod.FOLLOW_PROMPTS:
         drafts = _objects_here(choices, viewer, source)
         plan = FollowPlan(frames, [here])
         given = None
@@ -268,8 +299,8 @@ def _followed(
         if choices.keys is None:
             raise ImageError('Choose a labels layer to follow from.')
         drafts = ()
-        given = Start(labels_reader(choices.keys))
-        known = [here] if choices.method is Method.FOLLOW_LABELS else []
+        given = GivenLabels(labels_reader(choices.keys))
+        known = [here] if choices.method is BatchMethod.FOLLOW_LABELS else []
         if known and not given.read(source.stack.index(here)).any():
             raise ImageError(
                 'This frame has no label to follow; paint or commit one, or go to a '
@@ -277,20 +308,43 @@ def _followed(
             )
         plan = FollowPlan(frames, known)
 
-    def make_job(waiting: tuple[Item, ...], starts: dict[int, Start]) -> Job:
-        left = [item.frame for item in waiting]
-        new_keys = [key for key in plan.keys if key in left]
+    method = None
+    if drafts:
+        method = _prompting(choices, source, lambda _: drafts, second_look=False)
+
+    def make_job(waiting: tuple[Item, ...], held: dict[int, GivenLabels]) -> LayerJob:
+        wanted = [item.frame for item in waiting]
+        new_keys = [key for key in plan.keys if key in wanted]
+        keys = {frame: labels for frame, labels in held.items() if frame in plan.keys}
         if given is not None:
-            starts = starts | dict.fromkeys(new_keys, given)
-        return FollowJob(
+            keys |= dict.fromkeys(new_keys, given)
+        return Followed(
             source.stack,
-            left,
+            frames,
+            wanted,
             choices.limits,
-            starts,
+            keys,
+            known=held,
             search=None if plan.keys else given,
-            drafts=drafts,
-            prompted=here if drafts and here in new_keys else None,
-            first_label=choices.first_label,
+            method=method,
+            prompted=here if method and here in new_keys else None,
         )
 
     return plan, make_job
+
+
+def separate(draft: Draft, each_point: bool) -> tuple[Draft, ...]:
+    """Split a draft into its objects.
+
+    Parameters
+    ----------
+    draft : Draft
+    each_point : bool
+        Whether each point inside is an object of its own, where no box is drawn;
+        points outside count for all of them.
+    """
+    inside = [point for point in draft.points if point.positive]
+    if not each_point or draft.boxes or len(inside) < 2:
+        return objects_of(draft)
+    outside = tuple(point for point in draft.points if not point.positive)
+    return tuple(Draft(points=(point, *outside)) for point in inside)

@@ -19,6 +19,15 @@ from napari_kdsam.widgets.shared.transforms import spatial_shape, transform_of
 # Marks our helper layers in their metadata, as labels to leave alone.
 HELPER_KEY = 'napari-kdsam helper'
 
+_CANNOT_WRITE = (
+    ValueError,
+    TypeError,
+    IndexError,
+    OSError,
+    NotImplementedError,
+    MemoryError,
+)
+
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
     from napari.viewer import Viewer
@@ -66,12 +75,8 @@ class LabelsLayerTarget:
         return any(layer is self.layer for layer in _being_written)
 
     def check_label(self, label: int) -> None:
-        """Raise an ImageError if the layer's type of number cannot hold a label."""
-        if label > np.iinfo(self.layer.data.dtype).max:
-            raise ImageError(
-                f'The labels layer is full: {self.layer.data.dtype} holds no label '
-                f'{label}; commit to a new labels layer.'
-            )
+        """Raise an ImageError if the layer's dtype cannot hold a label."""
+        check_label(self.layer, label)
 
     def write(self, indices: PixelIndices, value: Values) -> None:
         """Set values as one step of the layer's own history.
@@ -83,16 +88,9 @@ class LabelsLayerTarget:
         """
         if indices[0].size == 0:
             return
-        values = value if isinstance(value, int) else np.asarray(value).tolist()
         _being_written.append(self.layer)
         try:
-            with self.layer.block_history():
-                self.layer.data_setitem(indices, values)
-        except (ValueError, TypeError, OSError, PermissionError) as error:
-            raise ImageError(
-                f'The labels layer cannot be written ({error}); commit to a new labels '
-                'layer.'
-            ) from error
+            set_pixels(self.layer, indices, value)
         finally:
             _being_written.remove(self.layer)
         for target in _targets:
@@ -102,7 +100,7 @@ class LabelsLayerTarget:
 
     def frame(self, frame: FrameIndex) -> NDArray[Any]:
         """(rows, columns) labels of one frame."""
-        return np.asarray(self.layer.data[frame])
+        return frame_of(self.layer.data, frame)
 
     def close(self) -> None:
         """Stop watching the layer."""
@@ -121,6 +119,39 @@ class LabelsLayerTarget:
             self._highest = max(self._highest, int(np.max(change.after)))
         if changes:
             self._on_painted(self, changes)
+
+
+def check_label(layer: Labels, label: int) -> None:
+    """Raise an ImageError if the dtype of a layer cannot hold a label."""
+    dtype = layer.data.dtype
+    if label > np.iinfo(dtype).max:
+        raise ImageError(
+            f'The labels layer is full: {dtype} holds no label {label}; choose a new '
+            'labels layer.'
+        )
+
+
+def set_pixels(layer: Labels, indices: PixelIndices, value: Values) -> None:
+    """Set values as one step of the layer's own history.
+
+    Raises
+    ------
+    ImageError
+        If the layer's data cannot be written.
+    """
+    values = value if isinstance(value, int) else np.asarray(value).tolist()
+    try:
+        with layer.block_history():
+            layer.data_setitem(indices, values)
+    except _CANNOT_WRITE as error:
+        raise ImageError(
+            f'The labels layer cannot be written ({error}); choose a new labels layer.'
+        ) from error
+
+
+def frame_of(data: Any, frame: FrameIndex) -> NDArray[Any]:
+    """(rows, columns) of one frame of what a layer holds."""
+    return np.asarray(data[frame] if frame else data)
 
 
 def _highest_label(data: Any) -> int:
