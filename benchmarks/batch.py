@@ -25,6 +25,7 @@ from napari_kdsam import Predictor, Prompt, load_model
 from napari_kdsam.batch import work
 from napari_kdsam.batch.executors import executor_for
 from napari_kdsam.batch.jobs import Job, Task
+from napari_kdsam.batch.output_folder import OutputFolder
 from napari_kdsam.batch.records import FrameResult, Status
 from napari_kdsam.batch.runner import find_sources, run_batch
 from napari_kdsam.batch.work import do_tasks
@@ -89,7 +90,7 @@ def batch_rate(job: Job, stack: Path, executor: Any) -> float:
     ends: list[float] = []
     with tempfile.TemporaryDirectory() as out:
         run_batch(
-            replace(job, out=out),
+            replace(job, output=OutputFolder(Path(out))),
             find_sources([str(stack)]),
             executor,
             on_result=lambda result: ends.append(time.perf_counter()),
@@ -140,7 +141,7 @@ def memory_over(many: int, folder: Path) -> tuple[list[tuple[int, float]], int]:
     out = folder / 'many'
     out.mkdir()
     summary = run_batch(
-        Job(str(out), prompts=PROMPTS, fingerprint='stand-in'),
+        Job(OutputFolder(out), prompts=PROMPTS),
         find_sources([str(stack)]),
         watched,
     )
@@ -158,7 +159,7 @@ def main() -> None:
         stack = folder / 'stack.npy'
         write_stack(stack, arguments.frames)
         alone, both = bare_rates(arguments.frames, stack)
-        job = Job('', prompts=PROMPTS, fingerprint='benchmark')
+        job = Job(OutputFolder(folder), prompts=PROMPTS)
         rates = {
             'encoder alone': alone,
             'encoder, one box decoded, mask made': both,
