@@ -13,7 +13,7 @@ import tifffile
 from PIL import Image
 from typer.testing import CliRunner
 
-from napari_kdsam.cli import main as cli
+from napari_kdsam.cli.main import app
 from napari_kdsam.core.errors import ImageError
 from napari_kdsam.io.formats import open_image
 from napari_kdsam.model import loading
@@ -39,7 +39,7 @@ def runner_in(folder: Path, monkeypatch: pytest.MonkeyPatch, fake_model: Any) ->
     monkeypatch.setattr(loading, 'load_model', lambda name, device: fake_model)
 
     def invoke(*arguments: str, code: int = 0) -> Any:
-        result = CliRunner().invoke(cli.app, [str(part) for part in arguments])
+        result = CliRunner().invoke(app, [str(part) for part in arguments])
         assert result.exit_code == code, result.output
         assert not any(mark in result.stderr for mark in ('Traceback', 'napari_kdsam/'))
         return result

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import typer
 from annotation_scripts import SHAPE, ArrayTarget, command_for, disc, steps
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,7 +24,7 @@ from napari_kdsam.annotation.session_file import (
     write_session,
 )
 from napari_kdsam.annotation.state import AnnotationState, CommittedObject, Draft
-from napari_kdsam.cli.tables import replay_session
+from napari_kdsam.cli.replay import replay
 
 
 def worked(script) -> tuple[AnnotationSession, ArrayTarget]:
@@ -226,7 +227,7 @@ def test_replay_writes_the_labels_of_a_session(tmp_path: Path, capfd) -> None:
     path = tmp_path / 'session.json'
     write_session(path, SavedSession('digest', SHAPE, session.state))
     out = tmp_path / 'new' / 'labels.tif'
-    assert replay_session(path, out) == 0
+    replay(path, out)
     assert np.array_equal(tifffile.imread(out), target.data)
     assert '2 objects; open prompts on 1 frame are' in capfd.readouterr().out
 
@@ -244,7 +245,8 @@ def test_replay_into_a_format_that_cannot_hold_the_labels_says_so(
     tmp_path: Path, capfd, name: str
 ) -> None:
     out = tmp_path / name
-    assert replay_session(committed(tmp_path), out) == 2
+    with pytest.raises(typer.Exit, match='2'):
+        replay(committed(tmp_path), out)
     assert name in capfd.readouterr().err
     assert not out.exists()
 
@@ -252,7 +254,8 @@ def test_replay_into_a_format_that_cannot_hold_the_labels_says_so(
 def test_replay_of_what_is_no_session_says_so(tmp_path: Path, capfd) -> None:
     path = tmp_path / 'other.json'
     path.write_text('[]')
-    assert replay_session(path, tmp_path / 'labels.tif') == 2
+    with pytest.raises(typer.Exit, match='2'):
+        replay(path, tmp_path / 'labels.tif')
     assert 'other.json' in capfd.readouterr().err
 
 

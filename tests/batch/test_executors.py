@@ -21,7 +21,7 @@ from napari_kdsam.cli.main import app
 from napari_kdsam.inference.embedding_store import EmbeddingStore
 from napari_kdsam.phantoms import ultrasound_phantom
 
-COMMAND = [sys.executable, '-m', 'napari_kdsam.cli.main']
+COMMAND = [sys.executable, '-m', 'napari_kdsam.cli']
 
 
 @pytest.fixture(scope='module')
@@ -199,7 +199,7 @@ def test_wrong_use_is_one_clear_sentence(images, tmp_path):
     assert 'no image file' in said(
         str(tmp_path / '*.png'), '--out', out, '--point', '1,2'
     )
-    assert 'takes no further prompts' in said(
+    assert 'takes no prompts' in said(
         str(images), '--out', out, '--prompts', 'automatic', '--point', '1,2'
     )
     assert 'no prompts file' in said(str(images), '--out', out, '--prompts', 'x.json')

@@ -21,7 +21,7 @@ from napari_kdsam import Predictor, Prompt, load_model
 from napari_kdsam.model.checkpoint import read_metadata
 from napari_kdsam.model.proposal_head import encoder_digest, load_head
 
-COMMAND = [sys.executable, '-m', 'napari_kdsam.cli.main', 'train']
+COMMAND = [sys.executable, '-m', 'napari_kdsam.cli', 'train']
 SHORT = """
 name: short
 out: runs

@@ -1,130 +1,170 @@
-"""The work of ``napari-kdsam batch`` and ``napari-kdsam embed``."""
+"""``napari-kdsam batch``: many images and stacks to label images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
-from napari_kdsam.cli.segment import (
+from napari_kdsam.cli.console import (
     DONE,
+    INTERRUPTED,
     SOME_FAILED,
     WRONG_USAGE,
+    batch_progress,
     complain,
+    exit_on,
     make_folder,
+)
+from napari_kdsam.cli.options import (
+    Boxes,
+    Device,
+    ManyInputs,
+    ModelName,
+    Negatives,
+    OutFolder,
+    Points,
+    PromptsFile,
+    SecondLook,
+    Workers,
     prompts_from_options,
 )
+from napari_kdsam.core.choices import Existing, Export
 from napari_kdsam.core.errors import KDSAMError, PromptError
-from napari_kdsam.core.prompts import PromptSet
 
 if TYPE_CHECKING:
     from napari_kdsam.batch.jobs import Job
-    from napari_kdsam.batch.records import FrameResult
     from napari_kdsam.batch.runner import Summary
-    from napari_kdsam.core.choices import Existing, Export
+    from napari_kdsam.core.prompts import PromptSet
     from napari_kdsam.segmentation.methods import Method
 
-INTERRUPTED = 130
+# What --prompts took before there was --method.
+_METHOD_WORDS = {'automatic': 'automatic', 'none': 'proposals'}
 
 
-def batch_files(
-    inputs: Sequence[str],
-    out: Path,
-    *,
-    prompts: str,
-    points: Sequence[str],
-    negatives: Sequence[str],
-    boxes: Sequence[str],
-    propagate: bool,
-    model: str,
-    device: str,
-    workers: int,
-    scheduler: str,
-    store: Path | None,
-    existing: Existing,
-    also: Sequence[Export] = (),
-    second_look: bool = True,
-) -> int:
-    """Segment many files and say how it went.
+def batch(
+    inputs: ManyInputs,
+    out: OutFolder,
+    method: Annotated[
+        str,
+        typer.Option(
+            metavar='prompts|propagation|automatic|proposals',
+            help='Where objects come from: the prompts given; the prompts on some '
+            'frames, followed through the stack; everything there is; or the targets '
+            'that the model proposes itself.',
+        ),
+    ] = 'prompts',
+    prompts_file: PromptsFile = None,
+    points: Points = None,
+    negatives: Negatives = None,
+    boxes: Boxes = None,
+    propagate: Annotated[bool, typer.Option('--propagate', hidden=True)] = False,
+    model: ModelName = 'kdsam',
+    device: Device = 'auto',
+    workers: Workers = 1,
+    scheduler: Annotated[
+        str,
+        typer.Option(
+            metavar='tcp://HOST:PORT', help='A Dask scheduler.', show_default=False
+        ),
+    ] = '',
+    embeddings: Annotated[
+        Path | None,
+        typer.Option(
+            metavar='DIR',
+            help='Look for embeddings in this store, and keep new ones there.',
+            show_default=False,
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option('--resume', help='Go on with a batch that ended early.'),
+    ] = False,
+    existing: Annotated[
+        Existing,
+        typer.Option(help='What to do with results that are there already.'),
+    ] = Existing.fail,
+    also: Annotated[
+        list[Export] | None,
+        typer.Option(
+            help='Also write NIfTI for NIfTI images, DICOM-SEG for DICOM images, or one '
+            'COCO file (repeatable).'
+        ),
+    ] = None,
+    second_look: SecondLook = True,
+) -> None:
+    """Segment many images and stacks, in parallel and restartable.
 
-    Parameters
-    ----------
-    inputs : sequence of str
-        Files, folders, patterns and URLs.
-    out : pathlib.Path
-        Folder for the results, made if needed.
-    prompts : str
-        A file, ``automatic``, ``none``, or empty.
-    points, negatives, boxes : sequence of str
-        See `segment_files`.
-    propagate : bool
-        Whether prompts are on key frames, from which masks are followed.
-    model, device : str
-    workers : int
-        Processes on this computer.
-    scheduler : str
-        Address of a Dask scheduler, or empty.
-    store : pathlib.Path or None
-        Folder of an embedding store.
-    existing : Existing
-        What to do with results that are there already.
-    also : sequence of Export
-        Further forms of the labels.
-    second_look : bool
-        See `Job.second_look`.
+    Every image gives STEM_labels.png, every stack (TIFF, NPY, DICOM, NIfTI, video or
+    zarr) STEM_labels.tif. manifest.csv lists what became of each frame: done, failed
+    or skipped, with the reason. A frame that fails is named and the others go on.
 
-    Returns
-    -------
-    int
-        Exit code: 0 all done or skipped, 1 some failed, 2 wrong usage, 130 interrupted.
+    A CSV of prompts has the columns image, frame, object, row, column and label for
+    points, or row0, column0, row1 and column1 for boxes; image, frame and object may
+    be left out. Of a COCO file the box of each annotation is an object.
+
+    Exit code: 0 all done or skipped, 1 some failed, 2 wrong usage, 130 interrupted.
     """
-    from napari_kdsam.batch.executors import executor_for
-    from napari_kdsam.batch.runner import find_sources, run_batch
+    with exit_on(KDSAMError, WRONG_USAGE):
+        from napari_kdsam.batch.executors import executor_for
+        from napari_kdsam.batch.runner import find_sources, run_batch
 
-    try:
-        method, given = _method(prompts, points, negatives, boxes, propagate)
+        if str(prompts_file) in _METHOD_WORDS:
+            method, prompts_file = _METHOD_WORDS[str(prompts_file)], None
+        chosen = _method(method, propagate)
+        if chosen in ('automatic', 'proposals'):
+            prompts = _no_prompts(chosen, prompts_file, points, negatives, boxes)
+        else:
+            prompts = prompts_from_options(points, negatives, boxes, prompts_file)
         make_folder(out)
-        job = make_job(
-            out, model, device, method, given, store, second_look=second_look
+        job = _job(
+            out, model, device, chosen, prompts, embeddings, second_look=second_look
         )
-        protected = [Path(prompts)] if prompts else []
+        protected = [prompts_file] if prompts_file else []
         sources = find_sources(inputs, job.output, protected)
         total = sum(source.frame_count for source in sources)
-        with _progress(total) as on_result:
+        with batch_progress(total) as on_result:
             summary = run_batch(
-                job, sources, executor_for(workers, scheduler), existing, on_result
+                job,
+                sources,
+                executor_for(workers, scheduler),
+                Existing.resume if resume else existing,
+                on_result,
             )
-        problems = [] if summary.stopped else _export(job, summary, also)
-    except KDSAMError as error:
-        complain(error)
-        return WRONG_USAGE
+        problems = [] if summary.stopped else _export(job, summary, also or ())
     code = _tell(summary, out)
     for problem in problems:
         complain(problem)
-    return code or (SOME_FAILED if problems else DONE)
+    raise typer.Exit(code or (SOME_FAILED if problems else DONE))
 
 
-def _export(job: Job, summary: Summary, also: Sequence[Export]) -> list[str]:
-    if not also:
-        return []
-    # COCO, NIfTI and DICOM-SEG have packages of their own.
-    from napari_kdsam.batch.exports import export
+def _method(name: str, propagate: bool) -> Method:
+    from napari_kdsam.segmentation.methods import Method
 
-    return export(job.output, summary, also)
+    if name not in list(Method):
+        raise PromptError(
+            f'There is no method {name!r}; --method is one of {", ".join(Method)}.'
+        )
+    if propagate and name not in ('prompts', 'propagation'):
+        raise PromptError(
+            f'--method {name} follows nothing through stacks; leave --propagate out.'
+        )
+    return Method.propagation if propagate else Method(name)
 
 
-def make_job(
+def _no_prompts(
+    method: Method, file: Path | None, *others: Sequence[str] | None
+) -> PromptSet:
+    from napari_kdsam.core.prompts import PromptSet
+
+    if file is not None or any(others):
+        raise PromptError(f'--method {method} takes no prompts; leave them out.')
+    return PromptSet()
+
+
+def _job(
     out: Path,
     model: str,
     device: str,
@@ -132,15 +172,9 @@ def make_job(
     prompts: PromptSet,
     store: Path | None,
     *,
-    second_look: bool = True,
+    second_look: bool,
 ) -> Job:
-    """Describe a batch, with the fingerprint of the model it will use.
-
-    Raises
-    ------
-    KDSAMError
-        If the model or the store cannot be used.
-    """
+    """Describe a batch, with the fingerprint of the model it will use."""
     from napari_kdsam.batch.jobs import Job, fingerprint_of
     from napari_kdsam.batch.output_folder import OutputFolder
     from napari_kdsam.batch.work import predictor_for
@@ -162,108 +196,13 @@ def make_job(
     )
 
 
-def embed_files(
-    inputs: Sequence[str], out: Path, *, model: str, device: str, workers: int
-) -> int:
-    """Fill an embedding store.
+def _export(job: Job, summary: Summary, also: Sequence[Export]) -> list[str]:
+    if not also:
+        return []
+    # COCO, NIfTI and DICOM-SEG have packages of their own.
+    from napari_kdsam.batch.exports import export
 
-    Parameters
-    ----------
-    inputs : sequence of str
-        Files, folders, patterns and URLs.
-    out : pathlib.Path
-        Folder of the store, made if needed.
-    model, device : str
-    workers : int
-        Processes on this computer.
-
-    Returns
-    -------
-    int
-        As `batch_files`.
-    """
-    from napari_kdsam.batch.embed import embed_sources
-    from napari_kdsam.batch.records import Status
-    from napari_kdsam.batch.runner import find_sources
-
-    try:
-        sources = find_sources(inputs)
-        total = sum(source.frame_count for source in sources)
-        counts = dict.fromkeys(Status, 0)
-        with _progress(total) as on_result:
-            for result in embed_sources(sources, out, model, device, workers):
-                on_result(result)
-                counts[result.status] += 1
-    except KDSAMError as error:
-        complain(error)
-        return WRONG_USAGE
-    except KeyboardInterrupt:
-        complain('Interrupted; run the same command again to go on.')
-        return INTERRUPTED
-    typer.echo(
-        f'{total} frames: {counts[Status.done]} embedded, '
-        f'{counts[Status.skipped]} there already, {counts[Status.failed]} failed; '
-        f'the store is {out}'
-    )
-    return SOME_FAILED if counts[Status.failed] else DONE
-
-
-def _method(
-    prompts: str,
-    points: Sequence[str],
-    negatives: Sequence[str],
-    boxes: Sequence[str],
-    propagate: bool,
-) -> tuple[Method, PromptSet]:
-    from napari_kdsam.batch.prompt_sources import read_any_prompts
-    from napari_kdsam.segmentation.methods import Method
-
-    words = {'automatic': Method.automatic, 'none': Method.proposals}
-    if prompts in words:
-        if points or negatives or boxes or propagate:
-            raise PromptError(
-                f'--prompts {prompts} takes no further prompts; leave the others out.'
-            )
-        return words[prompts], PromptSet()
-    method = Method.propagation if propagate else Method.prompts
-    if prompts and not (points or negatives or boxes):
-        return method, read_any_prompts(Path(prompts))
-    file = Path(prompts) if prompts else None
-    return method, prompts_from_options(points, negatives, boxes, file)
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[FrameResult], None]]:
-    """Show how far it is on standard error, and each failure as it happens."""
-    from napari_kdsam.batch.inputs import name_of
-    from napari_kdsam.batch.records import Status
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn('{task.description}'),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn('{task.fields[rate]}'),
-        TimeRemainingColumn(),
-    )
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        task = progress.add_task('frames', total=total, rate='')
-
-        def on_result(result: FrameResult) -> None:
-            speed = progress.tasks[0].speed
-            rate = f'{speed:.1f}/s' if speed else ''
-            progress.update(task, advance=1, rate=rate)
-            if result.status is Status.failed:
-                console.print(
-                    f'{name_of(result.location)}, frame {result.frame}: {result.reason}',
-                    markup=False,
-                    highlight=False,
-                    soft_wrap=True,
-                )
-
-        yield on_result
+    return export(job.output, summary, also)
 
 
 def _tell(summary: Summary, out: Path) -> int:

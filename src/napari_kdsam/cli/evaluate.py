@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from napari_kdsam.cli.console import SOME_FAILED, WRONG_USAGE, exit_on
+from napari_kdsam.cli.options import Device, UsualOutFolder
 from napari_kdsam.core.errors import ImageError, KDSAMError
 from napari_kdsam.core.extras import require_training_extra
 
@@ -41,10 +43,8 @@ def evaluate(
     limit: Annotated[
         int | None, typer.Option(min=1, help='First images of each data set, by name.')
     ] = None,
-    out: Annotated[Path, typer.Option(help='Folder for the results.')] = Path(
-        'evaluation'
-    ),
-    device: Annotated[str, typer.Option(help='auto, cpu, cuda or mps.')] = 'auto',
+    out: UsualOutFolder = Path('evaluation'),
+    device: Device = 'auto',
     figures: Annotated[bool, typer.Option(help='Draw figures.')] = True,
     overwrite: Annotated[
         bool, typer.Option('--overwrite', help='Discard earlier results in --out.')
@@ -55,39 +55,9 @@ def evaluate(
     Each structure of a mask is prompted by itself. A run that was stopped goes on
     where it stopped. Exits with 1 if an object could not be evaluated.
     """
-    try:
-        _evaluate(
-            folder,
-            data,
-            split,
-            sets or [],
-            models or ['kdsam'],
-            kinds,
-            limit,
-            out,
-            device,
-            figures,
-            overwrite,
-        )
-    except KDSAMError as error:
-        typer.echo(f'Error: {error}', err=True)
-        raise typer.Exit(2) from error
-
-
-def _evaluate(
-    folder: Path | None,
-    data: Path | None,
-    split: str,
-    sets: list[str],
-    models: list[str],
-    kinds: list[str] | None,
-    limit: int | None,
-    out: Path,
-    device: str,
-    figures: bool,
-    overwrite: bool,
-) -> None:
-    require_training_extra()
+    with exit_on(KDSAMError, WRONG_USAGE):
+        require_training_extra()
+    from napari_kdsam.model.registry import DEFAULT_MODEL
     from napari_kdsam.training.data.samples import Sample, single_objects
     from napari_kdsam.training.data.shards import read_shards
     from napari_kdsam.training.evaluation.figures import draw_figures
@@ -102,32 +72,39 @@ def _evaluate(
     )
 
     samples: list[Sample]
-    if (folder is None) == (data is None):
-        raise ImageError('Give either a folder with images/ and masks/, or --data.')
-    if folder is not None:
-        samples = samples_of_folder(folder)
-    else:
-        assert data is not None
-        samples = read_shards(data, tuple(sets), (split,))
-    if limit is not None:
-        grouped = groupby(samples, key=lambda sample: sample.data_set)
-        samples = [sample for _, group in grouped for sample in list(group)[:limit]]
-    samples = single_objects(samples)
-    rows = run_evaluation(
-        samples, models, out, device=device, kinds=kinds or KINDS, overwrite=overwrite
-    )
-    if rows:
-        write_rows(out / 'results.csv', rows)
-        path = write_report(rows, out)
-        typer.echo(path.read_text(encoding='utf-8'))
-        if figures:
-            notes = notes_of(out, in_order(row.model for row in rows))
-            draw_figures(rows, samples, models, notes, out, device, open_segmenter)
-    failures = read_failures(out)
+    names = models or [DEFAULT_MODEL]
+    with exit_on(KDSAMError, WRONG_USAGE):
+        if (folder is None) == (data is None):
+            raise ImageError('Give either a folder with images/ and masks/, or --data.')
+        if folder is not None:
+            samples = samples_of_folder(folder)
+        else:
+            assert data is not None
+            samples = read_shards(data, tuple(sets or ()), (split,))
+        if limit is not None:
+            grouped = groupby(samples, key=lambda sample: sample.data_set)
+            samples = [sample for _, group in grouped for sample in list(group)[:limit]]
+        samples = single_objects(samples)
+        rows = run_evaluation(
+            samples,
+            names,
+            out,
+            device=device,
+            kinds=kinds or KINDS,
+            overwrite=overwrite,
+        )
+        if rows:
+            write_rows(out / 'results.csv', rows)
+            path = write_report(rows, out)
+            typer.echo(path.read_text(encoding='utf-8'))
+            if figures:
+                notes = notes_of(out, in_order(row.model for row in rows))
+                draw_figures(rows, samples, names, notes, out, device, open_segmenter)
+        failures = read_failures(out)
     typer.echo(f'The results are in {out}.')
     if failures:
         typer.echo(
             f'{len(failures)} objects could not be evaluated; see {out}/failures.csv.',
             err=True,
         )
-        raise typer.Exit(1)
+        raise typer.Exit(SOME_FAILED)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from napari_kdsam.cli.console import SOME_FAILED, WRONG_USAGE, exit_on
 from napari_kdsam.core.errors import KDSAMError
 from napari_kdsam.core.extras import require_training_extra
 
@@ -58,7 +59,7 @@ def _run(
         'nodes': nodes,
         'strategy': strategy,
     }
-    with _told():
+    with _explained():
         from napari_kdsam.training.config_file import read_config, with_overrides
         from napari_kdsam.training.recipe import run_parts
 
@@ -68,23 +69,14 @@ def _run(
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _explained() -> Iterator[None]:
     """Say in a sentence what went wrong: 2 where it is the settings, else 1."""
-    try:
+    with exit_on(KDSAMError, WRONG_USAGE):
         require_training_extra()
-    except KDSAMError as error:
-        raise _failed(error, 2) from error
     from napari_kdsam.training.config import ConfigError
 
-    try:
+    with exit_on(KDSAMError, SOME_FAILED), exit_on(ConfigError, WRONG_USAGE):
         yield
-    except KDSAMError as error:
-        raise _failed(error, 2 if isinstance(error, ConfigError) else 1) from error
-
-
-def _failed(error: KDSAMError, code: int) -> typer.Exit:
-    typer.echo(f'Error: {error}', err=True)
-    return typer.Exit(code)
 
 
 @app.command('cache-teacher')
@@ -172,7 +164,7 @@ def things(
     A run that was stopped goes on after its last shard when the same command is given
     again.
     """
-    with _told():
+    with _explained():
         from napari_kdsam.training.config import ThingsConfig
         from napari_kdsam.training.config_file import read_config_as
         from napari_kdsam.training.things.making import make_things
@@ -196,7 +188,5 @@ def average(
     """Average fine-tuned weights with their start, to forget less."""
     from napari_kdsam.training.averaging import average_weights
 
-    try:
+    with exit_on(KDSAMError, SOME_FAILED):
         typer.echo(f'Written: {average_weights(tuned, start, share, out)}')
-    except KDSAMError as error:
-        raise _failed(error, 1) from error

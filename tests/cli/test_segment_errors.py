@@ -1,4 +1,4 @@
-"""What the command line says of bad inputs (exit code 1) and wrong usage (2)."""
+"""What `segment` says of bad inputs (exit code 1) and wrong usage (2)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from io_fixtures import BOX, Run, errors_in, image_file, labels_in, record_of, r
 from PIL import Image
 from typer.testing import CliRunner
 
-from napari_kdsam.cli import main as cli
+from napari_kdsam.cli.main import app
 
 
 @pytest.fixture
@@ -223,7 +223,7 @@ def test_an_unknown_model_or_device_is_refused_before_any_work(
     monkeypatch.setenv('NAPARI_KDSAM_MODELS', str(tmp_path / 'models'))
     image_file(tmp_path / 'a.png')
     arguments = ['segment', 'a.png', *BOX, '--out', 'out', *arguments]
-    result = CliRunner().invoke(cli.app, arguments)
+    result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 2
     (error,) = errors_in(result)
     assert problem in error

@@ -1,0 +1,64 @@
+"""``napari-kdsam embed``: fill an embedding store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_kdsam.cli.console import (
+    INTERRUPTED,
+    SOME_FAILED,
+    WRONG_USAGE,
+    batch_progress,
+    complain,
+    exit_on,
+)
+from napari_kdsam.cli.options import (
+    Device,
+    ManyInputs,
+    ModelName,
+    Workers,
+    out_option,
+)
+from napari_kdsam.core.errors import KDSAMError
+
+
+def embed(
+    inputs: ManyInputs,
+    out: Annotated[
+        Path, out_option('Folder of the embedding store, made if it does not exist.')
+    ],
+    model: ModelName = 'kdsam',
+    device: Device = 'auto',
+    workers: Workers = 1,
+) -> None:
+    """Compute embeddings once and keep them, for `batch --embeddings` and the viewer.
+
+    A store is a zarr group with 2 MB for each frame. It may be filled by several
+    processes at once and shared between users; a damaged embedding is made again.
+    """
+    from napari_kdsam.batch.embed import embed_sources
+    from napari_kdsam.batch.records import Status
+    from napari_kdsam.batch.runner import find_sources
+
+    counts = dict.fromkeys(Status, 0)
+    try:
+        with exit_on(KDSAMError, WRONG_USAGE):
+            sources = find_sources(inputs)
+            total = sum(source.frame_count for source in sources)
+            with batch_progress(total) as on_result:
+                for result in embed_sources(sources, out, model, device, workers):
+                    on_result(result)
+                    counts[result.status] += 1
+    except KeyboardInterrupt as error:
+        complain('Interrupted; run the same command again to go on.')
+        raise typer.Exit(INTERRUPTED) from error
+    typer.echo(
+        f'{total} frames: {counts[Status.done]} embedded, '
+        f'{counts[Status.skipped]} there already, {counts[Status.failed]} failed; '
+        f'the store is {out}'
+    )
+    if counts[Status.failed]:
+        raise typer.Exit(SOME_FAILED)
