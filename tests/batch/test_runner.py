@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,12 +18,11 @@ from napari_kdsam.batch import output_folder, work
 from napari_kdsam.batch.jobs import Job, Task, fingerprint_of
 from napari_kdsam.batch.manifest import MANIFEST
 from napari_kdsam.batch.output_folder import BatchError, OutputFolder, write_frame
-from napari_kdsam.batch.prompt_sources import read_any_prompts
 from napari_kdsam.batch.records import FrameResult, Status
 from napari_kdsam.batch.runner import Summary, find_sources, run_batch
 from napari_kdsam.batch.work import do_tasks
 from napari_kdsam.core.choices import Existing
-from napari_kdsam.core.errors import ImageError, PromptError
+from napari_kdsam.core.errors import ImageError
 from napari_kdsam.core.prompts import ObjectPrompt, Prompt, PromptSet
 from napari_kdsam.segmentation.methods import Method
 
@@ -343,59 +341,6 @@ def test_urls_are_read_through_fsspec(run, folder, results):
     summary = run('memory://clinic/gone.png', existing=Existing.resume)
     assert summary.count(Status.failed) == 1
     memory.rm('/clinic', recursive=True)
-
-
-# Prompt files
-
-
-def test_a_table_of_prompts_gives_objects_of_images_and_frames(tmp_path):
-    path = tmp_path / 'prompts.csv'
-    path.write_text(
-        'image,frame,object,row,column,label,row0,column0,row1,column1\n'
-        'a.png,,1,10,20,,,,,\n'
-        'a.png,,1,12,22,0,,,,\n'
-        'a.png,,2,,,,1,2,30,40\n'
-        'b.npy,3,,5.5,6.5,1,,,,\n',
-        encoding='utf-8',
-    )
-    found = read_any_prompts(path)
-    one, two = found.images['a.png']
-    assert one.prompt.points == ((10, 20), (12, 22))
-    assert one.prompt.labels == (1, 0)
-    assert two.prompt.box == (1, 2, 30, 40)
-    (three,) = found.images['b.npy']
-    assert three.frame == 3
-    assert found.shared == ()
-    path.write_text('row,column\n3,4\n', encoding='utf-8')
-    assert read_any_prompts(path).shared[0].prompt.points == ((3, 4),)
-
-
-@pytest.mark.parametrize(
-    ('text', 'message'),
-    [
-        ('', 'names missing'),
-        ('row,colour\n1,2\n', 'colour'),
-        ('row,column\n', 'no prompts'),
-        ('row,column\n1,x\n', 'line 2: column is a number'),
-        ('row,column\n1,\n', 'line 2: give'),
-        ('frame,row,column\n1.5,1,2\n', 'whole number'),
-        ('row,column,label\n1,2,0\n', 'inside'),
-        ('object,row0,column0,row1,column1\n1,0,0,5,5\n1,0,0,6,6\n', 'a box already'),
-    ],
-)
-def test_a_table_that_makes_no_sense_is_refused_by_its_line(tmp_path, text, message):
-    path = tmp_path / 'prompts.csv'
-    path.write_text(text, encoding='utf-8')
-    with pytest.raises(PromptError, match=message):
-        read_any_prompts(path)
-
-
-def test_json_prompts_are_read_as_by_segment(tmp_path):
-    path = tmp_path / 'prompts.json'
-    path.write_text(json.dumps({'format': 1, 'objects': [{'points': [[1, 2]]}]}))
-    assert read_any_prompts(path).shared[0].prompt.points == ((1, 2),)
-    with pytest.raises(PromptError, match='no prompts file'):
-        read_any_prompts(tmp_path / 'absent.json')
 
 
 # Propagation

@@ -142,6 +142,27 @@ def test_only_the_frames_asked_for_are_segmented(
     assert fake_model.encoded == 2
 
 
+COCO = {
+    'images': [{'id': 1, 'file_name': 'a.png', 'height': 64, 'width': 96}],
+    'annotations': [{'id': 1, 'image_id': 1, 'bbox': [20, 10, 40, 30]}],
+    'categories': [],
+}
+
+
+@pytest.mark.parametrize(
+    'content',
+    ['image,row0,column0,row1,column1\na.png,10,20,40,60\n', json.dumps(COCO)],
+    ids=['table', 'COCO'],
+)
+def test_prompts_may_be_a_table_or_a_coco_file_whatever_its_name(
+    run: Run, tmp_path: Path, content: str
+) -> None:
+    image_file(tmp_path / 'a.png')
+    (tmp_path / 'prompts.txt').write_text(content)
+    run('segment', 'a.png', '--prompts', 'prompts.txt', '--out', 'out')
+    assert record_of(tmp_path / 'out/a.json')['objects'][0]['box'] == [10, 20, 40, 60]
+
+
 def test_objects_of_one_frame_appear_in_that_frame_only(
     run: Run, tmp_path: Path, fake_model: Any
 ) -> None:

@@ -17,9 +17,9 @@ from napari_kdsam.core.errors import ImageError, MissingExtraError, PromptError
 from napari_kdsam.io.coco import (
     LabelledImage,
     read_coco_masks,
-    read_coco_prompts,
     write_coco,
 )
+from napari_kdsam.io.prompts import read_prompts
 
 pytest.importorskip('pycocotools')
 from pycocotools.coco import COCO
@@ -114,7 +114,7 @@ def test_boxes_become_prompts_by_file_name_and_frame(tmp_path: Path) -> None:
         LabelledImage('empty.png', ring() * 0),
     ]
     write_coco(path, images)
-    prompts = read_coco_prompts(path)
+    prompts = read_prompts(path)
     assert set(prompts.images) == {'a.png', 'cine.dcm'}
     boxes = [item.prompt.box for item in prompts.for_image('a.png')]
     assert boxes == [(18, 0, 19, 24), (2, 3, 16, 20)]
@@ -155,7 +155,7 @@ def annotation(**changes: Any) -> dict[str, Any]:
 
 def test_files_of_other_programs_are_read(tmp_path: Path) -> None:
     path = written(tmp_path)
-    (item,) = read_coco_prompts(path).for_image('a.png')
+    (item,) = read_prompts(path).for_image('a.png')
     assert item.prompt.box == (2, 1.5, 4.5, 4.5)
     (image,) = read_coco_masks(path)
     expected = np.zeros((6, 8), np.uint8)
@@ -168,7 +168,7 @@ def test_groups_are_left_out_and_uncompressed_rle_is_read(tmp_path: Path) -> Non
     crowd = annotation(id=1, iscrowd=1)
     plain = annotation(segmentation={'size': [6, 8], 'counts': [6, 3, 39]})
     path = written(tmp_path, annotations=[crowd, plain])
-    assert len(read_coco_prompts(path).for_image('a.png')) == 1
+    assert len(read_prompts(path).for_image('a.png')) == 1
     (image,) = read_coco_masks(path)
     assert image.labels[:3, 1].tolist() == [1, 1, 1]
     assert image.labels.sum() == 3
@@ -204,7 +204,7 @@ def test_prompts_that_cannot_be_used_are_refused(
     tmp_path: Path, changes: dict[str, Any], problem: str
 ) -> None:
     with pytest.raises(PromptError, match=problem) as caught:
-        read_coco_prompts(written(tmp_path, **changes))
+        read_prompts(written(tmp_path, **changes))
     assert 'other.json' in str(caught.value)
 
 
@@ -234,7 +234,7 @@ def test_masks_that_cannot_be_used_are_refused(
 def test_files_that_are_not_json_are_refused(tmp_path: Path) -> None:
     (tmp_path / 'a.json').write_text('{"images": [')
     with pytest.raises(PromptError, match=r'a\.json is not a JSON file'):
-        read_coco_prompts(tmp_path / 'a.json')
+        read_prompts(tmp_path / 'a.json')
     with pytest.raises(ImageError, match=r'b\.json cannot be read'):
         list(read_coco_masks(tmp_path / 'b.json'))
 
@@ -252,4 +252,4 @@ def test_without_pycocotools_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, 'pycocotools', None)
     with pytest.raises(MissingExtraError, match=r"'napari-kdsam\[medical\]'"):
         write_coco(tmp_path / 'a.json', [])
-    assert len(read_coco_prompts(written(tmp_path)).images) == 1
+    assert len(read_prompts(written(tmp_path)).images) == 1

@@ -192,17 +192,7 @@ class _Contents:
     categories: dict[Any, str]
 
 
-def _contents(path: str | os.PathLike[str], error_class: type[KDSAMError]) -> _Contents:
-    path = Path(path)
-    try:
-        value = json.loads(path.read_text(encoding='utf-8-sig'))
-    except OSError as error:
-        reason = error.strerror or 'unknown reason'
-        raise error_class(f'{path.name} cannot be read ({reason}).') from error
-    except (ValueError, RecursionError) as error:
-        raise error_class(
-            f'{path.name} is not a JSON file; export it again.'
-        ) from error
+def _contents(value: Any, source: str, error_class: type[KDSAMError]) -> _Contents:
     try:
         images = {image['id']: image for image in value['images']}
         for image in images.values():
@@ -215,19 +205,21 @@ def _contents(path: str | os.PathLike[str], error_class: type[KDSAMError]) -> _C
             images[item['image_id']]['id'], item['id']
     except (AttributeError, KeyError, TypeError) as error:
         raise error_class(
-            f'{path.name} is not a COCO file of objects, or an object has no image '
+            f'{source} is not a COCO file of objects, or an object has no image '
             f'({type(error).__name__}: {error}); export it again.'
         ) from error
-    return _Contents(path.name, images, annotations, categories)
+    return _Contents(source, images, annotations, categories)
 
 
-def read_coco_prompts(path: str | os.PathLike[str]) -> PromptSet:
-    """Read the boxes of a COCO file as prompts.
+def coco_prompts(value: Any, source: str) -> PromptSet:
+    """Take the boxes of a COCO file for prompts.
 
     Parameters
     ----------
-    path : path-like
-        The JSON file.
+    value : object
+        What the JSON file holds.
+    source : str
+        Its name, for messages.
 
     Returns
     -------
@@ -240,7 +232,7 @@ def read_coco_prompts(path: str | os.PathLike[str]) -> PromptSet:
     PromptError
         If it is not such a file, an object has no box, or two images have one name.
     """
-    contents = _contents(path, PromptError)
+    contents = _contents(value, source, PromptError)
     places: dict[tuple[str, Any], Any] = {}
     for number, image in contents.images.items():
         name = _base_name(image)
@@ -300,7 +292,15 @@ def read_coco_masks(path: str | os.PathLike[str]) -> Iterator[LabelledImage]:
     MissingExtraError
         If pycocotools is not installed.
     """
-    contents = _contents(path, ImageError)
+    path = Path(path)
+    try:
+        value = json.loads(path.read_text(encoding='utf-8-sig'))
+    except OSError as error:
+        reason = error.strerror or 'unknown reason'
+        raise ImageError(f'{path.name} cannot be read ({reason}).') from error
+    except (ValueError, RecursionError) as error:
+        raise ImageError(f'{path.name} is not a JSON file; export it again.') from error
+    contents = _contents(value, path.name, ImageError)
     mask = _pycocotools()
     objects: dict[Any, list[Mapping[str, Any]]] = {}
     for item in contents.annotations:

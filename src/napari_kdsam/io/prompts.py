@@ -1,6 +1,9 @@
-"""Prompts as JSON, so that a segmentation can be repeated or carried to other images.
+"""Prompts files, so that a segmentation can be repeated or carried to other images.
 
-Version 1 is either one list of objects for every image::
+There are three forms, told apart by their content: JSON of our own, a CSV table, and
+COCO JSON, of which the box of each annotation is an object of its image.
+
+Version 1 of our JSON is either one list of objects for every image::
 
     {"format": 1,
      "objects": [{"points": [[row, col], ...], "labels": [1, 0, ...],
@@ -17,22 +20,33 @@ object is prompted in every frame.
 
 ``napari-kdsam segment`` writes its results in the first form, with what it found under
 ``image`` and ``result``; both are ignored here, so a result is also a prompts file.
+
+The table has a line for each point or box. Its columns, in any order: ``image`` (file
+name; empty for every image), ``frame`` (empty for every frame), ``object`` (lines with
+the same number describe one object; empty for an object of its own), and either ``row``
+and ``column`` with ``label`` (inside if empty) or ``row0``, ``column0``, ``row1`` and
+``column1``.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from napari_kdsam.core.errors import PromptError
 from napari_kdsam.core.files import write_json
-from napari_kdsam.core.prompts import ObjectPrompt, PromptSet
+from napari_kdsam.core.prompts import ObjectPrompt, Prompt, PromptSet
 
 FORMAT_VERSION = 1
 _IGNORED = ('image', 'result')
+_POINT = ('row', 'column')
+_BOX = ('row0', 'column0', 'row1', 'column1')
+_COLUMNS = ('image', 'frame', 'object', *_POINT, 'label', *_BOX)
 
 
 def read_prompts(path: str | os.PathLike[str]) -> PromptSet:
@@ -41,7 +55,7 @@ def read_prompts(path: str | os.PathLike[str]) -> PromptSet:
     Parameters
     ----------
     path : path-like
-        JSON in the format this module describes.
+        In one of the forms that this module describes.
 
     Returns
     -------
@@ -50,25 +64,46 @@ def read_prompts(path: str | os.PathLike[str]) -> PromptSet:
     Raises
     ------
     PromptError
-        If the file cannot be read or is not of that format; the message names the
-        file and, where one is to blame, the object by its number counted from 1.
+        If the file cannot be read or is of another form; the message names the file
+        and, where one is to blame, the line, or the object by its number counted from
+        1.
     """
     path = Path(path)
     try:
-        value = json.loads(path.read_text(encoding='utf-8-sig'))
+        text = path.read_text(encoding='utf-8-sig')
     except FileNotFoundError as error:
         raise PromptError(f'There is no prompts file {path.name}.') from error
     except OSError as error:
         reason = error.strerror or 'unknown reason'
         raise PromptError(f'{path.name} cannot be read ({reason}).') from error
+    except ValueError as error:
+        raise _of_no_form(path.name) from error
+    if not text.lstrip().startswith(('{', '[')):
+        try:
+            return _parse_table(text, path.name)
+        except csv.Error as error:
+            raise _of_no_form(path.name) from error
+    try:
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise PromptError(
-            f'{path.name} is not a JSON file; see napari-kdsam segment --help.'
+            f'{path.name} is not a JSON file, or not complete; export it again.'
         ) from error
-    return _parse(value, path.name)
+    if isinstance(value, Mapping) and 'annotations' in value:
+        from napari_kdsam.io.coco import coco_prompts
+
+        return coco_prompts(value, path.name)
+    return _parse_json(value, path.name)
 
 
-def _parse(value: Any, source: str) -> PromptSet:
+def _of_no_form(source: str) -> PromptError:
+    return PromptError(
+        f'{source} is not a JSON file, nor a CSV table with the columns '
+        f'{", ".join(_COLUMNS)}; see napari-kdsam segment --help.'
+    )
+
+
+def _parse_json(value: Any, source: str) -> PromptSet:
     _check_keys(value, ('format', 'objects', 'images', *_IGNORED), source)
     if value.get('format') != FORMAT_VERSION:
         raise PromptError(
@@ -108,6 +143,80 @@ def _objects(value: Any, where: str) -> tuple[ObjectPrompt, ...]:
         except PromptError as error:
             raise PromptError(f'{where}, object {number}: {error}') from error
     return tuple(objects)
+
+
+@dataclass
+class _Parts:
+    """The lines of one object."""
+
+    points: list[tuple[float, float]] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    box: tuple[float, float, float, float] | None = None
+
+
+def _parse_table(text: str, source: str) -> PromptSet:
+    reader = csv.DictReader(text.splitlines())
+    columns = set(reader.fieldnames or ())
+    if not columns & set(_COLUMNS):
+        raise _of_no_form(source)
+    if unknown := sorted(columns - set(_COLUMNS)):
+        raise PromptError(
+            f'{source} has the unknown column {unknown[0]!r}; use '
+            f'{", ".join(_COLUMNS)}.'
+        )
+    parts: dict[tuple[str, int | None, str], _Parts] = {}
+    for number, line in enumerate(reader, start=2):
+        where = f'{source}, line {number}'
+        image = (line.get('image') or '').strip()
+        frame = _frame(line.get('frame'), where)
+        name = (line.get('object') or '').strip() or f'line {number}'
+        _add(parts.setdefault((image, frame, name), _Parts()), line, where)
+    if not parts:
+        raise PromptError(f'{source} has no prompts; add a line for each.')
+    images: dict[str, list[ObjectPrompt]] = {}
+    for (image, frame, name), found in parts.items():
+        try:
+            prompt = Prompt(found.points, found.labels, found.box)
+        except PromptError as error:
+            raise PromptError(f'{source}, object {name}: {error}') from error
+        images.setdefault(image, []).append(ObjectPrompt(prompt, frame))
+    shared = tuple(images.pop('', ()))
+    return PromptSet(shared, {k: tuple(v) for k, v in images.items()}, source)
+
+
+def _frame(text: str | None, where: str) -> int | None:
+    if not (text or '').strip():
+        return None
+    number = _number(text, where, 'frame')
+    if number < 0 or number != int(number):
+        raise PromptError(f'{where}: a frame is a whole number from 0, not {text!r}.')
+    return int(number)
+
+
+def _add(parts: _Parts, line: Mapping[str, str | None], where: str) -> None:
+    given = {key for key in (*_POINT, *_BOX) if (line.get(key) or '').strip()}
+    if given == set(_POINT):
+        row, column = (_number(line[key], where, key) for key in _POINT)
+        parts.points.append((row, column))
+        label = line.get('label') or ''
+        parts.labels.append(int(_number(label, where, 'label')) if label.strip() else 1)
+    elif given == set(_BOX):
+        if parts.box is not None:
+            raise PromptError(f'{where}: this object has a box already.')
+        row0, column0, row1, column1 = (_number(line[key], where, key) for key in _BOX)
+        parts.box = (row0, column0, row1, column1)
+    else:
+        raise PromptError(
+            f'{where}: give {", ".join(_POINT)} for a point or {", ".join(_BOX)} for a '
+            'box.'
+        )
+
+
+def _number(text: str | None, where: str, column: str) -> float:
+    try:
+        return float(text or '')
+    except ValueError as error:
+        raise PromptError(f'{where}: {column} is a number, not {text!r}.') from error
 
 
 def write_prompts(path: str | os.PathLike[str], prompts: PromptSet) -> None:

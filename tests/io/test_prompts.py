@@ -1,4 +1,4 @@
-"""Prompts as JSON: what is read back, and how mistakes are named."""
+"""Prompts as JSON and tables: what is read back, and how mistakes are named."""
 
 from __future__ import annotations
 
@@ -153,8 +153,10 @@ def test_a_bad_object_is_named_by_its_number(
     ('content', 'problem'),
     [
         ('', 'is not a JSON file'),
-        ('row,col\n1,2\n', 'is not a JSON file'),
+        ('col,line\n1,2\n', 'is not a JSON file'),
+        ('row,col\n1,2\n', "unknown column 'col'"),
         ('[' * 100_000, 'is not a JSON file'),
+        ('x' * 200_000, 'is not a JSON file'),
         ([], 'must be a JSON object'),
         ({'objects': [BOX]}, 'format None'),
         ({'format': 2, 'objects': [BOX]}, 'format 2'),
@@ -192,3 +194,50 @@ def test_only_one_form_is_written(tmp_path: Path) -> None:
     for bad in (PromptSet(), PromptSet(item, {'a.png': item})):
         with pytest.raises(PromptError, match='either'):
             write_prompts(tmp_path / 'p.json', bad)
+
+
+# Tables
+
+
+def test_a_table_of_prompts_gives_objects_of_images_and_frames(tmp_path: Path) -> None:
+    path = tmp_path / 'prompts.csv'
+    path.write_text(
+        'image,frame,object,row,column,label,row0,column0,row1,column1\n'
+        'a.png,,1,10,20,,,,,\n'
+        'a.png,,1,12,22,0,,,,\n'
+        'a.png,,2,,,,1,2,30,40\n'
+        'b.npy,3,,5.5,6.5,1,,,,\n',
+        encoding='utf-8',
+    )
+    found = read_prompts(path)
+    one, two = found.images['a.png']
+    assert one.prompt.points == ((10, 20), (12, 22))
+    assert one.prompt.labels == (1, 0)
+    assert two.prompt.box == (1, 2, 30, 40)
+    (three,) = found.images['b.npy']
+    assert three.frame == 3
+    assert found.shared == ()
+    path.write_text('row,column\n3,4\n', encoding='utf-8')
+    assert read_prompts(path).shared[0].prompt.points == ((3, 4),)
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('', 'nor a CSV table'),
+        ('row,colour\n1,2\n', 'colour'),
+        ('row,column\n', 'no prompts'),
+        ('row,column\n1,x\n', 'line 2: column is a number'),
+        ('row,column\n1,\n', 'line 2: give'),
+        ('frame,row,column\n1.5,1,2\n', 'whole number'),
+        ('row,column,label\n1,2,0\n', 'inside'),
+        ('object,row0,column0,row1,column1\n1,0,0,5,5\n1,0,0,6,6\n', 'a box already'),
+    ],
+)
+def test_a_table_that_makes_no_sense_is_refused_by_its_line(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    path = tmp_path / 'prompts.csv'
+    path.write_text(text, encoding='utf-8')
+    with pytest.raises(PromptError, match=message):
+        read_prompts(path)
