@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import tifffile
 from io_fixtures import problem_with
 from PIL import Image
 
-from napari_kdsam.io.formats import open_image
+from napari_kdsam.io import formats
+from napari_kdsam.io.formats import FORMATS, SUFFIXES, open_image
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (20, 30), np.uint8)
@@ -309,3 +311,33 @@ def test_20000_by_20000_images_are_segmented_within_a_few_times_their_size(
     assert done.returncode == 0, done.stderr
     # The image and the mask are 381 MB each; decoders may hold the image twice.
     assert max(map(float, done.stdout.split())) < 1200, done.stdout
+
+
+# The table of formats
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_manifest_offers_the_kinds_that_napari_does_not_read_itself() -> None:
+    from npe2 import PluginManifest
+
+    manifest = PluginManifest.from_file(ROOT / 'napari.yaml')
+    (reader,) = manifest.contributions.readers or ()
+    ours = [suffix for known in FORMATS if known.extra for suffix in known.suffixes]
+    assert sorted(reader.filename_patterns) == sorted(f'*{suffix}' for suffix in ours)
+
+
+def test_every_kind_has_an_opener_and_an_extra_that_exist() -> None:
+    declared = tomllib.loads((ROOT / 'pyproject.toml').read_text(encoding='utf-8'))
+    extras = {'', *declared['project']['optional-dependencies']}
+    for known in FORMATS:
+        module, _, name = known.opener.partition(':')
+        text = Path(formats.__file__).with_name(f'{module}.py').read_text('utf-8')
+        assert f'def {name}(' in text
+        assert known.extra in extras
+
+
+def test_the_guide_lists_every_suffix() -> None:
+    guide = (ROOT / 'docs/formats.md').read_text(encoding='utf-8')
+    assert [suffix for suffix in SUFFIXES if suffix not in guide] == []

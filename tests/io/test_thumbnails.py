@@ -8,11 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_kdsam.core.intensity import IntensityMapping
-from napari_kdsam.io.thumbnails import (
-    candidate_thumbnail,
-    candidate_thumbnails,
-    common_window,
-)
+from napari_kdsam.io import thumbnails
+from napari_kdsam.io.thumbnails import candidate_thumbnails, common_window
 
 CYAN = (0, 229, 255)
 SIDE = 64
@@ -45,6 +42,13 @@ def images_with_masks(draw):
 def disc(shape, row, column, radius):
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     return (rows - row) ** 2 + (columns - column) ** 2 <= radius**2
+
+
+def candidate_thumbnail(frame, mask, window, side):
+    """One mask over a chosen part of an image of 8 bits."""
+    part = thumbnails._thinned(frame, window, side)
+    pooled = thumbnails._pooled(mask, window, side)
+    return thumbnails._drawn(part, pooled, window, side)
 
 
 def is_cyan(picture):

@@ -17,7 +17,7 @@ from napari_kdsam.batch.runner import Summary
 from napari_kdsam.core.choices import Export
 from napari_kdsam.core.errors import KDSAMError
 from napari_kdsam.io.coco import LabelledImage, write_coco
-from napari_kdsam.io.formats import NIFTI_SUFFIXES, is_dicom
+from napari_kdsam.io.formats import DICOM, NIFTI
 from napari_kdsam.io.image_file import reading
 
 COCO_NAME = 'labels.coco.json'
@@ -83,12 +83,12 @@ def _export_one(output: OutputFolder, source: Source, kind: Export) -> None:
         return
     path = Path(source.location)
     start = output.path / f'{source.stem}_labels'
-    if kind is Export.nifti and path.name.lower().endswith(NIFTI_SUFFIXES):
+    if kind is Export.nifti and NIFTI.names(path.name):
         from napari_kdsam.io.nifti import write_nifti_labels
 
         target = start.with_name(f'{start.name}.nii.gz')
         write_nifti_labels(target, _labels(output, source), like=path)
-    elif kind is Export.dicom_seg and is_dicom(path):
+    elif kind is Export.dicom_seg and DICOM.marks(path):
         labels = _labels(output, source)
         if labels.any():
             from napari_kdsam.io.dicom_seg import write_dicom_seg

@@ -16,11 +16,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from napari_kdsam.core.errors import ImageError, MissingExtraError
-from napari_kdsam.io.formats import SUFFIXES, open_image, stem_of
+from napari_kdsam.io.formats import JPEG, PNG, SUFFIXES, open_image, stem_of
 from napari_kdsam.io.image_file import ImageFile
 
-# Files of these kinds hold one image, so they need not be opened to be counted.
-_SINGLE = ('.png', '.jpg', '.jpeg')
 _WILDCARDS = '*?['
 _OPEN_FILES = 4
 # Few, because each is a whole frame; more would not make the encoder faster.
@@ -114,7 +112,7 @@ def _images_below(folder: Path) -> list[Path]:
     for item in folder.iterdir():
         if item.name.startswith('.'):
             continue
-        if item.name.lower().endswith((*SUFFIXES, '.zarr')):
+        if item.name.lower().endswith(SUFFIXES):
             found.append(item)
         elif item.is_dir():
             found += _images_below(item)
@@ -146,7 +144,8 @@ def describe(location: str, stem: str) -> Source:
     A file that cannot be opened is described with its problem, so that the batch can
     name and count it.
     """
-    if Path(name_of(location)).suffix.lower() in _SINGLE:
+    # These hold one image, so they need not be opened to be counted.
+    if PNG.names(location) or JPEG.names(location):
         return Source(location, stem)
     try:
         with Reader() as reader:

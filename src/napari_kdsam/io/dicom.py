@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_kdsam.core.errors import ImageError, MissingExtraError
+from napari_kdsam.io.formats import DICOM
 from napari_kdsam.io.image_file import FrameLayout, ImageFile, check_size, reading
 
 try:
@@ -23,7 +24,7 @@ try:
     from pydicom.pixels.processing import apply_color_lut
     from pydicom.pixels.utils import pixel_array
 except ImportError as _error:
-    raise MissingExtraError('Reading DICOM', 'medical') from _error
+    raise MissingExtraError('Reading DICOM', DICOM.extra) from _error
 
 _PIXELS = ('PixelData', 'FloatPixelData', 'DoubleFloatPixelData')
 _MODALITY = ('RescaleSlope', 'RescaleIntercept', 'RescaleType', 'ModalityLUTSequence')
@@ -149,7 +150,7 @@ def _check_decodable(name: str, dataset: Any) -> None:
             'uncompressed.'
         ) from error
     if not decoder.is_available:
-        raise MissingExtraError(f'Reading {syntax.name} DICOM', 'medical')
+        raise MissingExtraError(f'Reading {syntax.name} DICOM', DICOM.extra)
 
 
 class _DicomFile(ImageFile):

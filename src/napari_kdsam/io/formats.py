@@ -1,39 +1,110 @@
-"""Open an image file by its kind: pictures, arrays, DICOM, NIfTI, video, OME-Zarr."""
+"""The kinds of image files that are read: one table, and opening a file by it."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import cast
 
 from napari_kdsam.core.errors import ImageError
-from napari_kdsam.io.arrays import open_npy, open_tiff
 from napari_kdsam.io.image_file import ImageFile, reading
-from napari_kdsam.io.png_jpeg import open_picture
 
-_OPENERS: dict[str, Callable[[Path], ImageFile]] = {
-    '.png': open_picture,
-    '.jpg': open_picture,
-    '.jpeg': open_picture,
-    '.tif': open_tiff,
-    '.tiff': open_tiff,
-    '.npy': open_npy,
-}
-DICOM_SUFFIXES = ('.dcm', '.dicom')
-NIFTI_SUFFIXES = ('.nii', '.nii.gz')
-VIDEO_SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv')
-ZARR_SUFFIX = '.zarr'
-SUFFIXES = (
-    *_OPENERS,
-    *DICOM_SUFFIXES,
-    *NIFTI_SUFFIXES,
-    *VIDEO_SUFFIXES,
-    ZARR_SUFFIX,
+
+@dataclass(frozen=True)
+class Format:
+    """One kind of image file, and who reads it.
+
+    Attributes
+    ----------
+    kind : str
+        What messages call it.
+    suffixes : tuple of str
+        Ends of file names, in small letters.
+    opener : str
+        ``module:function`` within this package, imported for the first such file.
+    extra : str
+        The extra of this package that has to be installed; empty for none.
+    mark : tuple of (int, bytes), optional
+        A place in the file, and the bytes there that tell the kind whatever the name.
+    folder_marks : tuple of str
+        Names of files any of which makes a folder one of this kind; empty where it is
+        a file.
+    """
+
+    kind: str
+    suffixes: tuple[str, ...]
+    opener: str
+    extra: str = ''
+    mark: tuple[int, bytes] | None = None
+    folder_marks: tuple[str, ...] = ()
+
+    def names(self, name: str) -> bool:
+        """Whether a file is of this kind by its name."""
+        return name.lower().endswith(self.suffixes)
+
+    def marks(self, path: Path) -> bool:
+        """Whether a file or folder is of this kind by its content."""
+        if self.folder_marks:
+            return any((path / name).is_file() for name in self.folder_marks)
+        if self.mark is None:
+            return False
+        offset, expected = self.mark
+        with path.open('rb') as file:
+            file.seek(offset)
+            return file.read(len(expected)) == expected
+
+    def open(self, path: Path) -> ImageFile:
+        """Open a file of this kind."""
+        module, _, name = self.opener.partition(':')
+        opener = getattr(import_module(f'napari_kdsam.io.{module}'), name)
+        return cast(Callable[[Path], ImageFile], opener)(path)
+
+
+PNG = Format('PNG', ('.png',), 'png_jpeg:open_picture')
+JPEG = Format('JPEG', ('.jpg', '.jpeg'), 'png_jpeg:open_picture')
+TIFF = Format('TIFF', ('.tif', '.tiff'), 'tiff:open_tiff')
+NPY = Format('NPY', ('.npy',), 'npy:open_npy')
+DICOM = Format(
+    'DICOM', ('.dcm', '.dicom'), 'dicom:open_dicom', 'medical', mark=(128, b'DICM')
 )
-_KINDS = 'PNG, JPEG, TIFF, NPY, DICOM, NIfTI, MP4, AVI, MOV, MKV or OME-Zarr'
-# A folder with one of these in it is Zarr, whatever its name.
-ZARR_MARKS = ('zarr.json', '.zgroup', '.zarray')
-_DICOM_MARK = (128, b'DICM')
+NIFTI = Format('NIfTI', ('.nii', '.nii.gz'), 'nifti:open_nifti', 'medical')
+VIDEO = Format(
+    'MP4, AVI, MOV, MKV',
+    ('.mp4', '.avi', '.mov', '.mkv'),
+    'video:open_video',
+    'medical',
+)
+ZARR = Format(
+    'OME-Zarr',
+    ('.zarr',),
+    'ome_zarr:open_zarr',
+    'zarr',
+    folder_marks=('zarr.json', '.zgroup', '.zarray'),
+)
+FORMATS = (PNG, JPEG, TIFF, NPY, DICOM, NIFTI, VIDEO, ZARR)
+SUFFIXES = tuple(suffix for known in FORMATS for suffix in known.suffixes)
+
+
+def format_of(path: Path) -> Format | None:
+    """Tell the kind of a file or folder by its name, or else by its content.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        One that exists.
+
+    Returns
+    -------
+    Format or None
+        None for a kind that is not read.
+    """
+    possible = [f for f in FORMATS if bool(f.folder_marks) == path.is_dir()]
+    named = (known for known in possible if known.names(path.name))
+    marked = (known for known in possible if known.marks(path))
+    return next(named, None) or next(marked, None)
 
 
 def open_image(path: str | os.PathLike[str]) -> ImageFile:
@@ -67,28 +138,28 @@ def open_image(path: str | os.PathLike[str]) -> ImageFile:
     """
     path = Path(path)
     name = path.name or str(path)
-    if is_zarr(path):
-        from napari_kdsam.io.ome_zarr import open_zarr
-
-        return open_zarr(path)
+    with reading(name):
+        if not path.exists():
+            raise ImageError(f'There is no file {name}; check its name and folder.')
+        if not path.is_file() and not path.is_dir():
+            raise ImageError(
+                f'{name} is not a regular file; copy it to a folder first.'
+            )
+        if path.is_file() and path.stat().st_size == 0:
+            raise ImageError(f'{name} is empty (0 bytes); copy or export it again.')
+        known = format_of(path)
+        if known is not None:
+            return known.open(path)
     if path.is_dir():
         raise ImageError(
             f'{name} is a folder; give the image files in it, such as {name}/*.png.'
         )
-    with reading(name):
-        if not path.exists():
-            raise ImageError(f'There is no file {name}; check its name and folder.')
-        if not path.is_file():
-            raise ImageError(
-                f'{name} is not a regular file; copy it to a folder first.'
-            )
-        if path.stat().st_size == 0:
-            raise ImageError(f'{name} is empty (0 bytes); copy or export it again.')
-        opener = _OPENERS.get(path.suffix.lower()) or _optional_opener(path)
-        if opener is not None:
-            return opener(path)
     kind = f'a {path.suffix} file' if path.suffix else 'a file of unknown kind'
-    raise ImageError(f'{name} is {kind}, which cannot be read; save it as {_KINDS}.')
+    *kinds, last = (known.kind for known in FORMATS)
+    raise ImageError(
+        f'{name} is {kind}, which cannot be read; save it as {", ".join(kinds)} or '
+        f'{last}.'
+    )
 
 
 def stem_of(name: str) -> str:
@@ -107,37 +178,3 @@ def stem_of(name: str) -> str:
         if name.lower().endswith(suffix) and len(name) > len(suffix):
             return name[: -len(suffix)]
     return name
-
-
-def is_zarr(path: Path) -> bool:
-    """Whether a path is a folder that is Zarr, by its name or what is in it."""
-    return path.is_dir() and (
-        path.suffix.lower() == ZARR_SUFFIX
-        or any((path / mark).is_file() for mark in ZARR_MARKS)
-    )
-
-
-def _optional_opener(path: Path) -> Callable[[Path], ImageFile] | None:
-    """Opener of a kind whose packages are an extra, imported only for such files."""
-    name = path.name.lower()
-    if name.endswith(NIFTI_SUFFIXES):
-        from napari_kdsam.io.nifti import open_nifti
-
-        return open_nifti
-    if name.endswith(VIDEO_SUFFIXES):
-        from napari_kdsam.io.video import open_video
-
-        return open_video
-    if name.endswith(DICOM_SUFFIXES) or is_dicom(path):
-        from napari_kdsam.io.dicom import open_dicom
-
-        return open_dicom
-    return None
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file's content is DICOM, whatever its name."""
-    offset, mark = _DICOM_MARK
-    with path.open('rb') as file:
-        file.seek(offset)
-        return file.read(len(mark)) == mark

@@ -256,6 +256,27 @@ class ImageFile(ABC):
         self.close()
 
 
+class ArrayFile(ImageFile):
+    """An array that is mapped into memory, so that only frames asked for are read.
+
+    Parameters
+    ----------
+    name : str
+        File name without its folder.
+    array : numpy.ndarray
+        The pixels of all frames, in their order.
+    layout : FrameLayout
+        Number and shape of the frames.
+    """
+
+    def __init__(self, name: str, array: NDArray[Any], layout: FrameLayout) -> None:
+        super().__init__(name, layout, array.dtype)
+        self._array = array.reshape(layout.frame_count, *layout.frame_shape)
+
+    def _read(self, index: int) -> NDArray[Any]:
+        return np.array(self._array[index])
+
+
 @contextmanager
 def reading(name: str) -> Iterator[None]:
     """Turn whatever a decoder raises into an `ImageError` naming the file.

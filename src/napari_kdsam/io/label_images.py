@@ -15,9 +15,8 @@ from PIL import Image
 from napari_kdsam.core.errors import ImageError
 from napari_kdsam.core.files import atomic_path
 from napari_kdsam.core.label_image import label_dtype
-from napari_kdsam.io.overlay import draw_overlay
+from napari_kdsam.io.formats import PNG, TIFF
 
-PNG_SUFFIX, TIFF_SUFFIXES = '.png', ('.tif', '.tiff')
 _PNG_MAX_LABEL = 65535
 _LABEL_SHAPES = {2: '(H, W)', 3: '(T, H, W)', 4: '(T, Z, H, W)'}
 # Classic TIFF addresses 4 GiB; the margin is for page descriptions.
@@ -41,13 +40,12 @@ def write_labels(path: str | os.PathLike[str], labels: NDArray[Any]) -> None:
         If the labels do not fit the format, or the file cannot be written.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
     check_labels(path.name, labels)
     highest = int(labels.max())
-    if suffix in TIFF_SUFFIXES:
+    if TIFF.names(path.name):
         frames = labels if labels.ndim == 3 else labels[None]
         write_stack(path, frames, labels.shape, label_dtype(highest))
-    elif suffix != PNG_SUFFIX:
+    elif not PNG.names(path.name):
         raise ImageError(f'{path.name}: labels are written as .png or .tif.')
     elif labels.ndim != 2 or highest > _PNG_MAX_LABEL:
         raise ImageError(
@@ -129,33 +127,6 @@ def check_labels(
         )
     if labels.dtype.kind == 'i' and labels.min() < 0:
         raise ImageError(f'{name}: labels must not be negative.')
-
-
-def write_overlay(
-    path: str | os.PathLike[str],
-    image8: NDArray[np.uint8],
-    labels: NDArray[Any],
-    prompts: Iterable[Any] = (),
-) -> None:
-    """Write a PNG of an image with its masks and prompts drawn on it.
-
-    Parameters
-    ----------
-    path : path-like
-        The PNG file.
-    image8 : numpy.ndarray
-        (H, W) or (H, W, 3) uint8, as the model saw it.
-    labels : numpy.ndarray
-        (H, W) whole numbers, 0 for background.
-    prompts : iterable of Prompt
-        In image pixel coordinates.
-
-    Raises
-    ------
-    ImageError
-        If the file cannot be written.
-    """
-    write_picture(path, draw_overlay(image8, labels, prompts))
 
 
 def write_picture(path: str | os.PathLike[str], picture: NDArray[Any]) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from napari_kdsam.core.errors import ImageError, MissingExtraError
 from napari_kdsam.core.files import atomic_path
 from napari_kdsam.core.label_image import label_dtype
-from napari_kdsam.io.formats import NIFTI_SUFFIXES
+from napari_kdsam.io.formats import NIFTI
 from napari_kdsam.io.image_file import (
     FrameAxis,
     FrameLayout,
@@ -34,7 +34,7 @@ try:
     from nibabel.affines import voxel_sizes
     from nibabel.filebasedimages import ImageFileError
 except ImportError as _error:
-    raise MissingExtraError('Reading and writing NIfTI', 'medical') from _error
+    raise MissingExtraError('Reading and writing NIfTI', NIFTI.extra) from _error
 
 _MILLIMETRES = {'meter': 1000.0, 'mm': 1.0, 'micron': 0.001, 'unknown': 1.0}
 _LABEL_INTENT = 1002
@@ -212,7 +212,7 @@ def write_nifti_labels(
         written.
     """
     path = Path(path)
-    if not path.name.lower().endswith(NIFTI_SUFFIXES):
+    if not NIFTI.names(path.name):
         raise ImageError(f'{path.name}: NIfTI labels are written as .nii or .nii.gz.')
     check_labels(path.name, labels, dimensions=(2, 3, 4))
     if like is None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_kdsam.core.errors import ImageError, MissingExtraError
-from napari_kdsam.io.formats import ZARR_MARKS
+from napari_kdsam.io.formats import ZARR
 from napari_kdsam.io.image_file import (
     COLOUR_CHANNELS,
     FrameAxis,
@@ -25,7 +25,7 @@ from napari_kdsam.io.image_file import (
 try:
     import zarr
 except ImportError as _error:
-    raise MissingExtraError('Reading Zarr', 'zarr') from _error
+    raise MissingExtraError('Reading Zarr', ZARR.extra) from _error
 
 _MILLIMETRES = {
     'angstrom': 1e-7,
@@ -194,7 +194,7 @@ def open_zarr(path: Path) -> ImageFile:
         If it is not Zarr, is damaged, holds several images, or other channels.
     """
     with reading(path.name):
-        if not any((path / mark).is_file() for mark in ZARR_MARKS):
+        if not ZARR.marks(path):
             raise ImageError(
                 f'{path.name} is a folder without a Zarr image; choose the folder that '
                 'has zarr.json, .zgroup or .zarray in it.'

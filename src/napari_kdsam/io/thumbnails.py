@@ -61,31 +61,6 @@ def common_window(masks: Sequence[NDArray[np.bool_]], shape: tuple[int, int]) ->
     return int(start[0]), int(start[1]), int(stop[0]), int(stop[1])
 
 
-def candidate_thumbnail(
-    frame: NDArray[np.uint8], mask: NDArray[np.bool_], window: Window, side: int
-) -> NDArray[np.uint8]:
-    """Draw one mask over the image, tinted and outlined.
-
-    Parameters
-    ----------
-    frame : numpy.ndarray
-        (H, W) or (H, W, 3) uint8.
-    mask : numpy.ndarray
-        (H, W) bool.
-    window : tuple of int
-        Half-open (row0, col0, row1, col1) inside the image, as `common_window` gives.
-    side : int
-        Pixels along each side of the picture.
-
-    Returns
-    -------
-    numpy.ndarray
-        (side, side, 3) uint8: the window as large as fits, black around it.
-    """
-    part = _thinned(frame, window, side)
-    return _drawn(part, _pooled(mask, window, side), window, side)
-
-
 def candidate_thumbnails(
     image: NDArray[Any],
     masks: Sequence[NDArray[np.bool_]],

@@ -20,13 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_kdsam.core.errors import ImageError, MissingExtraError
+from napari_kdsam.io.formats import VIDEO
 from napari_kdsam.io.image_file import FrameLayout, ImageFile, check_size, reading
 
 try:
     import av
     from av.error import InvalidDataError
 except ImportError as _error:
-    raise MissingExtraError('Reading video', 'medical') from _error
+    raise MissingExtraError('Reading video', VIDEO.extra) from _error
 
 # Decoding on is cheaper than seeking as long as the wanted frame is this near.
 _NEAR_FRAMES = 8

@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 
 from napari_kdsam.core.errors import ImageError
 from napari_kdsam.core.stack_index import flat_index
-from napari_kdsam.io.formats import open_image, stem_of
+from napari_kdsam.io.formats import JPEG, open_image, stem_of
 from napari_kdsam.io.image_file import ImageFile
 from napari_kdsam.measure.mask_folder import MaskFolder, without_mask_ending
 
 # What napari adds to a layer whose name is taken.
 _COPY_ENDING = re.compile(r' \[\d+\]$')
-_LOSSY_SUFFIXES = ('.jpg', '.jpeg')
 # JPEG leaves faint noise around black, so halfway is the border.
 _HALF = 127
 
@@ -191,7 +190,7 @@ def _as_labels(name: str, pixels: NDArray[Any]) -> NDArray[np.int64]:
     if colours:
         # Opacity says nothing about what is labelled.
         pixels = pixels[..., :3].max(axis=-1)
-    if name.lower().endswith(_LOSSY_SUFFIXES):
+    if JPEG.names(name):
         return (pixels > _HALF).astype(np.int64)
     if colours:
         return (pixels > 0).astype(np.int64)

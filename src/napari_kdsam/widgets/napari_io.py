@@ -30,20 +30,13 @@ def get_reader(
         `read_layers` for NIfTI, DICOM, video and Zarr; None for anything else, for
         several files, and for what is not there.
     """
-    from napari_kdsam.io.formats import (
-        DICOM_SUFFIXES,
-        NIFTI_SUFFIXES,
-        VIDEO_SUFFIXES,
-        is_zarr,
-    )
+    from napari_kdsam.io.formats import format_of
 
-    if not isinstance(path, str | os.PathLike):
+    if not isinstance(path, str | os.PathLike) or not Path(path).exists():
         return None
-    found = Path(path)
-    ours = (*DICOM_SUFFIXES, *NIFTI_SUFFIXES, *VIDEO_SUFFIXES)
-    if is_zarr(found) or (found.is_file() and found.name.lower().endswith(ours)):
-        return read_layers
-    return None
+    known = format_of(Path(path))
+    # napari itself reads the kinds that need no package of an extra.
+    return read_layers if known is not None and known.extra else None
 
 
 def read_layers(path: AnyPath) -> list[LayerData]:
@@ -150,17 +143,17 @@ def write_labels_layer(path: str, data: Any, attributes: dict[str, Any]) -> list
     """
     import numpy as np
 
-    from napari_kdsam.io.formats import NIFTI_SUFFIXES
+    from napari_kdsam.io.formats import NIFTI
     from napari_kdsam.io.label_images import write_labels
 
     labels = np.asarray(data)
-    if not path.lower().endswith(NIFTI_SUFFIXES):
+    if not NIFTI.names(path):
         write_labels(path, labels)
         return [path]
     from napari_kdsam.io.nifti import write_nifti_labels
 
     source = str(attributes.get('metadata', {}).get('source', ''))
-    if source.lower().endswith(NIFTI_SUFFIXES) and Path(source).is_file():
+    if NIFTI.names(source) and Path(source).is_file():
         write_nifti_labels(path, labels, like=source)
     else:
         write_nifti_labels(path, labels, spacing=_millimetres(attributes))

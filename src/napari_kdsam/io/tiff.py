@@ -1,4 +1,4 @@
-"""NPY files (memory-mapped) and TIFF files (page by page)."""
+"""TIFF files, page by page."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from napari_kdsam.core.errors import ImageError
 from napari_kdsam.io.image_file import (
     COLOUR_CHANNELS,
+    ArrayFile,
     FrameLayout,
     ImageFile,
     check_size,
@@ -22,67 +23,9 @@ from napari_kdsam.io.image_file import (
     reading,
 )
 
-_NPY_MARK = b'\x93NUMPY'
 _TIFF_MARKS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 # Axes of frames in TIFF files: time, depth, pages; Q is "not said".
 _FRAME_AXES = 'TZIRQ'
-
-
-class _ArrayFile(ImageFile):
-    """An array that is mapped into memory, so that only frames asked for are read."""
-
-    def __init__(self, name: str, array: NDArray[Any], layout: FrameLayout) -> None:
-        super().__init__(name, layout, array.dtype)
-        self._array = array.reshape(layout.frame_count, *layout.frame_shape)
-
-    def _read(self, index: int) -> NDArray[Any]:
-        return np.array(self._array[index])
-
-
-def open_npy(path: Path) -> ImageFile:
-    """Open an NPY file without ever unpickling.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-
-    Returns
-    -------
-    ImageFile
-
-    Raises
-    ------
-    ImageError
-        If it is not an NPY file, is damaged, holds Python objects, or has a shape
-        that `layout_of` refuses.
-    """
-    with reading(path.name):
-        with path.open('rb') as file:
-            if file.read(len(_NPY_MARK)) != _NPY_MARK:
-                raise ImageError(
-                    f'{path.name} is not an NPY array, whatever its name says; save '
-                    'it with numpy.save.'
-                )
-        shape, dtype = _npy_header(path)
-        if dtype.hasobject:
-            raise ImageError(
-                f'{path.name} holds Python objects, which could run code when read; '
-                'save the image as numbers.'
-            )
-        layout = layout_of(path.name, shape)
-        array = np.load(path, mmap_mode='r', allow_pickle=False)
-        return _ArrayFile(path.name, array, layout)
-
-
-def _npy_header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    with path.open('rb') as file:
-        version = np.lib.format.read_magic(file)
-        if version == (1, 0):
-            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        else:
-            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
-    return shape, dtype
 
 
 class _TiffPages(ImageFile):
@@ -182,7 +125,7 @@ def _first_series(path: Path, tiff: tifffile.TiffFile) -> ImageFile:
     offset, kind = series.dataoffset, series.dtype.newbyteorder(tiff.byteorder)
     array = np.memmap(path, kind, 'r', offset, series.shape)
     tiff.close()
-    return _ArrayFile(path.name, array, layout)
+    return ArrayFile(path.name, array, layout)
 
 
 def _check_complete(name: str, tiff: tifffile.TiffFile) -> None:
