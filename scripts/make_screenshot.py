@@ -26,7 +26,7 @@ from napari_kdsam.phantoms import dermoscopy_phantom, ultrasound_phantom
 from napari_kdsam.widgets.annotator.dock import AnnotatorWidget
 from napari_kdsam.widgets.batch.dock import BatchWidget
 from napari_kdsam.widgets.batch.setup import BatchMethod
-from napari_kdsam.widgets.compare.dock import AgreementWidget
+from napari_kdsam.widgets.compare.dock import CompareWidget
 
 FOLDER = Path(__file__).resolve().parent.parent / 'docs' / 'images'
 SIZE = (1366, 768)
@@ -149,7 +149,7 @@ def comparison() -> None:
     viewer.add_image(np.stack([p.image for p in phantoms]), name='phantoms', **placed)
     viewer.add_labels(truth, name='reader 1', visible=False, **placed)
     viewer.add_labels(labels, name='mine', visible=False, **placed)
-    widget = AgreementWidget(viewer)
+    widget = CompareWidget(viewer)
     viewer.window.add_dock_widget(
         widget, name='Compare labels with a reference', area='right'
     )
@@ -158,8 +158,8 @@ def comparison() -> None:
     widget.compare()
     wait_until(lambda: widget.found is not None)
     widget.show_errors(True)
-    widget.view.selectRow(0)
-    widget.go_to(widget.view.contents.place(0))
+    widget.panel.view.selectRow(0)
+    widget.go_to(widget.panel.view.contents.place(0))
     rest()
     save(viewer, 'compare.png')
     viewer.close()

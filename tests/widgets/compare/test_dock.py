@@ -67,7 +67,7 @@ class Compared:
     @property
     def rows(self) -> list[list[str]]:
         """What the list shows, without hidden columns."""
-        model, view = self.dock.view.contents, self.dock.view
+        model, view = self.dock.panel.view.contents, self.dock.panel.view
         places = [p for p in range(model.columnCount()) if not view.isColumnHidden(p)]
         return [
             [model.data(model.index(row, place)) for place in places]
@@ -76,20 +76,20 @@ class Compared:
 
     @property
     def said(self) -> str:
-        return str(self.dock.status.text())
+        return str(self.dock.panel.status.text())
 
     def wait(self, text: str) -> None:
         self.qtbot.waitUntil(lambda: text in self.said, timeout=30_000)
 
     def run(self) -> None:
-        self.dock.compare_button.click()
+        self.dock.panel.compare_button.click()
         self.qtbot.waitUntil(lambda: self.dock.found is not None, timeout=30_000)
 
     def click(self, row: int) -> None:
         from qtpy.QtCore import Qt
         from qtpy.QtTest import QTest
 
-        view = self.dock.view
+        view = self.dock.panel.view
         spot = view.visualRect(view.contents.index(row, 1)).center()
         QTest.mouseClick(view.viewport(), Qt.MouseButton.LeftButton, pos=spot)
 
@@ -108,7 +108,7 @@ def comparing_threads() -> list[threading.Thread]:
 @pytest.fixture
 def compare(make_napari_viewer_proxy: Any, qtbot: Any) -> Any:
     """Open a viewer, let the test add layers, then open the dock."""
-    from napari_kdsam.widgets.compare.dock import AgreementWidget
+    from napari_kdsam.widgets.compare.dock import CompareWidget
 
     opened = []
 
@@ -116,7 +116,7 @@ def compare(make_napari_viewer_proxy: Any, qtbot: Any) -> Any:
         viewer = make_napari_viewer_proxy(show=False)
         if add is not None:
             add(viewer)
-        dock = AgreementWidget(viewer)
+        dock = CompareWidget(viewer)
         viewer.window.add_dock_widget(dock, name='Compare', area='right')
         dock.destroyed.connect(lambda _: opened.remove(dock))
         opened.append(dock)
@@ -135,8 +135,8 @@ def stacks(viewer: Any, **options: Any) -> None:
 
 def test_objects_are_listed_the_worst_first_in_pixels_without_a_unit(compare):
     compared = compare(stacks)
-    assert compared.dock.labels_choice.value.name == 'mine'
-    assert compared.dock.reference_choice.value.name == 'truth'
+    assert compared.dock.panel.labels_choice.value.name == 'mine'
+    assert compared.dock.panel.reference_choice.value.name == 'truth'
     compared.run()
     assert compared.rows == [
         ['1', 'missed', '0.000', '∞', '0.000', '0.000', '2'],
@@ -146,9 +146,9 @@ def test_objects_are_listed_the_worst_first_in_pixels_without_a_unit(compare):
     ]
     assert 'in pixels' in compared.said
     assert '3 matched, 1 missed, 0 extra' in compared.said
-    means = [label.text() for label in compared.dock.summary.means]
+    means = [label.text() for label in compared.dock.panel.summary.means]
     assert means == ['0.700', '1.333', '0.679', '0.667']
-    worst = [label.text() for label in compared.dock.summary.worst]
+    worst = [label.text() for label in compared.dock.panel.summary.worst]
     assert worst == ['0.000', '∞', '0.000', '0.000']
 
 
@@ -156,13 +156,13 @@ def test_distances_are_in_the_unit_of_the_layer(compare):
     compared = compare(
         lambda viewer: stacks(viewer, scale=(1, 0.5, 0.25), units=('s', 'mm', 'mm'))
     )
-    assert compared.dock.tolerance.suffix() == ' mm'
-    assert compared.dock.tolerance.value() == 1
+    assert compared.dock.panel.tolerance.suffix() == ' mm'
+    assert compared.dock.panel.tolerance.value() == 1
     compared.run()
     assert compared.rows[1][3] == '1.000'
     assert compared.rows[1][4] == '1.000', 'as far as the tolerance'
     assert 'in pixels' not in compared.said
-    compared.dock.tolerance.setValue(0.9)
+    compared.dock.panel.tolerance.setValue(0.9)
     assert 'compare again' in compared.said
     compared.run()
     assert float(compared.rows[1][4]) < 1
@@ -171,11 +171,11 @@ def test_distances_are_in_the_unit_of_the_layer(compare):
 def test_frames_are_listed_too_and_empty_ones_left_out_of_the_mean(compare):
     compared = compare(stacks)
     compared.run()
-    compared.dock.list_choice.value = True
+    compared.dock.panel.list_choice.value = True
     assert [row[0] for row in compared.rows] == ['1', '3', '0', '2']
     assert compared.rows[0][5:] == ['1', '0', '1']
     assert '1 empty in both' in compared.said
-    assert compared.dock.summary.means[0].text() == '0.867'
+    assert compared.dock.panel.summary.means[0].text() == '0.867'
     assert float(compared.rows[0][1]) == 0.8
 
 
@@ -189,7 +189,7 @@ def test_a_click_on_a_row_goes_to_its_frame_and_place(compare):
     assert compared.viewer.dims.point[0] == 3
     assert np.allclose(compared.centre(), (14.5, 21.5))
     assert compared.viewer.layers['mine'].selected_label == 7
-    compared.dock.list_choice.value = True
+    compared.dock.panel.list_choice.value = True
     compared.click(0)
     assert compared.viewer.dims.point[0] == 1
 
@@ -200,9 +200,9 @@ def test_a_header_sorts_and_the_selection_stays_on_its_row(compare):
     compared = compare(stacks)
     compared.run()
     compared.click(0)
-    compared.dock.view.sortByColumn(0, Qt.SortOrder.DescendingOrder)
+    compared.dock.panel.view.sortByColumn(0, Qt.SortOrder.DescendingOrder)
     assert [row[0] for row in compared.rows] == ['3', '1', '1', '0']
-    chosen = compared.dock.view.selectionModel().selectedRows()
+    chosen = compared.dock.panel.view.selectionModel().selectedRows()
     assert [compared.rows[index.row()][1] for index in chosen] == ['missed']
 
 
@@ -210,7 +210,7 @@ def test_errors_are_shown_frame_by_frame_without_a_copy(compare):
     compared = compare(stacks)
     compared.viewer.layers.selection.active = compared.viewer.layers['truth']
     compared.run()
-    compared.dock.errors_button.click()
+    compared.dock.panel.errors_button.click()
     layer = compared.errors
     assert layer in compared.viewer.layers
     assert compared.viewer.layers.selection.active.name == 'truth'
@@ -224,7 +224,7 @@ def test_errors_are_shown_frame_by_frame_without_a_copy(compare):
     colours = {tuple(layer.colormap.map(value)) for value in (0, MISSED, WRONG)}
     assert len(colours) == 3
     assert 'missed' in layer.get_status((3, 15, 12), world=True)['value']
-    compared.dock.errors_button.click()
+    compared.dock.panel.errors_button.click()
     assert compared.errors is None
     assert [layer.name for layer in compared.viewer.layers] == ['truth', 'mine']
 
@@ -232,7 +232,7 @@ def test_errors_are_shown_frame_by_frame_without_a_copy(compare):
 def test_the_errors_follow_the_brush_and_the_place_of_the_labels(compare):
     compared = compare(stacks)
     compared.run()
-    compared.dock.errors_button.click()
+    compared.dock.panel.errors_button.click()
     compared.viewer.dims.set_point(0, 2)
     layer, mine = compared.errors, compared.viewer.layers['mine']
     assert not layer.get_value((2, 30, 30))
@@ -248,14 +248,14 @@ def test_the_errors_follow_the_brush_and_the_place_of_the_labels(compare):
 def test_a_deleted_layer_of_errors_can_be_shown_again(compare):
     compared = compare(stacks)
     compared.run()
-    compared.dock.errors_button.click()
+    compared.dock.panel.errors_button.click()
     compared.viewer.layers.remove(compared.errors)
-    button = compared.dock.errors_button
+    button = compared.dock.panel.errors_button
     compared.qtbot.waitUntil(lambda: not button.isChecked(), timeout=10_000)
     assert len(compared.rows) == 4
     button.click()
     assert compared.errors in compared.viewer.layers
-    names = [layer.name for layer in compared.dock.labels_choice.choices if layer]
+    names = [layer.name for layer in compared.dock.panel.labels_choice.choices if layer]
     assert names == ['truth', 'mine'], 'it is not offered as labels'
 
 
@@ -263,11 +263,11 @@ def test_labels_can_be_matched_by_their_values(compare):
     from napari_kdsam.measure.comparison import Matching
 
     compared = compare(stacks)
-    compared.dock.matching_choice.value = Matching.label
+    compared.dock.panel.matching_choice.value = Matching.label
     compared.run()
     assert '0 matched, 4 missed, 3 extra' in compared.said
     assert [row[1:] for row in compared.rows].count(EXTRA) == 3
-    compared.dock.errors_button.click()
+    compared.dock.panel.errors_button.click()
     assert (np.asarray(compared.errors.data[0]) == WRONG).sum() == 200
 
 
@@ -282,7 +282,7 @@ def test_of_equal_overlaps_the_one_further_away_comes_first(compare):
         viewer.add_labels(labels, name='mine')
 
     compared = compare(add)
-    compared.dock.matching_choice.value = Matching.label
+    compared.dock.panel.matching_choice.value = Matching.label
     compared.run()
     assert [row[:3] for row in compared.rows] == [
         ['2', '0.000', '20.00'],
@@ -298,7 +298,7 @@ def test_a_single_image_needs_no_frame(compare):
     compared = compare(add)
     compared.run()
     assert [row[0] for row in compared.rows] == ['7']
-    compared.dock.errors_button.click()
+    compared.dock.panel.errors_button.click()
     assert compared.errors.get_value((15, 12)) == MISSED
     compared.click(0)
     assert np.allclose(compared.centre(), (14.5, 21.5))
@@ -306,7 +306,7 @@ def test_a_single_image_needs_no_frame(compare):
 
 def test_what_is_listed_is_saved(compare, tmp_path: Path):
     compared = compare(stacks)
-    assert not compared.dock.save_button.isEnabled()
+    assert not compared.dock.panel.save_button.isEnabled()
     compared.run()
     compared.dock.save(tmp_path / 'objects.csv')
     compared.wait('Saved 4 objects to objects.csv')
@@ -315,7 +315,7 @@ def test_what_is_listed_is_saved(compare, tmp_path: Path):
     assert saved['hd95_px'].tolist() == [0, 0, np.inf, 4]
     assert 'nsd_at_2_px' in saved.columns
     assert 'mine' not in (tmp_path / 'objects.csv').read_text()
-    compared.dock.list_choice.value = True
+    compared.dock.panel.list_choice.value = True
     compared.dock.save(tmp_path / 'frames.csv')
     compared.wait('Saved 4 frames to frames.csv')
     assert pd.read_csv(tmp_path / 'frames.csv')['missed'].tolist() == [0, 1, 0, 0]
@@ -329,14 +329,14 @@ def test_shapes_that_differ_are_said_in_one_sentence(compare):
         viewer.add_labels(labels_stack(), name='mine')
 
     compared = compare(add)
-    assert compared.dock.reference_choice.value is None, 'none fits'
+    assert compared.dock.panel.reference_choice.value is None, 'none fits'
     assert 'Choose a reference' in compared.said
-    assert not compared.dock.compare_button.isEnabled()
-    compared.dock.reference_choice.value = compared.viewer.layers['other size']
-    compared.dock.compare_button.click()
+    assert not compared.dock.panel.compare_button.isEnabled()
+    compared.dock.panel.reference_choice.value = compared.viewer.layers['other size']
+    compared.dock.panel.compare_button.click()
     assert '(4, 60, 80)' in compared.said and '(60, 90)' in compared.said
     assert compared.said.count('.') == 1
-    assert not compared.dock.cancel_button.isEnabled()
+    assert not compared.dock.panel.cancel_button.isEnabled()
 
 
 def test_a_folder_of_masks_is_a_reference(compare, tmp_path: Path):
@@ -348,13 +348,13 @@ def test_a_folder_of_masks_is_a_reference(compare, tmp_path: Path):
     compared.dock.use_folder(tmp_path)
     compared.run()
     assert [row[0] for row in compared.rows] == ['1', '3', '0', '1']
-    compared.dock.errors_button.click()
+    compared.dock.panel.errors_button.click()
     compared.viewer.dims.set_point(0, 3)
     assert compared.errors.get_value((3, 15, 12)) == MISSED
     (tmp_path / 'frame_9.png').unlink()
     compared.viewer.dims.set_point(0, 1)
     compared.wait('no file frame_9.png')
-    compared.dock.compare_button.click()
+    compared.dock.panel.compare_button.click()
     compared.wait('3 masks for 4 frames')
     assert compared.rows == []
     assert compared.errors is None
@@ -382,11 +382,11 @@ def held_up(viewer: Any) -> None:
 def test_comparing_can_be_cancelled_and_started_again(compare):
     compared = compare(held_up)
     truth = compared.viewer.layers['truth'].data
-    compared.dock.compare_button.click()
+    compared.dock.panel.compare_button.click()
     assert truth.reading.wait(30)
     assert 'Comparing' in compared.said
-    assert not compared.dock.compare_button.isEnabled()
-    compared.dock.cancel_button.click()
+    assert not compared.dock.panel.compare_button.isEnabled()
+    compared.dock.panel.cancel_button.click()
     assert compared.said == 'Cancelled.'
     truth.go.set()
     compared.qtbot.wait(300)
@@ -402,7 +402,7 @@ def test_a_layer_that_changes_while_comparing_ends_it(change, name, compare, cap
     compared = compare(held_up)
     layer = compared.viewer.layers[name]
     truth = compared.viewer.layers['truth'].data
-    compared.dock.compare_button.click()
+    compared.dock.panel.compare_button.click()
     assert truth.reading.wait(30)
     if change == 'removed':
         compared.viewer.layers.remove(layer)
@@ -423,13 +423,13 @@ def test_a_layer_that_changes_while_comparing_ends_it(change, name, compare, cap
 def test_rows_of_other_layers_are_not_kept(compare):
     compared = compare(stacks)
     compared.run()
-    compared.dock.errors_button.click()
+    compared.dock.panel.errors_button.click()
     compared.viewer.layers.remove('truth')
     compared.wait('Choose a reference')
     assert (compared.rows, compared.errors) == ([], None)
     compared.viewer.add_labels(reference_stack(), name='again')
     compared.wait('Click Compare')
-    assert compared.dock.reference_choice.value.name == 'again'
+    assert compared.dock.panel.reference_choice.value.name == 'again'
     compared.viewer.layers.clear()
     compared.wait('add a Labels layer')
 
@@ -444,7 +444,7 @@ def test_the_dock_does_not_keep_deleted_layers(compare):
 
     compared = compare(add)
     compared.run()
-    compared.dock.errors_button.click()
+    compared.dock.panel.errors_button.click()
     compared.click(0)
     held = [weakref.ref(layer) for layer in compared.viewer.layers]
     held += [
@@ -467,13 +467,13 @@ def test_an_empty_pair_agrees(compare):
     compared = compare(add)
     compared.run()
     assert 'Neither has a label' in compared.said
-    assert compared.dock.summary.means[0].text() == '–'
+    assert compared.dock.panel.summary.means[0].text() == '–'
 
 
 def test_closing_while_comparing_leaves_no_thread(compare, caplog):
     compared = compare(held_up)
     truth = compared.viewer.layers['truth'].data
-    compared.dock.compare_button.click()
+    compared.dock.panel.compare_button.click()
     assert truth.reading.wait(30)
     compared.viewer.window.remove_dock_widget(compared.dock)
     compared.dock.deleteLater()
@@ -497,5 +497,5 @@ def test_it_is_in_the_measure_menu_and_opens_as_a_dock(make_napari_viewer_proxy)
     _, dock = viewer.window.add_plugin_dock_widget(
         'napari-kdsam', 'Compare labels with a reference'
     )
-    assert type(dock).__name__ == 'AgreementWidget'
+    assert type(dock).__name__ == 'CompareWidget'
     dock.deleteLater()

@@ -94,7 +94,7 @@ def measuring_threads() -> list[threading.Thread]:
 @pytest.fixture
 def measure(make_napari_viewer_proxy: Any, qtbot: Any) -> Any:
     """Open a viewer, let the test add layers, then open the table."""
-    from napari_kdsam.widgets.measure.dock import MeasurementTable
+    from napari_kdsam.widgets.measure.dock import MeasureWidget
 
     opened = []
 
@@ -102,7 +102,7 @@ def measure(make_napari_viewer_proxy: Any, qtbot: Any) -> Any:
         viewer = make_napari_viewer_proxy(show=False)
         if add is not None:
             add(viewer)
-        table = MeasurementTable(viewer)
+        table = MeasureWidget(viewer)
         viewer.window.add_dock_widget(table, name='Measure objects', area='right')
         table.destroyed.connect(lambda _: opened.remove(table))
         opened.append(table)
@@ -331,10 +331,10 @@ def test_helper_layers_and_pyramids_are_not_offered(measure):
 
 
 def test_the_table_beside_the_annotator_lists_what_is_committed(annotate, qtbot):
-    from napari_kdsam.widgets.measure.dock import MeasurementTable
+    from napari_kdsam.widgets.measure.dock import MeasureWidget
 
     session = annotate()
-    table = MeasurementTable(session.viewer)
+    table = MeasureWidget(session.viewer)
     session.viewer.window.add_dock_widget(table, name='Measure objects')
     assert table.labels_choice.value is None, 'the preview is not offered'
     session.click(60, 60)
@@ -463,5 +463,5 @@ def test_it_is_in_the_layers_menu_and_opens_as_a_dock(make_napari_viewer_proxy):
     assert 'napari-kdsam.measure' in [item.command for item in items]
     viewer = make_napari_viewer_proxy()
     _, table = viewer.window.add_plugin_dock_widget('napari-kdsam', 'Measure objects')
-    assert type(table).__name__ == 'MeasurementTable'
+    assert type(table).__name__ == 'MeasureWidget'
     table.deleteLater()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +20,7 @@ from napari_kdsam.annotation.session_file import (
     write_session,
 )
 from napari_kdsam.core.errors import KDSAMError
+from napari_kdsam.widgets.shared.background import BackgroundWorker
 
 if TYPE_CHECKING:
     from napari_kdsam.annotation.state import AnnotationState
@@ -97,7 +97,7 @@ class Autosave(QObject):
         self._failure = ''
         self._on = True
         self._beside = False
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix='kdsam-autosave')
+        self._worker = BackgroundWorker('Autosave')
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_DELAY_MS)
@@ -120,7 +120,7 @@ class Autosave(QObject):
                 _folder_beside(record.image) if self._beside else None,
             )
             self._kept[record] = kept
-            self._soon(self._identify, kept)
+            self._worker.do(self._identify, kept)
 
     def changed(self, record: ImageRecord, *, at_once: bool) -> None:
         """Say that a session has changed; write it now, or soon."""
@@ -139,38 +139,31 @@ class Autosave(QObject):
         for kept in self._kept.values():
             if kept.waiting:
                 kept.waiting = False
-                self._soon(self._write, kept)
+                self._worker.do(self._write, kept)
 
     def adopt(self, record: ImageRecord, offer: Offer) -> None:
         """Go on in the file of a restored session."""
         kept = self._kept.get(record)
         if kept is not None:
-            self._soon(self._take_over, kept, offer.path)
+            self._worker.do(self._take_over, kept, offer.path)
 
     def discard(self, offer: Offer) -> None:
         """Delete an earlier session."""
-        self._soon(offer.path.unlink, missing_ok=True)
+        self._worker.do(offer.path.unlink, missing_ok=True)
 
     def forget(self, record: ImageRecord) -> None:
         """Write a last time, and keep the session no longer."""
         kept = self._kept.get(record)
         if kept is not None:
             self.save()
-            self._soon(self._let_go, kept)
+            self._worker.do(self._let_go, kept)
             del self._kept[record]
 
     def close(self) -> None:
         """Write what has changed; the files stay."""
         for record in list(self._kept):
             self.forget(record)
-        self._thread.shutdown(wait=False)
-
-    def _soon(self, act: Callable[..., Any], *values: Any, **named: Any) -> None:
-        try:
-            self._thread.submit(act, *values, **named)
-        except RuntimeError:
-            # Python is ending and starts no more work in threads; nothing may be lost.
-            act(*values, **named)
+        self._worker.close()
 
     def _identify(self, kept: _Kept) -> None:
         try:

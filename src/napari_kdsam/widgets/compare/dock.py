@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import ComboBox
 from qtpy.QtCore import QModelIndex, QTimer
+from qtpy.QtWidgets import QVBoxLayout
 
 from napari_kdsam.core.errors import KDSAMError
 from napari_kdsam.measure.comparison import check_comparable
 from napari_kdsam.widgets.compare.error_layer import ErrorOverlay
-from napari_kdsam.widgets.compare.panel import AgreementPanel
-from napari_kdsam.widgets.compare.worker import Comparing, Comparison, Source
-from napari_kdsam.widgets.measure.layers import (
-    images_fitting,
-    measurable_labels,
-    show_position,
+from napari_kdsam.widgets.compare.panel import ComparePanel
+from napari_kdsam.widgets.compare.worker import (
+    CompareRequest,
+    CompareWorker,
+    StackComparison,
 )
-from napari_kdsam.widgets.measure.table import Place
 from napari_kdsam.widgets.shared.connections import Connections
+from napari_kdsam.widgets.shared.dock import Dock
+from napari_kdsam.widgets.shared.layer_choice import images_fitting, measurable_labels
+from napari_kdsam.widgets.shared.layer_moves import show_position
+from napari_kdsam.widgets.shared.sortable_table import ObjectPlace
 from napari_kdsam.widgets.shared.transforms import pixel_size_of
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ _CHANGED = 'Something has changed since; compare again.'
 _STOPPED = 'Stopped, because {} while comparing; compare again.'
 
 
-class AgreementWidget(AgreementPanel):
+class CompareWidget(Dock):
     """Compare labels with a reference, and go to where they do not agree.
 
     Parameters
@@ -48,27 +50,33 @@ class AgreementWidget(AgreementPanel):
 
     Attributes
     ----------
-    found : Comparison or None
+    panel : ComparePanel
+        Everything that is seen of it.
+    found : StackComparison or None
         What is listed.
     """
 
     def __init__(self, napari_viewer: 'Viewer') -> None:  # noqa: UP037
         super().__init__()
         self.viewer = napari_viewer
-        self.found: Comparison | None = None
+        self.panel = ComparePanel()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.panel)
+        self.found: StackComparison | None = None
         self._labels: Labels | None = None
         self._reference: Labels | Path | None = None
         self._folder: Path | None = None
         self._pixels: tuple[tuple[float, float], str] | None = None
         self._asked: int | None = None
         self._outdated = False
-        self._comparing = Comparing()
-        self._comparing.compared.connect(self._on_compared)
-        self._comparing.progressed.connect(self._on_progressed)
-        self._comparing.failed.connect(self._on_failed)
-        self._comparing.written.connect(self.say)
+        self._worker = CompareWorker()
+        self._worker.compared.connect(self._on_compared)
+        self._worker.progressed.connect(self._on_progressed)
+        self._worker.failed.connect(self._on_failed)
+        self._worker.written.connect(self.panel.say)
         self.overlay = ErrorOverlay(napari_viewer)
-        self.overlay.failed.connect(self.say)
+        self.overlay.failed.connect(self.panel.say)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_DELAY_MS)
@@ -78,11 +86,8 @@ class AgreementWidget(AgreementPanel):
         self._viewer_events.connect(
             napari_viewer.layers.events, _LIST_EVENTS, self._on_layers_changed
         )
-        # Qt no longer calls methods of an object that is being destroyed.
-        self.destroyed.connect(
-            partial(
-                _release, self._comparing, (self._viewer_events, self._layer_events)
-            )
+        self.at_end(
+            self._worker.close, self._viewer_events.close, self._layer_events.close
         )
         active = napari_viewer.layers.selection.active
         offered = measurable_labels(napari_viewer)
@@ -90,21 +95,23 @@ class AgreementWidget(AgreementPanel):
         self._choose_labels(chosen[-1] if chosen else None)
 
     def _connect_panel(self) -> None:
-        self.labels_choice.choices = lambda _: measurable_labels(self.viewer)
-        self.reference_choice.choices = lambda _: self._references()
-        self.labels_choice.changed.connect(self._choose_labels)
-        self.reference_choice.changed.connect(self._choose_reference)
-        self.matching_choice.changed.connect(self._on_changed)
-        self.tolerance.valueChanged.connect(self._on_changed)
-        self.list_choice.changed.connect(self._show_found)
-        self.folder_button.clicked.connect(
-            lambda _: self.ask_for_folder(self.use_folder)
+        self.panel.labels_choice.choices = lambda _: measurable_labels(self.viewer)
+        self.panel.reference_choice.choices = lambda _: self._references()
+        self.panel.labels_choice.changed.connect(self._choose_labels)
+        self.panel.reference_choice.changed.connect(self._choose_reference)
+        self.panel.matching_choice.changed.connect(self._on_changed)
+        self.panel.tolerance.valueChanged.connect(self._on_changed)
+        self.panel.list_choice.changed.connect(self._show_found)
+        self.panel.folder_button.clicked.connect(
+            lambda _: self.panel.ask_for_folder(self.use_folder)
         )
-        self.compare_button.clicked.connect(lambda _: self.compare())
-        self.cancel_button.clicked.connect(lambda _: self.cancel())
-        self.errors_button.toggled.connect(self.show_errors)
-        self.save_button.clicked.connect(lambda _: self.ask_where_to_save(self.save))
-        self.view.clicked.connect(self._on_clicked)
+        self.panel.compare_button.clicked.connect(lambda _: self.compare())
+        self.panel.cancel_button.clicked.connect(lambda _: self.cancel())
+        self.panel.errors_button.toggled.connect(self.show_errors)
+        self.panel.save_button.clicked.connect(
+            lambda _: self.panel.ask_where_to_save(self.save)
+        )
+        self.panel.view.clicked.connect(self._on_clicked)
 
     def compare(self) -> None:
         """Compare now, in a thread; `found` and the list are filled at its end."""
@@ -118,21 +125,21 @@ class AgreementWidget(AgreementPanel):
             if not folder:
                 check_comparable(labels.data, truth)
         except KDSAMError as error:
-            self.say(str(error))
+            self.panel.say(str(error))
             return
         pixel_size, unit = pixel_size_of(labels)
-        source = Source(
+        request = CompareRequest(
             labels.data,
             truth,
             _names_of(labels, self.viewer) if folder else (),
             pixel_size,
             unit,
-            self.tolerance.value(),
-            self.matching_choice.value,
+            self.panel.tolerance.value(),
+            self.panel.matching_choice.value,
         )
-        self._asked = self._comparing.compare(source)
+        self._asked = self._worker.compare(request)
         self._enable()
-        self.say('Comparing…')
+        self.panel.say('Comparing…')
 
     def cancel(self) -> None:
         """Stop comparing."""
@@ -153,17 +160,17 @@ class AgreementWidget(AgreementPanel):
         """Add or remove the layer with the pixels that do not agree."""
         found, labels = self.found, self._labels
         if shown and found is not None and labels is not None:
-            self.overlay.show(labels, found.reference, found.source.matching)
+            self.overlay.show(labels, found.reference, found.request.matching)
         else:
             self.overlay.remove()
         self._mark_errors()
 
-    def go_to(self, place: Place) -> None:
+    def go_to(self, place: ObjectPlace) -> None:
         """Show an object or a frame in the middle of the canvas, and choose its label.
 
         Parameters
         ----------
-        place : Place
+        place : ObjectPlace
             With label 0, none is chosen.
         """
         labels = self._labels
@@ -182,8 +189,8 @@ class AgreementWidget(AgreementPanel):
             What became of it is said in the dock.
         """
         if self.found is not None:
-            by_frame = bool(self.list_choice.value)
-            self._comparing.write(Path(path), self.found, by_frame=by_frame)
+            by_frame = bool(self.panel.list_choice.value)
+            self._worker.save(Path(path), self.found, by_frame=by_frame)
 
     def _references(self) -> list[tuple[str, Any]]:
         offered = [
@@ -223,8 +230,8 @@ class AgreementWidget(AgreementPanel):
 
     def _show_choices(self) -> None:
         for choice, value in (
-            (self.labels_choice, self._labels),
-            (self.reference_choice, self._reference),
+            (self.panel.labels_choice, self._labels),
+            (self.panel.reference_choice, self._reference),
         ):
             _refill(choice, value)
 
@@ -249,7 +256,7 @@ class AgreementWidget(AgreementPanel):
         if pixels != self._pixels:
             self._pixels = pixels
             sizes, unit = pixels
-            self.offer_tolerance(_TOLERANCE_PIXELS * max(sizes), unit)
+            self.panel.offer_tolerance(_TOLERANCE_PIXELS * max(sizes), unit)
 
     def _on_layers_changed(self, event: Any = None) -> None:
         # napari is still in the middle of adding or removing the layer.
@@ -297,16 +304,16 @@ class AgreementWidget(AgreementPanel):
             self._clear(_STOPPED.format('something changed'))
         elif self.found is not None:
             self._outdated = True
-            self.say(self._summary())
+            self.panel.say(self._summary())
 
-    def _on_compared(self, number: int, found: Comparison) -> None:
+    def _on_compared(self, number: int, found: StackComparison) -> None:
         if number == self._asked and self._labels is not None:
             self._asked, self.found, self._outdated = None, found, False
             self._show_found()
 
     def _on_progressed(self, number: int, done: int, total: int) -> None:
         if number == self._asked:
-            self.say(f'Comparing: {done} of {total} frames…')
+            self.panel.say(f'Comparing: {done} of {total} frames…')
 
     def _on_failed(self, number: int, text: str) -> None:
         if number == self._asked:
@@ -314,30 +321,30 @@ class AgreementWidget(AgreementPanel):
 
     def _clear(self, reason: str = '') -> None:
         """Stop comparing and empty the list, saying why if there is a reason."""
-        self._comparing.stop()
+        self._worker.stop()
         self._asked = self.found = None
         self.overlay.remove()
         self._show_found()
         if reason:
-            self.say(reason)
+            self.panel.say(reason)
 
     def _show_found(self, _: Any = None) -> None:
         leading = 0 if self._labels is None else self._labels.ndim - 2
-        self.show_comparison(self.found, leading)
+        self.panel.show_comparison(self.found, leading)
         self._enable()
-        self.say(self._summary())
+        self.panel.say(self._summary())
 
     def _enable(self) -> None:
         ready = self._labels is not None and self._reference is not None
-        self.compare_button.setEnabled(ready and self._asked is None)
-        self.cancel_button.setEnabled(self._asked is not None)
+        self.panel.compare_button.setEnabled(ready and self._asked is None)
+        self.panel.cancel_button.setEnabled(self._asked is not None)
         filled = self.found is not None
-        self.save_button.setEnabled(filled)
-        self.errors_button.setEnabled(filled)
+        self.panel.save_button.setEnabled(filled)
+        self.panel.errors_button.setEnabled(filled)
         self._mark_errors()
 
     def _mark_errors(self) -> None:
-        self.mark_errors(self.overlay.layer is not None)
+        self.panel.mark_errors(self.overlay.layer is not None)
 
     def _summary(self) -> str:
         if self._labels is None:
@@ -348,10 +355,10 @@ class AgreementWidget(AgreementPanel):
             return _READY
         if self._outdated:
             return _CHANGED
-        return self.describe(self.found)
+        return self.panel.describe(self.found)
 
     def _on_clicked(self, index: QModelIndex) -> None:
-        self.go_to(self.view.contents.place(index.row()))
+        self.go_to(self.panel.view.contents.place(index.row()))
 
 
 def _names_of(labels: Labels, viewer: Viewer) -> tuple[str, ...]:
@@ -372,12 +379,3 @@ def _refill(choice: ComboBox, value: Any) -> None:
     with choice.changed.blocked():
         choice.reset_choices()
         choice.value = value
-
-
-def _release(
-    comparing: Comparing, connections: tuple[Connections, ...], _: Any = None
-) -> None:
-    """Let go of the viewer and the thread; the dock is already gone."""
-    comparing.close()
-    for made in connections:
-        made.close()

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
     QFileDialog,
+    QGridLayout,
     QHBoxLayout,
     QLabel,
     QVBoxLayout,
@@ -17,10 +18,12 @@ from qtpy.QtWidgets import (
 )
 
 from napari_kdsam.measure.comparison import Matching
+from napari_kdsam.measure.comparison_tables import ScoreSummary
 from napari_kdsam.widgets.annotator.panels import form_of, plain_button
 from napari_kdsam.widgets.compare.error_layer import MISSED_COLOUR, WRONG_COLOUR
-from napari_kdsam.widgets.compare.table_view import AgreementView, SummaryGrid
-from napari_kdsam.widgets.compare.worker import Comparison
+from napari_kdsam.widgets.compare.table import SCORE_COLUMNS, ScoreTable
+from napari_kdsam.widgets.compare.worker import StackComparison
+from napari_kdsam.widgets.shared.sortable_table import format_value
 
 _MATCHINGS = (('by overlap', Matching.overlap), ('by label', Matching.label))
 _LISTS = (('Objects', False), ('Frames', True))
@@ -29,11 +32,51 @@ _LEGEND = (
     f'<span style="color:{WRONG_COLOUR}">■</span> wrong'
 )
 _NARROW = QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+_MEAN_HELP = (
+    'Mean of what is listed. Frames without a label in either are left out, and for '
+    'the distance what has no counterpart.'
+)
 _TOLERANCE_HELP = 'How far apart outlines may be and still agree, for NSD'
 
 
-class AgreementPanel(QWidget):
-    """Controls without a viewer; see `AgreementWidget`."""
+class SummaryGrid(QWidget):
+    """Mean and worst of every score."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        grid = QGridLayout(self)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setVerticalSpacing(2)
+        self._titles = [QLabel(column.title) for column in SCORE_COLUMNS]
+        self.means = [QLabel() for _ in SCORE_COLUMNS]
+        self.worst = [QLabel() for _ in SCORE_COLUMNS]
+        for row, name in enumerate(('Mean', 'Worst'), start=1):
+            grid.addWidget(QLabel(name), row, 0)
+        for row, labels in enumerate((self._titles, self.means, self.worst)):
+            for column, label in enumerate(labels, start=1):
+                label.setAlignment(Qt.AlignmentFlag.AlignRight)
+                grid.addWidget(label, row, column)
+        self.setToolTip(_MEAN_HELP)
+        self.hide()
+
+    def show_summary(self, summary: ScoreSummary | None, unit: str) -> None:
+        """Show a summary, or nothing."""
+        self.setVisible(summary is not None)
+        if summary is None:
+            return
+        for number, known in enumerate(SCORE_COLUMNS):
+            title = f'{known.title} {known.unit.format(unit)}'
+            self._titles[number].setText(title.rstrip())
+            for labels, scores in (
+                (self.means, summary.mean),
+                (self.worst, summary.worst),
+            ):
+                value = getattr(scores, known.name)
+                labels[number].setText(format_value(value, known.decimals))
+
+
+class ComparePanel(QWidget):
+    """Controls without a viewer; see `CompareWidget`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +127,7 @@ class AgreementPanel(QWidget):
         self.legend = QLabel(_LEGEND)
         self.legend.hide()
         self.summary = SummaryGrid()
-        self.view = AgreementView()
+        self.view = ScoreTable()
         self.status = QLabel()
         self.status.setWordWrap(True)
         column = QVBoxLayout(self)
@@ -106,12 +149,12 @@ class AgreementPanel(QWidget):
         self.tolerance.setSuffix(f' {unit}')
         self.tolerance.setValue(float(f'{value:.2g}'))
 
-    def show_comparison(self, found: Comparison | None, leading: int) -> None:
+    def show_comparison(self, found: StackComparison | None, leading: int) -> None:
         """Show what was found, or nothing.
 
         Parameters
         ----------
-        found : Comparison or None
+        found : StackComparison or None
         leading : int
             How many axes of the layer come before rows and columns.
         """
@@ -120,7 +163,7 @@ class AgreementPanel(QWidget):
             self.view.show_scores(None, 'px', leading, by_frame=by_frame)
             self.summary.show_summary(None, 'px')
         else:
-            unit = found.source.unit
+            unit = found.request.unit
             table = found.table(by_frame=by_frame)
             self.view.show_scores(table, unit, leading, by_frame=by_frame)
             self.summary.show_summary(found.summary(by_frame=by_frame), unit)
@@ -132,7 +175,7 @@ class AgreementPanel(QWidget):
         self.errors_button.blockSignals(blocked)
         self.legend.setVisible(shown)
 
-    def describe(self, found: Comparison) -> str:
+    def describe(self, found: StackComparison) -> str:
         """What was found, in a few words."""
         frames = found.frames
         counts = {
@@ -145,7 +188,7 @@ class AgreementPanel(QWidget):
         empty = len(frames) - found.summary(by_frame=True).counted
         if empty and self.list_choice.value:
             text += f' {empty} empty in both, left out of the mean.'
-        if found.source.unit == 'px':
+        if found.request.unit == 'px':
             text += ' Distances are in pixels, because the layer has no unit.'
         return f'{text} Click a row to go there.'
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal  # type: ignore[attr-defined]
 
-from napari_kdsam.core.errors import KDSAMError
 from napari_kdsam.measure.comparison import Matching, compare_stack
 from napari_kdsam.measure.comparison_tables import (
     ScoreSummary,
@@ -18,14 +18,14 @@ from napari_kdsam.measure.comparison_tables import (
     write_comparison,
 )
 from napari_kdsam.measure.reference_masks import open_reference
-from napari_kdsam.widgets.shared.background_frames import BackgroundFrames
+from napari_kdsam.widgets.shared.background import BackgroundWorker
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class CompareRequest:
     """What is compared, and how.
 
     Attributes
@@ -55,19 +55,19 @@ class Source:
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class StackComparison:
     """What was found.
 
     Attributes
     ----------
-    source : Source
+    request : CompareRequest
     reference : array-like
         The reference that was compared with; masks of a folder are read when asked for.
     objects, frames : pandas.DataFrame
         As `tables_of` makes them.
     """
 
-    source: Source
+    request: CompareRequest
     reference: Any
     objects: pd.DataFrame
     frames: pd.DataFrame
@@ -81,24 +81,21 @@ class Comparison:
         return summary_of(self.table(by_frame=by_frame))
 
 
-class Comparing(BackgroundFrames):
+class CompareWorker(BackgroundWorker):
     """Compare in a thread; a newer request replaces an older one.
 
     Attributes
     ----------
     compared : Signal
-        (request number, Comparison).
-    written : Signal
-        (sentence,) after a file was written, or why it was not.
+        (request number, StackComparison).
     """
 
     compared = Signal(int, object)
-    written = Signal(str)
 
     def __init__(self) -> None:
         super().__init__('Comparing')
 
-    def compare(self, source: Source) -> int:
+    def compare(self, request: CompareRequest) -> int:
         """Ask for a comparison.
 
         Returns
@@ -106,42 +103,31 @@ class Comparing(BackgroundFrames):
         int
             Number of this request; answers to lower ones are out of date.
         """
+        return self.request(
+            lambda number: self._compared(number, request), self.compared
+        )
 
-        def work(number: int) -> Comparison:
-            return self._compared(number, source)
-
-        return self._ask(work, self.compared)
-
-    def write(self, path: Path, comparison: Comparison, *, by_frame: bool) -> None:
+    def save(self, path: Path, found: StackComparison, *, by_frame: bool) -> None:
         """Write a CSV file; also if the window is closed meanwhile."""
-        self._thread.submit(self._write, path, comparison, by_frame)
+        table, request = found.table(by_frame=by_frame), found.request
+        count = f'{len(table)} {"frame" if by_frame else "object"}'
+        self.write(
+            partial(write_comparison, path, table, request.unit, request.tolerance),
+            f'Saved {count}{"s" * (len(table) != 1)} to {path.name}.',
+        )
 
-    def _compared(self, number: int, source: Source) -> Comparison:
-        shape = tuple(source.labels.shape)
-        reference = source.reference
+    def _compared(self, number: int, request: CompareRequest) -> StackComparison:
+        shape = tuple(request.labels.shape)
+        reference = request.reference
         if isinstance(reference, Path):
-            reference = open_reference(reference, shape, source.names)
+            reference = open_reference(reference, shape, request.names)
         frames = compare_stack(
-            source.labels,
+            request.labels,
             reference,
-            source.pixel_size,
-            source.tolerance,
-            source.matching,
+            request.pixel_size,
+            request.tolerance,
+            request.matching,
         )
         leading = shape[:-2]
-        found = list(self._watched(number, frames, math.prod(leading)))
-        return Comparison(source, reference, *tables_of(found, leading))
-
-    def _write(self, path: Path, comparison: Comparison, by_frame: bool) -> None:
-        table = comparison.table(by_frame=by_frame)
-        rows = (
-            f'{len(table)} {"frame" if by_frame else "object"}{"s" * (len(table) != 1)}'
-        )
-        text = f'Saved {rows} to {path.name}.'
-        try:
-            source = comparison.source
-            write_comparison(path, table, source.unit, source.tolerance)
-        except (KDSAMError, ValueError) as error:
-            # The second for names that no file can hold.
-            text = str(error)
-        self._emit(self.written, text)
+        found = list(self.watched(number, frames, math.prod(leading)))
+        return StackComparison(request, reference, *tables_of(found, leading))

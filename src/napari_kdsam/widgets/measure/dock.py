@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,20 +13,17 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QVBoxLayout,
-    QWidget,
 )
 
 from napari_kdsam.widgets.annotator.panels import form_of, plain_button
-from napari_kdsam.widgets.measure.layers import (
-    classes_of,
-    images_fitting,
-    measurable_labels,
-    show_position,
-)
-from napari_kdsam.widgets.measure.table import Place
-from napari_kdsam.widgets.measure.table_view import MeasurementView
-from napari_kdsam.widgets.measure.worker import Measuring, Source, frames_of_paint
+from napari_kdsam.widgets.measure.table import MeasurementTable
+from napari_kdsam.widgets.measure.worker import MeasureRequest, MeasureWorker
 from napari_kdsam.widgets.shared.connections import Connections
+from napari_kdsam.widgets.shared.dock import Dock
+from napari_kdsam.widgets.shared.layer_choice import images_fitting, measurable_labels
+from napari_kdsam.widgets.shared.layer_moves import show_position
+from napari_kdsam.widgets.shared.paint_events import frames_of_paint
+from napari_kdsam.widgets.shared.sortable_table import ObjectPlace
 from napari_kdsam.widgets.shared.transforms import data_of, pixel_size_of
 
 if TYPE_CHECKING:
@@ -44,7 +40,7 @@ _LIST_EVENTS = ('inserted', 'removed', 'reordered', 'renamed')
 _SIZE_EVENTS = ('data', 'scale', 'affine', 'units')
 
 
-class MeasurementTable(QWidget):
+class MeasureWidget(Dock):
     """List the objects of a Labels layer in the layer's unit of length.
 
     The table follows the layer by itself, but for changes that napari announces by no
@@ -67,11 +63,11 @@ class MeasurementTable(QWidget):
         self._changed: set[FrameIndex] | None = None
         self._asked = 0
         self._went_to: tuple[FrameIndex, int] | None = None
-        self._measuring = Measuring()
-        self._measuring.measured.connect(self._on_measured)
-        self._measuring.progressed.connect(self._on_progressed)
-        self._measuring.failed.connect(self._on_failed)
-        self._measuring.written.connect(self._say)
+        self._worker = MeasureWorker()
+        self._worker.measured.connect(self._on_measured)
+        self._worker.progressed.connect(self._on_progressed)
+        self._worker.failed.connect(self._on_failed)
+        self._worker.written.connect(self._say)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_DELAY_MS)
@@ -81,11 +77,8 @@ class MeasurementTable(QWidget):
         self._viewer_events.connect(
             napari_viewer.layers.events, _LIST_EVENTS, self._on_layers_changed
         )
-        # Qt no longer calls methods of an object that is being destroyed.
-        self.destroyed.connect(
-            partial(
-                _release, self._measuring, (self._viewer_events, self._layer_events)
-            )
+        self.at_end(
+            self._worker.close, self._viewer_events.close, self._layer_events.close
         )
         active = napari_viewer.layers.selection.active
         offered = measurable_labels(self.viewer)
@@ -107,7 +100,7 @@ class MeasurementTable(QWidget):
                 ('Image', self.image_choice, 'Where mean grey values are taken from'),
             )
         )
-        self.view = MeasurementView()
+        self.view = MeasurementTable()
         self.model = self.view.contents
         self.view.clicked.connect(self._on_clicked)
         self.status = QLabel()
@@ -144,7 +137,7 @@ class MeasurementTable(QWidget):
         """Put the table on the clipboard, tab separated, in the order of the view."""
         clipboard = QApplication.clipboard()
         assert clipboard is not None
-        clipboard.setText(self.model.as_text())
+        clipboard.setText(self.view.as_text())
         self._say(f'Copied {_count(self.model.rowCount(), "object")}.')
 
     def save(self, path: str | Path) -> None:
@@ -158,19 +151,19 @@ class MeasurementTable(QWidget):
         if self.table is None:
             return
         table = self.table
-        if self.model.has_classes:
-            classes = classes_of(self._labels)
+        if self.view.has_classes:
+            classes = _classes_of(self._labels)
             names = [classes.get(label, '') for label in table['label'].tolist()]
             table = table.copy()
             table.insert(table.columns.get_loc('label') + 1, 'class', names)
-        self._measuring.write(Path(path), table, self.unit)
+        self._worker.save(Path(path), table, self.unit)
 
-    def go_to(self, place: Place) -> None:
+    def go_to(self, place: ObjectPlace) -> None:
         """Show an object: its frame, in the middle of the canvas, and as chosen label.
 
         Parameters
         ----------
-        place : Place
+        place : ObjectPlace
         """
         labels = self._labels
         if labels is None:
@@ -238,7 +231,7 @@ class MeasurementTable(QWidget):
     def _on_paint(self, event: Any) -> None:
         if self._labels is None:
             return
-        frames = frames_of_paint(event.value, tuple(self._labels.data.shape))
+        frames = frames_of_paint(event.value, self._labels.ndim)
         if frames is None:
             self._changed = None
         elif self._changed is not None:
@@ -257,15 +250,15 @@ class MeasurementTable(QWidget):
         self._timer.stop()
         changed, self._changed = self._changed, set()
         if self._labels is None:
-            self._asked = self._measuring.measure(None, None)
+            self._asked = self._worker.measure(None, None)
             return
         if self._match_image():
             self._watch()
             self._show_choices()
         image = None if self._image is None else data_of(self._image)
         pixel_size, self._unit_asked = pixel_size_of(self._labels)
-        self._asked = self._measuring.measure(
-            Source(self._labels.data, image, pixel_size),
+        self._asked = self._worker.measure(
+            MeasureRequest(self._labels.data, image, pixel_size),
             None if changed is None else frozenset(changed),
         )
 
@@ -287,7 +280,7 @@ class MeasurementTable(QWidget):
     def _show_table(self) -> None:
         self.view.show_measurements(
             self.table,
-            classes_of(self._labels),
+            _classes_of(self._labels),
             self.unit,
             0 if self._labels is None else self._labels.ndim - 2,
             intensities=self._image is not None,
@@ -307,7 +300,8 @@ class MeasurementTable(QWidget):
             return 'Measuring…' if self.table is None else _NO_OBJECTS
         text = _count(count, 'object')
         if self._labels.ndim > 2:
-            text += f' in {_count(self.model.frame_count, "frame")}'
+            frames = {place.frame for place in self.model.places}
+            text += f' in {_count(len(frames), "frame")}'
         if self.unit == 'px':
             text += ', in pixels because the layer has no unit'
         return f'{text}. Click one to go there.'
@@ -334,10 +328,10 @@ def _count(number: int, name: str) -> str:
     return f'{number} {name}{"s" * (number != 1)}'
 
 
-def _release(
-    measuring: Measuring, connections: tuple[Connections, ...], _: Any = None
-) -> None:
-    """Let go of the viewer and the thread; the table is already gone."""
-    measuring.close()
-    for made in connections:
-        made.close()
+def _classes_of(labels: Labels | None) -> dict[int, str]:
+    """Class names by label, from the columns ``index`` and ``class`` of the features."""
+    features: Any = getattr(labels, 'features', None)
+    if features is None or not {'index', 'class'} <= set(features.columns):
+        return {}
+    known = features[features['class'].notna() & features['index'].notna()]
+    return dict(zip(known['index'], known['class'].astype(str), strict=True))

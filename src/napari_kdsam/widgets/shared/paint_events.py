@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_kdsam.annotation.region import PixelChange, PixelRegion
+from napari_kdsam.core.stack_index import FrameIndex
 
 
 def changes_of_paint(atoms: Any, ndim: int) -> tuple[PixelChange, ...]:
@@ -26,13 +27,9 @@ def changes_of_paint(atoms: Any, ndim: int) -> tuple[PixelChange, ...]:
     -------
     tuple of PixelChange
     """
-    steps = [_step(atom) for atom in atoms]
-    steps = [step for step in steps if len(step[1])]
-    if not steps:
+    places, before, after = _pixels(atoms, ndim)
+    if not len(places):
         return ()
-    places = np.concatenate([places for places, _, _ in steps])
-    before = np.concatenate([before for _, before, _ in steps])
-    after = np.concatenate([after for _, _, after in steps])
     # A stroke may pass a pixel twice: its first old and its last new value count.
     _, first = np.unique(places, axis=0, return_index=True)
     _, last = np.unique(places[::-1], axis=0, return_index=True)
@@ -52,6 +49,37 @@ def changes_of_paint(atoms: Any, ndim: int) -> tuple[PixelChange, ...]:
             )
         )
     return tuple(changes)
+
+
+def frames_of_paint(atoms: Any, ndim: int) -> frozenset[FrameIndex] | None:
+    """Which frames a Labels layer's paint event changed.
+
+    Parameters
+    ----------
+    atoms, ndim
+        See `changes_of_paint`.
+
+    Returns
+    -------
+    frozenset of tuple of int, or None
+        None if the value is of a form that is not known.
+    """
+    try:
+        places, _, _ = _pixels(atoms, ndim)
+    except (TypeError, ValueError, AttributeError):
+        return None
+    frames = np.unique(places[:, : ndim - 2], axis=0)
+    return frozenset(tuple(frame) for frame in frames.tolist())
+
+
+def _pixels(
+    atoms: Any, ndim: int
+) -> tuple[NDArray[np.intp], NDArray[Any], NDArray[Any]]:
+    """(N, ndim) places, (N,) old and (N,) new values of a whole stroke."""
+    nothing = np.zeros(0, np.int64)
+    steps = [(np.zeros((0, ndim), np.intp), nothing, nothing), *map(_step, atoms)]
+    places, before, after = map(np.concatenate, zip(*steps, strict=True))
+    return places, before, after
 
 
 def _step(atom: Any) -> tuple[NDArray[np.intp], NDArray[Any], NDArray[Any]]:

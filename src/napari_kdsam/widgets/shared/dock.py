@@ -1,0 +1,34 @@
+"""A dock that lets go of the viewer when it is closed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from qtpy.QtWidgets import QWidget
+
+
+class Dock(QWidget):
+    """A widget in a napari dock."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._at_end: list[Callable[[], object]] = []
+        # Qt no longer calls methods of an object that is being destroyed.
+        self.destroyed.connect(partial(_release, self._at_end))
+
+    def at_end(self, *acts: Callable[[], object]) -> None:
+        """Call these, in their order, when the dock is destroyed.
+
+        Parameters
+        ----------
+        *acts : callable
+            They must not need a widget, all of which are already gone.
+        """
+        self._at_end.extend(acts)
+
+
+def _release(acts: list[Callable[[], object]], _: Any = None) -> None:
+    for act in acts:
+        act()
