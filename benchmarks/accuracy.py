@@ -25,7 +25,7 @@ import torch
 
 from napari_kdsam import Predictor, Prompt, box_of_mask, load_model
 from napari_kdsam.core.errors import ImageError
-from napari_kdsam.core.geometry import PaddedSquare
+from napari_kdsam.core.geometry import Mask, PaddedSquare
 from napari_kdsam.core.sizes import PROMPT_SIDE
 from napari_kdsam.inference.masks import mask_of_logits
 from napari_kdsam.inference.predictor import ImageEmbedding
@@ -33,7 +33,7 @@ from napari_kdsam.measure.scores import dice_and_iou
 from napari_kdsam.model.network import PromptableModel
 from napari_kdsam.model.registry import MODELS_VARIABLE, find_model, models_folder
 from napari_kdsam.training.data.catalogue import DATA_SETS
-from napari_kdsam.training.data.samples import Mask, Sample, single_objects
+from napari_kdsam.training.data.samples import Sample, single_objects
 from napari_kdsam.training.data.shards import read_shards
 from napari_kdsam.training.evaluation.clicks import next_click
 from napari_kdsam.training.evaluation.tables import Part, title_of_part

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_kdsam.batch.single_file import FileReport, Outputs, Segmenter
+from napari_kdsam.batch.single_file import FileReport, FileSegmenter, Outputs
 from napari_kdsam.core.errors import MissingExtraError
 from napari_kdsam.core.prompts import ObjectPrompt, Prompt
 from napari_kdsam.io.formats import open_image
@@ -213,7 +213,7 @@ def _write_phantom(start: Path, phantom: Phantom) -> Path:
 
 
 def run_case(
-    segmenter: Segmenter,
+    segmenter: FileSegmenter,
     case: DemoCase,
     folder: Path,
     on_frame: Callable[[int, int], None] = lambda done, total: None,
@@ -222,7 +222,7 @@ def run_case(
 
     Parameters
     ----------
-    segmenter : Segmenter
+    segmenter : FileSegmenter
         With a loaded model.
     case : DemoCase
         From `real_cases` or `phantom_cases`.

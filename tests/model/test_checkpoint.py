@@ -20,7 +20,6 @@ from napari_kdsam.core.errors import (
     CheckpointError,
     ModelNotFoundError,
 )
-from napari_kdsam.model import checkpoint
 from napari_kdsam.model.checkpoint import load_kdsam, read_metadata
 from napari_kdsam.model.network import (
     PromptableModel,
@@ -107,7 +106,7 @@ def test_a_save_that_fails_leaves_nothing_and_keeps_the_old_file(
         Path(filename).write_bytes(b'half of it')
         raise OSError('disk full')
 
-    monkeypatch.setattr(checkpoint, 'save_file', fail)
+    monkeypatch.setattr(weights_file, 'save_file', fail)
     with pytest.raises(OSError, match='disk full'):
         save_kdsam(untrained, tmp_path / 'new.safetensors')
     assert list(tmp_path.iterdir()) == []

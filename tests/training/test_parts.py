@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from napari_kdsam.core.errors import CheckpointError, ImageError
+from napari_kdsam.core.geometry import Mask
 from napari_kdsam.model.network import PromptableModel
 from napari_kdsam.training.config import ConfigError
 from napari_kdsam.training.config_file import CONFIG_FOLDER, read_config, with_overrides
 from napari_kdsam.training.data.order import StepSampler, whole_batches
-from napari_kdsam.training.data.samples import Mask, Pixels, Sample
+from napari_kdsam.training.data.samples import Pixels, Sample
 from napari_kdsam.training.data.store import ImageStore, Squares
 from napari_kdsam.training.finetuning.batch_decoder import BatchPrompts, decode_batch
 from napari_kdsam.training.finetuning.distance import depth_of

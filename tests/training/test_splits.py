@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from napari_kdsam.core.errors import ImageError
+from napari_kdsam.core.geometry import Mask
 from napari_kdsam.training.data.leaks import (
     LeakError,
     check_no_leaks,
     drop_leaks,
     find_leaks,
 )
-from napari_kdsam.training.data.samples import Mask, Pixels, Sample
+from napari_kdsam.training.data.samples import Pixels, Sample
 from napari_kdsam.training.data.splits import (
     assign_split,
     make_split,

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.draw import polygon
 
+from napari_kdsam.core.geometry import Mask
 from napari_kdsam.phantoms import (
     dermoscopy_phantom,
     endoscopy_phantom,
     ultrasound_phantom,
 )
-from napari_kdsam.training.data.samples import Mask, Pixels, Sample
+from napari_kdsam.training.data.samples import Pixels, Sample
 
 DATA_SET = 'drawn'
 _PHANTOMS = (dermoscopy_phantom, endoscopy_phantom, ultrasound_phantom)

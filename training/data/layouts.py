@@ -15,9 +15,10 @@ from PIL import Image, ImageOps
 from skimage.morphology import convex_hull_image
 
 from napari_kdsam.core.errors import ImageError
+from napari_kdsam.core.geometry import Mask
 from napari_kdsam.measure.mask_folder import MaskFolder
 from napari_kdsam.training.data.catalogue import modality_of
-from napari_kdsam.training.data.samples import Mask, Pixels, Sample
+from napari_kdsam.training.data.samples import Pixels, Sample
 
 _IMAGES = {'.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff'}
 _LEAST_OUTLINE = 20

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_kdsam.core.errors import ImageError
+from napari_kdsam.core.geometry import Mask
 from napari_kdsam.training.data.catalogue import object_name
 
 Pixels = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
 ObjectMap = NDArray[np.uint8]
 
 

@@ -9,14 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from napari_kdsam.core.geometry import box_of_mask
+from napari_kdsam.core.geometry import Box, Mask, box_of_mask
 
 # An off-centre click is at least this share as far inside as the deepest pixel.
 _INNER_DEPTH = 0.25
 
 Click = tuple[tuple[int, int], int]
-Box = tuple[float, float, float, float]
-Mask = NDArray[np.bool_]
 
 
 def next_click(

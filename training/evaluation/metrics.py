@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 from napari_kdsam.core.ellipse import fit_ellipse
+from napari_kdsam.core.geometry import Mask
 from napari_kdsam.measure.scores import SURFACE_TOLERANCE, area_ratio, compare_masks
-from napari_kdsam.training.data.samples import Mask
 
 
 @dataclass(frozen=True)

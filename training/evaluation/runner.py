@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from napari_kdsam.core.errors import KDSAMError
-from napari_kdsam.core.geometry import box_of_mask
+from napari_kdsam.core.geometry import Box, Mask, box_of_mask
 from napari_kdsam.measure.scores import SURFACE_TOLERANCE, dice_and_iou
-from napari_kdsam.training.data.samples import Mask, Sample
+from napari_kdsam.training.data.samples import Sample
 from napari_kdsam.training.evaluation.clicks import (
     generator_for,
     jittered_box,
@@ -39,7 +39,6 @@ from napari_kdsam.training.evaluation.segmenters import (
     BOX,
     CLICK,
     Answer,
-    Box,
     Segmenter,
     open_segmenter,
 )

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_kdsam.core.errors import ModelNotFoundError
+from napari_kdsam.core.geometry import Box, Mask
 from napari_kdsam.core.prompts import Prompt
 from napari_kdsam.inference.predictor import Predictor
 from napari_kdsam.model.loading import load_model
@@ -21,8 +22,6 @@ from napari_kdsam.model.network import PromptableModel
 from napari_kdsam.model.official import DECODER_FILE, OnnxEncoder
 from napari_kdsam.model.registry import models_folder
 
-Box = tuple[float, float, float, float]
-Mask = NDArray[np.bool_]
 BOX, CLICK = 'box', 'click'
 
 

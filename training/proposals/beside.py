@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from napari_kdsam.core.geometry import PaddedSquare, box_of_mask
-from napari_kdsam.training.data.samples import Mask
+from napari_kdsam.core.geometry import Mask, PaddedSquare, box_of_mask
 from napari_kdsam.training.data.store import ImageStore
 from napari_kdsam.training.proposals.targets import PixelBox
 

@@ -11,14 +11,14 @@ from tqdm import tqdm
 
 from napari_kdsam.core.errors import ImageError
 from napari_kdsam.core.files import atomic_path
-from napari_kdsam.core.geometry import box_of_mask
+from napari_kdsam.core.geometry import Mask, box_of_mask
 from napari_kdsam.core.prompts import Prompt
 from napari_kdsam.inference.predictor import Predictor
 from napari_kdsam.inference.proposals import Proposal, propose_boxes
 from napari_kdsam.measure.scores import dice_and_iou
 from napari_kdsam.model.proposal_head import ProposalHead
 from napari_kdsam.training.data.catalogue import object_name
-from napari_kdsam.training.data.samples import Mask, ObjectMap, Pixels, Sample
+from napari_kdsam.training.data.samples import ObjectMap, Pixels, Sample
 from napari_kdsam.training.evaluation.tables import in_order, title_of
 from napari_kdsam.training.proposals.beside import strip_beside
 from napari_kdsam.training.proposals.targets import FOUND, box_overlap, object_boxes

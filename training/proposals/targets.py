@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from napari_kdsam.core.geometry import Mask
 from napari_kdsam.model.proposal_head import HEATMAP_SIZE
 from napari_kdsam.training.data.catalogue import object_name
 from napari_kdsam.training.data.drawn import DATA_SET as DRAWN
-from napari_kdsam.training.data.samples import Mask, Sample
+from napari_kdsam.training.data.samples import Sample
 from napari_kdsam.training.data.store import ImageStore
 
 PixelBox = tuple[int, int, int, int]

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from napari_kdsam.core.geometry import Mask
 from napari_kdsam.training.config import FindingConfig
 
-Mask = NDArray[np.bool_]
 # The black around an endoscope's or a probe's view, with JPEG's noise.
 _DARK = 20
 _MIN_BORDER = 0.002

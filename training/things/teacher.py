@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_kdsam.core.errors import CheckpointError
-from napari_kdsam.core.geometry import PaddedSquare
+from napari_kdsam.core.geometry import Box, Mask, PaddedSquare
 from napari_kdsam.core.prompts import Prompt
 from napari_kdsam.core.sizes import LOGITS_SIZE
 from napari_kdsam.inference.automatic import stability_score
@@ -21,12 +21,10 @@ from napari_kdsam.inference.predictor import Candidate
 from napari_kdsam.model.registry import models_folder
 from napari_kdsam.training.evaluation import sam2
 from napari_kdsam.training.evaluation.segmenters import (
-    Box,
     PromptableSegmenter,
     open_segmenter,
 )
 
-Mask = NDArray[np.bool_]
 STABILITY_OFFSET = 1.0
 
 

@@ -11,10 +11,9 @@ import numpy as np
 
 from napari_kdsam.core.ellipse import Ellipse, fit_ellipse
 from napari_kdsam.core.errors import KDSAMError
-from napari_kdsam.core.geometry import box_of_mask
+from napari_kdsam.core.geometry import Mask, box_of_mask
 from napari_kdsam.core.mask_shapes import (
     SMOOTHING_REACH,
-    Mask,
     convex_hull,
     fill_holes,
     smooth,

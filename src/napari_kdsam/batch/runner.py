@@ -21,7 +21,6 @@ from napari_kdsam.segmentation.methods import Method
 _FRAMES_A_TASK = 8
 
 Executor = Callable[[Job, Sequence[Task]], Iterator[FrameResult]]
-Place = tuple[str, int]
 
 
 @dataclass
@@ -38,10 +37,10 @@ class Summary:
     """
 
     sources: list[Source]
-    results: dict[Place, FrameResult] = field(default_factory=dict)
+    results: dict[tuple[str, int], FrameResult] = field(default_factory=dict)
     stopped: str = ''
 
-    def places(self) -> Iterator[Place]:
+    def places(self) -> Iterator[tuple[str, int]]:
         """Every frame of every source, in order."""
         for source in self.sources:
             for frame in range(source.frame_count):

@@ -24,7 +24,7 @@ from napari_kdsam.inference.predictor import Predictor
 from napari_kdsam.io.image_file import ImageFile
 from napari_kdsam.io.label_images import write_labels, write_picture, write_stack
 from napari_kdsam.io.overlay import MAX_SIDE, contact_sheet, draw_overlay
-from napari_kdsam.io.prompts import FORMAT_VERSION
+from napari_kdsam.io.prompts import PROMPTS_FORMAT
 from napari_kdsam.model.network import PromptableModel
 from napari_kdsam.segmentation.methods import NumberedPrompt, Prompted
 
@@ -115,7 +115,7 @@ class _ObjectTally:
         return {**self.prompt.to_dict(), 'result': found}
 
 
-class Segmenter:
+class FileSegmenter:
     """Segment image files with one loaded model.
 
     Parameters
@@ -191,7 +191,7 @@ class Segmenter:
             written.append(outputs.overlay_path)
         written.append(outputs.record_path)
         record = {
-            'format': FORMAT_VERSION,
+            'format': PROMPTS_FORMAT,
             'image': {
                 'name': image.name,
                 'shape': list(image.shape),

@@ -41,12 +41,12 @@ def demo(
         if view and find_spec('napari') is None:
             raise MissingExtraError('Showing the results in napari', 'all')
         make_folder(out)
-        from napari_kdsam.batch.single_file import Segmenter
+        from napari_kdsam.batch.single_file import FileSegmenter
         from napari_kdsam.demo import phantom_cases, real_cases, result_of, run_case
         from napari_kdsam.model.loading import load_model
 
         cases = [*real_cases(), *phantom_cases(out)]
-        segmenter = Segmenter(load_model(device=device))
+        segmenter = FileSegmenter(load_model(device=device))
     outcomes = []
     for case in cases:
         try:

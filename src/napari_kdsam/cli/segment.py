@@ -32,7 +32,7 @@ from napari_kdsam.core.choices import LabelFormat
 from napari_kdsam.core.errors import KDSAMError
 
 if TYPE_CHECKING:
-    from napari_kdsam.batch.single_file import FileReport, Outputs, Segmenter
+    from napari_kdsam.batch.single_file import FileReport, FileSegmenter, Outputs
     from napari_kdsam.core.prompts import ObjectPrompt
 
 
@@ -105,15 +105,17 @@ def segment(
             from napari_kdsam.batch.output_folder import OutputFolder
             from napari_kdsam.batch.single_file import (
                 SINGLE_ENDINGS,
+                FileSegmenter,
                 Outputs,
-                Segmenter,
             )
             from napari_kdsam.io.formats import stem_of
             from napari_kdsam.model.loading import load_model
 
             folder = OutputFolder(out)
             stack.enter_context(folder.owned())
-            segmenter = Segmenter(load_model(model, device), second_look=second_look)
+            segmenter = FileSegmenter(
+                load_model(model, device), second_look=second_look
+            )
         kept = [*inputs, prompts_file] if prompts_file else inputs
         stems = folder.stems(
             [stem_of(path.name) for path in inputs], kept, SINGLE_ENDINGS
@@ -140,7 +142,7 @@ def segment(
 
 
 def _segment_file(
-    segmenter: Segmenter,
+    segmenter: FileSegmenter,
     path: Path,
     objects: Sequence[ObjectPrompt],
     outputs: Outputs,

@@ -9,14 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_kdsam.core.geometry import box_of_mask
-from napari_kdsam.core.mask_shapes import (
-    Ends,
-    Mask,
-    fill_holes,
-    fill_rows,
-    pixels_between,
-)
+from napari_kdsam.core.geometry import Mask, box_of_mask
+from napari_kdsam.core.mask_shapes import Ends, fill_holes, fill_rows, pixels_between
 
 # An ellipse has five parameters.
 _FEWEST_PIXELS = 5

@@ -7,7 +7,7 @@ and right, coordinates as (x, y). Only this module converts between them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,12 @@ from napari_kdsam.core.errors import ImageError
 
 FloatArray = NDArray[np.float64]
 Box = tuple[float, float, float, float]
+# (rows, columns) bool.
+Mask = NDArray[np.bool_]
+# By label.
+Masks = Mapping[int, Mask]
+# Half-open (row0, column0, row1, column1) in whole pixels.
+Window = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)

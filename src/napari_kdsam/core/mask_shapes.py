@@ -7,7 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-Mask = NDArray[np.bool_]
+from napari_kdsam.core.geometry import Mask
+
 Ends = NDArray[np.int32]
 # How far smoothing reaches, in radii.
 SMOOTHING_REACH = 4

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_kdsam.core.errors import KDSAMError, PromptError
-from napari_kdsam.core.geometry import Box, box_of_mask
+from napari_kdsam.core.geometry import Box, Mask, Masks, box_of_mask
 from napari_kdsam.core.mask_prompts import logits_of_mask
 from napari_kdsam.core.prompts import Point, Prompt
 from napari_kdsam.core.sizes import LOGITS_SIZE
@@ -18,8 +18,6 @@ from napari_kdsam.core.sizes import LOGITS_SIZE
 if TYPE_CHECKING:
     from napari_kdsam.inference.predictor import ImageEmbedding, Predictor
 
-Mask = NDArray[np.bool_]
-Masks = Mapping[int, Mask]
 Look = NDArray[np.float32]
 
 # Of the box's sides, on each side: room for the object to move and to grow.

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from napari_kdsam.core.geometry import Box, PaddedSquare, box_of_mask
+from napari_kdsam.core.geometry import Box, PaddedSquare, Window, box_of_mask
 from napari_kdsam.core.intensity import check_image
 from napari_kdsam.core.prompts import Prompt
 from napari_kdsam.inference.predictor import (
@@ -27,7 +27,6 @@ from napari_kdsam.inference.predictor import (
 )
 from napari_kdsam.inference.windows import (
     CloseUp,
-    Window,
     logits_in_window,
     prompt_in_window,
     window_around,

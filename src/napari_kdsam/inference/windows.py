@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from napari_kdsam.core.geometry import PaddedSquare
+from napari_kdsam.core.geometry import PaddedSquare, Window
 from napari_kdsam.core.prompts import Prompt
 from napari_kdsam.core.sizes import LOGITS_SIZE, PROMPT_SIDE
 from napari_kdsam.inference.masks import mask_of_logits
 
 # Half-open (row0, col0, row1, col1), as in ``image[row0:row1, col0:col1]``.
-Window = tuple[int, int, int, int]
 # What the network says of pixels that are surely not the object.
 _OUTSIDE_LOGIT = -10.0
 

@@ -42,7 +42,7 @@ from napari_kdsam.core.errors import PromptError
 from napari_kdsam.core.files import write_json
 from napari_kdsam.core.prompts import ObjectPrompt, Prompt, PromptSet
 
-FORMAT_VERSION = 1
+PROMPTS_FORMAT = 1
 _IGNORED = ('image', 'result')
 _POINT = ('row', 'column')
 _BOX = ('row0', 'column0', 'row1', 'column1')
@@ -105,10 +105,10 @@ def _of_no_form(source: str) -> PromptError:
 
 def _parse_json(value: Any, source: str) -> PromptSet:
     _check_keys(value, ('format', 'objects', 'images', *_IGNORED), source)
-    if value.get('format') != FORMAT_VERSION:
+    if value.get('format') != PROMPTS_FORMAT:
         raise PromptError(
             f'{source} has the format {value.get("format")!r}; this napari-kdsam reads '
-            f'"format": {FORMAT_VERSION}.'
+            f'"format": {PROMPTS_FORMAT}.'
         )
     if ('objects' in value) == ('images' in value):
         raise PromptError(f'{source} must have either "objects" or "images".')
@@ -238,7 +238,7 @@ def write_prompts(path: str | os.PathLike[str], prompts: PromptSet) -> None:
     """
     if bool(prompts.shared) == bool(prompts.images):
         raise PromptError('Write either objects shared by all images, or by image.')
-    value: dict[str, Any] = {'format': FORMAT_VERSION}
+    value: dict[str, Any] = {'format': PROMPTS_FORMAT}
     if prompts.shared:
         value['objects'] = [item.to_dict() for item in prompts.shared]
     else:

@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from napari_kdsam.core.geometry import box_of_mask
+from napari_kdsam.core.geometry import Window, box_of_mask
 from napari_kdsam.core.intensity import IntensityMapping, to_eight_bit
 
-Window = tuple[int, int, int, int]
 # Context on each side of the masks, as a part of their longer side.
 _MARGIN = 0.15
 _SMALLEST_PART = 0.1

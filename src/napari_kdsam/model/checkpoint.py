@@ -18,8 +18,8 @@ from napari_kdsam.model.network import ModelIdentity, PromptableModel, build_kds
 from napari_kdsam.model.student import StudentEncoder
 from napari_kdsam.model.weights_file import write_weights
 
-METADATA_KEY = 'kdsam'
-FORMAT_VERSION = 1
+CHECKPOINT_KEY = 'kdsam'
+CHECKPOINT_FORMAT = 1
 # Batch counters are bookkeeping of training, not weights.
 _NOT_STORED = 'num_batches_tracked'
 Header = TypeVar('Header', bound=BaseModel)
@@ -42,7 +42,7 @@ class CheckpointMetadata(BaseModel):
 
     model_config = ConfigDict(extra='allow')
 
-    format: int = FORMAT_VERSION
+    format: int = CHECKPOINT_FORMAT
     architecture: str = ''
     input_size: int = 512
     teacher: str = ''
@@ -75,7 +75,7 @@ def read_metadata(path: str | os.PathLike[str]) -> CheckpointMetadata:
     """
     path = Path(path)
     metadata = read_header(
-        path, CheckpointMetadata, METADATA_KEY, 'a KD SAM checkpoint'
+        path, CheckpointMetadata, CHECKPOINT_KEY, 'a KD SAM checkpoint'
     )
     _check_metadata(path, metadata)
     return metadata
@@ -136,7 +136,7 @@ def check_format(path: Path, version: int, understood: int) -> None:
 
 
 def _check_metadata(path: Path, metadata: CheckpointMetadata) -> None:
-    check_format(path, metadata.format, FORMAT_VERSION)
+    check_format(path, metadata.format, CHECKPOINT_FORMAT)
     if metadata.input_size not in INPUT_SIZES:
         raise CheckpointError(
             f'{path.name} asks for a {metadata.input_size} pixel input; only '
@@ -330,7 +330,7 @@ def save_kdsam(
     header = CheckpointMetadata(
         **{
             **(metadata or {}),
-            'format': FORMAT_VERSION,
+            'format': CHECKPOINT_FORMAT,
             'architecture': architecture_name(model.input_size),
             'input_size': model.input_size,
         }
@@ -338,7 +338,7 @@ def save_kdsam(
     write_weights(
         path,
         model.state_dict(),
-        METADATA_KEY,
+        CHECKPOINT_KEY,
         header,
         lambda name: not name.endswith(_NOT_STORED),
     )

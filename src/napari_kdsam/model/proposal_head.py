@@ -24,8 +24,8 @@ from napari_kdsam.model.checkpoint import (
 from napari_kdsam.model.weights_file import write_weights
 
 # Version 2 can name what is found; version 1 had no classes.
-FORMAT_VERSION = 2
-METADATA_KEY = 'kdsam_proposals'
+HEAD_FORMAT = 2
+HEAD_KEY = 'kdsam_proposals'
 ARCHITECTURE = 'dilated-centre-heatmap-32'
 # One cell is 16 pixels of a 512 pixel input, finer than a target's centre is known.
 HEATMAP_SIZE = EMBEDDING_SIZE // 2
@@ -59,7 +59,7 @@ class ProposalMetadata(BaseModel):
 
     model_config = ConfigDict(extra='allow')
 
-    format: int = FORMAT_VERSION
+    format: int = HEAD_FORMAT
     architecture: str = ''
     encoder: str = Field(min_length=1)
     threshold: float = Field(default=0.3, gt=0, lt=1)
@@ -229,8 +229,8 @@ def read_proposal_metadata(path: str | os.PathLike[str]) -> ProposalMetadata:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f'There is no proposal head at {path}.')
-    metadata = read_header(path, ProposalMetadata, METADATA_KEY, 'a proposal head')
-    check_format(path, metadata.format, FORMAT_VERSION)
+    metadata = read_header(path, ProposalMetadata, HEAD_KEY, 'a proposal head')
+    check_format(path, metadata.format, HEAD_FORMAT)
     if metadata.architecture != ARCHITECTURE:
         raise CheckpointError(
             f'{path.name} holds the architecture {metadata.architecture!r}; '
@@ -306,10 +306,10 @@ def save_head(
     header = ProposalMetadata(
         **{
             **metadata,
-            'format': FORMAT_VERSION,
+            'format': HEAD_FORMAT,
             'architecture': ARCHITECTURE,
             'classes': head.metadata.classes,
         }
     )
-    write_weights(path, head.state_dict(), METADATA_KEY, header)
+    write_weights(path, head.state_dict(), HEAD_KEY, header)
     return path

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import fft, ndimage
 
+from napari_kdsam.core.geometry import Mask
+
 Field = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 SMALLEST_SIDE = 64
 

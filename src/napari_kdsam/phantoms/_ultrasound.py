@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from napari_kdsam.core.geometry import Mask
 from napari_kdsam.phantoms._drawing import (
     Blob,
     Field,
-    Mask,
     add_stroke,
     checked_shape,
     curve,

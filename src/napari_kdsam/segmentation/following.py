@@ -7,10 +7,8 @@ from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from napari_kdsam.core.errors import KDSAMError, PromptError
+from napari_kdsam.core.geometry import Masks
 from napari_kdsam.core.label_image import masks_of_labels
 from napari_kdsam.inference.propagation import DriftLimits, PropagatedFrame, follow
 from napari_kdsam.segmentation.frame_labels import (
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
 
 # Gives the labels of a key frame, predicted or read.
 KeyFrame = Callable[[], FrameLabels]
-Masks = Mapping[int, NDArray[np.bool_]]
 
 
 class Following:

@@ -9,7 +9,7 @@ from napari_kdsam.core.ellipse import Ellipse, fit_ellipse
 from napari_kdsam.widgets.annotator.cleanup_panel import describe_ellipse
 
 if TYPE_CHECKING:
-    from napari_kdsam.core.mask_shapes import Mask
+    from napari_kdsam.core.geometry import Mask
     from napari_kdsam.widgets.annotator.candidate_bar import CandidateBar
     from napari_kdsam.widgets.annotator.class_list import ClassList
     from napari_kdsam.widgets.annotator.cleanup_panel import CleanUpPanel

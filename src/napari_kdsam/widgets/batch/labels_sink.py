@@ -13,7 +13,7 @@ from napari_kdsam.core.stack_index import FrameIndex
 from napari_kdsam.segmentation.frame_labels import FrameLabels
 from napari_kdsam.widgets.shared.labels_writer import (
     check_label,
-    frame_of,
+    frame_data,
     set_pixels,
 )
 
@@ -86,4 +86,4 @@ class LabelsSink:
 
 def labels_reader(layer: Labels) -> Callable[[FrameIndex], NDArray[Any]]:
     """Make a function that reads a frame of what a Labels layer holds now."""
-    return partial(frame_of, layer.data)
+    return partial(frame_data, layer.data)

@@ -100,7 +100,7 @@ class LabelsLayerTarget:
 
     def frame(self, frame: FrameIndex) -> NDArray[Any]:
         """(rows, columns) labels of one frame."""
-        return frame_of(self.layer.data, frame)
+        return frame_data(self.layer.data, frame)
 
     def close(self) -> None:
         """Stop watching the layer."""
@@ -149,7 +149,7 @@ def set_pixels(layer: Labels, indices: PixelIndices, value: Values) -> None:
         ) from error
 
 
-def frame_of(data: Any, frame: FrameIndex) -> NDArray[Any]:
+def frame_data(data: Any, frame: FrameIndex) -> NDArray[Any]:
     """(rows, columns) of one frame of what a layer holds."""
     return np.asarray(data[frame] if frame else data)
 
