@@ -20,6 +20,7 @@ from napari_kdsam.core.errors import (
     CheckpointError,
     ModelNotFoundError,
 )
+from napari_kdsam.model import weights_file
 from napari_kdsam.model.checkpoint import load_kdsam, read_metadata
 from napari_kdsam.model.network import (
     PromptableModel,
