@@ -1,1 +1,1 @@
-"""Numbers about masks: how well they agree with a reference."""
+"""Numbers about labels: measurements, and scores against a reference."""

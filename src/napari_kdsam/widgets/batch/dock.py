@@ -25,6 +25,7 @@ from napari_kdsam.widgets.batch.controller import BatchController, Phase
 from napari_kdsam.widgets.batch.setup import make_batch
 from napari_kdsam.widgets.preferences import load_preferences
 from napari_kdsam.widgets.shared.connections import Connections
+from napari_kdsam.widgets.shared.dock import Dock
 from napari_kdsam.widgets.shared.inference_thread import (
     PredictorFactory,
     make_predictor,
@@ -40,7 +41,7 @@ _LIST_EVENTS = ('inserted', 'removed', 'reordered', 'renamed')
 _LIST_HEIGHT = 120
 
 
-class BatchWidget(QWidget):
+class BatchWidget(Dock):
     """Segment every frame of a stack, or several image layers, in the background.
 
     Parameters
@@ -78,8 +79,7 @@ class BatchWidget(QWidget):
         self._connections.connect(
             napari_viewer.dims.events, ('current_step',), self._refresh
         )
-        # Qt no longer calls methods of an object that is being destroyed.
-        self.destroyed.connect(partial(_release, self.controller, self._connections))
+        self.at_end(self._connections.close, self.controller.close)
         application = QApplication.instance()
         if application is not None:
             # A window may be left to the end of Python, when threads no longer start.
@@ -201,11 +201,3 @@ class BatchWidget(QWidget):
         self._listed = listed
         self.frames.clear()
         self.frames.addItems([f'{batch.title(i)}: {why}' for i, why in listed])
-
-
-def _release(
-    controller: BatchController, connections: Connections, _: Any = None
-) -> None:
-    """Let go of the viewer and the thread; the widget is already gone."""
-    connections.close()
-    controller.close()

@@ -1,4 +1,4 @@
-"""Callbacks on napari's events that are let go together."""
+"""Callbacks on napari's events, all of them disconnected at once."""
 
 from __future__ import annotations
 

@@ -181,7 +181,7 @@ class InferenceThread(QObject):
             pass
 
     def _do_next(self) -> bool:
-        """Wait for a job and do it; False when the thread shall end."""
+        """Wait for a job and do it; False when the thread is to end."""
         slot = self._slot
         with slot.condition:
             slot.condition.wait_for(slot.has_work)

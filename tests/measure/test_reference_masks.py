@@ -1,0 +1,84 @@
+"""Folders of masks as the labels they stand for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_kdsam.core.errors import ImageError
+from napari_kdsam.io.label_images import write_labels
+from napari_kdsam.measure.reference_masks import open_reference
+
+SHAPE = (9, 12)
+
+
+def save(path: Path, pixels: Any) -> None:
+    Image.fromarray(np.asarray(pixels, np.uint8)).save(path)
+
+
+def test_the_mask_of_an_image_is_found_by_its_name(tmp_path: Path):
+    for name, value in (('polyp.png', 3), ('scan 7_mask.png', 5), ('scan 70.png', 6)):
+        save(tmp_path / name, np.full(SHAPE, value))
+    (tmp_path / 'notes.txt').write_text('not a mask')
+    found = open_reference(tmp_path, SHAPE, ('labels', 'Scan 7.jpg'))
+    assert (np.asarray(found) == 5).all()
+    assert (found[2:4, :3] == 5).all() and found[2:4, :3].shape == (2, 3)
+    found = open_reference(tmp_path, SHAPE, ('scan 70 labels [1]', 'polyp'))
+    assert (found[()] == 6).all()
+    with pytest.raises(ImageError, match='None of the 3 masks'):
+        open_reference(tmp_path, SHAPE, ('other',))
+
+
+def test_masks_of_a_stack_are_taken_in_the_order_of_their_numbers(tmp_path: Path):
+    for number in range(12):
+        save(tmp_path / f'frame{number}.png', np.full(SHAPE, number + 1))
+    found = open_reference(tmp_path, (12, *SHAPE))
+    stack = np.asarray(found)
+    assert stack[:, 0, 0].tolist() == list(range(1, 13))
+    assert (found[3] == 4).all()
+    for index in ((slice(2, 7, 2), 4), (np.int64(5), slice(1, 3)), (slice(0, 0),)):
+        assert np.array_equal(found[index], stack[index])
+    found = open_reference(tmp_path, (3, 4, *SHAPE))
+    assert np.array_equal(found[1, :, 2:4], stack.reshape(3, 4, *SHAPE)[1, :, 2:4])
+    with pytest.raises(ImageError, match='12 masks for 11 frames'):
+        open_reference(tmp_path, (11, *SHAPE))
+
+
+def test_a_file_with_all_frames_is_the_reference_of_a_stack(tmp_path: Path):
+    stack = np.random.default_rng(0).integers(0, 5, (6, *SHAPE), np.uint8)
+    write_labels(tmp_path / 'cine_labels.tif', stack)
+    assert np.array_equal(open_reference(tmp_path, stack.shape)[2:4], stack[2:4])
+    write_labels(tmp_path / 'other.tif', stack[:, ::-1])
+    assert np.array_equal(open_reference(tmp_path, stack.shape, ['cine']), stack)
+
+
+def test_black_and_white_masks_are_one_object(tmp_path: Path):
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[:, 5:] = 255
+    save(tmp_path / 'white.png', mask)
+    save(tmp_path / 'colour.png', np.stack([mask, mask // 2, mask * 0], -1))
+    Image.fromarray(mask).save(tmp_path / 'lossy.jpg', quality=30)
+    np.save(tmp_path / 'real.npy', mask / 255)
+    np.save(tmp_path / 'half.npy', mask / 2)
+    for name in ('white', 'colour', 'lossy', 'real'):
+        found = open_reference(tmp_path, SHAPE, [name])
+        assert np.array_equal(found, mask // 255), name
+    with pytest.raises(ImageError, match='no whole numbers'):
+        open_reference(tmp_path, SHAPE, ['half'])[()]
+
+
+def test_a_folder_that_does_not_serve_is_said(tmp_path: Path):
+    with pytest.raises(ImageError, match='no folder'):
+        open_reference(tmp_path / 'nowhere', SHAPE)
+    with pytest.raises(ImageError, match='no image files'):
+        open_reference(tmp_path, SHAPE)
+    save(tmp_path / 'a.png', np.zeros((4, 4)))
+    with pytest.raises(ImageError, match=r'a\.png has 4 x 4 pixels'):
+        open_reference(tmp_path, SHAPE)[()]
+    save(tmp_path / 'a_mask.png', np.zeros((4, 4)))
+    with pytest.raises(ImageError, match='have one name'):
+        open_reference(tmp_path, SHAPE, ['a'])
