@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_kdsam.training.data.samples import Sample
 from napari_kdsam.training.evaluation.runner import run_evaluation
-from napari_kdsam.training.evaluation.segmenters import Answer
+from napari_kdsam.training.evaluation.segmenter import Answer
 
 
 def disc(shape: tuple[int, int], centre: tuple[float, float], radius: float) -> Any:

@@ -28,7 +28,7 @@ from napari_kdsam.training.evaluation.tables import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from napari_kdsam.training.evaluation.segmenters import Segmenter
+    from napari_kdsam.training.evaluation.segmenter import Segmenter
 
 # Okabe and Ito's colours, told apart with any kind of colour vision.
 _COLOURS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#D55E00', '#56B4E9', '#000000')

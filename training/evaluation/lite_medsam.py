@@ -23,7 +23,7 @@ from napari_kdsam.core.geometry import PaddedSquare
 from napari_kdsam.model.checkpoint import load_tensors, read_tensors
 from napari_kdsam.model.device import resolve_device
 from napari_kdsam.model.network import build_sam_decoder
-from napari_kdsam.training.evaluation.segmenters import BOX, Answer, digest_of, wait_for
+from napari_kdsam.training.evaluation.segmenter import BOX, Answer, digest_of, wait_for
 from napari_kdsam.training.teachers.tiny_vit import (
     WIDTHS,
     TinyViTEncoder,

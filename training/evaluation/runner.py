@@ -35,13 +35,13 @@ from napari_kdsam.training.evaluation.results import (
     read_failures,
     write_failures,
 )
-from napari_kdsam.training.evaluation.segmenters import (
+from napari_kdsam.training.evaluation.segmenter import (
     BOX,
     CLICK,
     Answer,
     Segmenter,
-    open_segmenter,
 )
+from napari_kdsam.training.evaluation.segmenters import open_segmenter
 
 KINDS = (
     'box',

@@ -20,6 +20,7 @@ from napari_kdsam.inference.automatic import stability_score
 from napari_kdsam.inference.predictor import Candidate
 from napari_kdsam.model.registry import models_folder
 from napari_kdsam.training.evaluation import sam2
+from napari_kdsam.training.evaluation.segmenter import Box
 from napari_kdsam.training.evaluation.segmenters import (
     PromptableSegmenter,
     open_segmenter,

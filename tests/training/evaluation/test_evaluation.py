@@ -29,7 +29,7 @@ from napari_kdsam.training.evaluation.results import (
     read_rows,
 )
 from napari_kdsam.training.evaluation.runner import run_evaluation
-from napari_kdsam.training.evaluation.segmenters import Answer
+from napari_kdsam.training.evaluation.segmenter import Answer
 from napari_kdsam.training.evaluation.significance import (
     mean_with_interval,
     paired_comparison,

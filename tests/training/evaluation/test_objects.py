@@ -27,7 +27,7 @@ from napari_kdsam.training.evaluation.results import (
     read_failures,
     read_rows,
 )
-from napari_kdsam.training.evaluation.segmenters import Answer
+from napari_kdsam.training.evaluation.segmenter import Answer
 from napari_kdsam.training.evaluation.significance import (
     expected_calibration_error,
     median_with_interval,
