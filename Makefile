@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 HAS_DISPLAY := $(DISPLAY)$(WAYLAND_DISPLAY)$(filter Darwin,$(shell uname -s))
 VIEW := $(if $(HAS_DISPLAY),--view)
 
-.PHONY: help demo test lint typecheck manifest unit installs screenshot benchmark \
+.PHONY: help demo test lint typecheck manifest unit coverage installs screenshot benchmark \
 	setup-demo setup-dev clean
 
 help:  ## Show this list
@@ -21,9 +21,10 @@ demo: setup-demo  ## Set up, segment the example images, and open napari where t
 
 test: lint typecheck manifest installs unit  ## Set up and run every check and test
 
-lint: setup-dev  ## Check style and formatting
+lint: setup-dev  ## Check style, formatting and which part imports which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python scripts/lint_imports.py
 
 typecheck: setup-dev  ## Check types
 	$(BIN)/python scripts/typecheck.py
@@ -33,6 +34,12 @@ manifest: setup-dev  ## Check napari's manifest
 
 unit: setup-dev  ## Run the tests; choose some with PYTEST_ARGS="tests/package/test_package.py -k layer"
 	scripts/test.sh $(PYTEST_ARGS)
+
+coverage: setup-dev  ## Run the tests, slower, and say which lines they leave out
+	rm -f .coverage .coverage.*
+	KDSAM_COVERAGE=1 scripts/test.sh $(PYTEST_ARGS)
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
 
 installs: setup-dev  ## Build wheel and sdist and try each in an empty environment
 	$(BIN)/python scripts/check_installs.py
@@ -51,5 +58,5 @@ setup-dev:
 
 clean:  ## Remove everything that was built or installed here
 	rm -rf .venv build dist demo-results .pytest_cache .mypy_cache .ruff_cache \
-		.hypothesis .benchmarks .tox src/*.egg-info
+		.coverage .coverage.* .hypothesis .benchmarks .tox src/*.egg-info
 	find src training tests scripts benchmarks -name __pycache__ -prune -exec rm -rf {} +

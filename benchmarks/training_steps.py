@@ -232,7 +232,7 @@ def time_stage(
 
     Parameters
     ----------
-    stage : Stage
+    stage : TrainingStage
         Of this or an earlier version of the package.
     feed : callable
         Makes the data loader.

@@ -46,7 +46,7 @@ def new_stage(part: str, samples: Sequence[Sample], options: Any) -> tuple[Any, 
 
     Returns
     -------
-    stage : Stage
+    stage : TrainingStage
     feed : callable
         Makes its data loader.
     """

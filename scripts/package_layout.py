@@ -1,4 +1,4 @@
-"""A folder of links laid out as the package is once it is installed.
+"""A copy of the package's source, laid out as it is once it is installed.
 
 Training lives in a folder of its own and joins the package when that is installed, in
 a way that tools which read the source can't follow.
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def lay_out(folder: Path) -> Path:
-    """Link the package and its training part into a new folder.
+    """Copy the package and its training part into a new folder.
 
     Parameters
     ----------
@@ -25,11 +25,9 @@ def lay_out(folder: Path) -> Path:
     pathlib.Path
         The package's folder in it, also relative.
     """
-    shutil.rmtree(ROOT / folder, ignore_errors=True)
     package = folder / 'napari_kdsam'
-    (ROOT / package).mkdir(parents=True)
-    for source in (ROOT / 'src' / 'napari_kdsam').iterdir():
-        if source.name not in ('__pycache__', 'training'):
-            (ROOT / package / source.name).symlink_to(source, source.is_dir())
-    (ROOT / package / 'training').symlink_to(ROOT / 'training', True)
+    shutil.rmtree(ROOT / package, ignore_errors=True)
+    left_out = shutil.ignore_patterns('__pycache__', 'training', 'weights')
+    shutil.copytree(ROOT / 'src' / 'napari_kdsam', ROOT / package, ignore=left_out)
+    shutil.copytree(ROOT / 'training', ROOT / package / 'training', ignore=left_out)
     return package

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import numpy as np
 import pytest
 from fakes import FakeModel
@@ -20,6 +21,17 @@ if TYPE_CHECKING:
 # Before napari reads it: tests neither see nor change a developer's own preferences.
 _CONFIGURATION = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
 os.environ['NAPARI_CONFIG'] = str(Path(_CONFIGURATION.name, 'settings.yaml'))
+
+
+# One profile for all tests: examples are few enough, and how long they take is no claim.
+hypothesis.settings.register_profile('napari-kdsam', deadline=None)
+hypothesis.settings.load_profile('napari-kdsam')
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what opens a window, wherever it is: it has Qt's application."""
+    if 'qapp' in getattr(item, 'fixturenames', ()):
+        item.add_marker(pytest.mark.gui)
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_kdsam.training.data.samples import Sample
 from napari_kdsam.training.evaluation.runner import run_evaluation
-from napari_kdsam.training.evaluation.segmenter import Answer
+from napari_kdsam.training.evaluation.segmenter import SegmentedMask
 
 
 def disc(shape: tuple[int, int], centre: tuple[float, float], radius: float) -> Any:
@@ -38,7 +38,7 @@ class FakeSegmenter:
         self.asked.append((list(points), list(labels), box, previous))
         shrink = 1 if box else max(6 - 2 * (len(points) - 1), 0)
         found = disc(state, (30, 40), 15 - shrink)
-        return Answer(found, self.predicted_iou, len(points))
+        return SegmentedMask(found, self.predicted_iou, len(points))
 
     def sync(self) -> None:
         pass

@@ -23,7 +23,7 @@ from napari_kdsam.training.data.order import (
 from napari_kdsam.training.device import training_device
 from napari_kdsam.training.finetuning.overlays import SampleOverlays
 from napari_kdsam.training.run_header import describe_run
-from napari_kdsam.training.stage import Stage, TrainingError
+from napari_kdsam.training.stage import TrainingError, TrainingStage
 
 LAST = 'last.ckpt'
 
@@ -36,7 +36,7 @@ class Keeper(Callback):
     folder : pathlib.Path
         Gets ``last.ckpt``, from which a run resumes.
     weights : pathlib.Path
-        What `Stage.save` writes, to keep up to date.
+        What `TrainingStage.save` writes, to keep up to date.
     every : int
         Optimiser steps between two writes.
     header : dict
@@ -69,7 +69,7 @@ class Keeper(Callback):
         if trainer.global_step != self._kept:
             self.keep(trainer, pl_module)
 
-    def keep(self, trainer: Any, stage: Stage[Any]) -> None:
+    def keep(self, trainer: Any, stage: TrainingStage[Any]) -> None:
         """Write both files now.
 
         Raises
@@ -110,13 +110,16 @@ def steps_done(checkpoint: Path) -> int:
 
 
 def fit(
-    stage: Stage[Any], config: TrainingConfig, name: str, earlier: dict[str, Any]
+    stage: TrainingStage[Any],
+    config: TrainingConfig,
+    name: str,
+    earlier: dict[str, Any],
 ) -> Path:
     """Train one stage, resuming where an earlier run of it stopped.
 
     Parameters
     ----------
-    stage : Stage
+    stage : TrainingStage
         What to train.
     config : TrainingConfig
         The whole run.

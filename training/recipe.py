@@ -122,7 +122,7 @@ def run_parts(config: TrainingConfig, parts: Sequence[str]) -> Iterator[Path]:
     # Looking for leaks and reading take minutes, so all parts share them.
     train, val = split_samples(config)
     if 'cache-teacher' in chosen:
-        yield cache_teacher(config, train, val)
+        yield fill_teacher_cache(config, train, val)
     stages = [part for part in chosen if part != 'cache-teacher']
     if not stages:
         return
@@ -206,7 +206,7 @@ def _teacher_of(config: TrainingConfig) -> TeacherConfig:
     return config.teacher
 
 
-def cache_teacher(
+def fill_teacher_cache(
     config: TrainingConfig, train: list[Sample], val: list[Sample]
 ) -> Path:
     """Embed every view of every image with the teacher, and return the cache.

@@ -18,7 +18,7 @@ from napari_kdsam.core.errors import KDSAMError
 from napari_kdsam.model.checkpoint import save_kdsam
 from napari_kdsam.model.network import PromptableModel
 from napari_kdsam.training.config import AugmentedStageConfig, StageConfig
-from napari_kdsam.training.data.order import Batch
+from napari_kdsam.training.data.order import TrainingBatch
 from napari_kdsam.training.data.store import ImageStore, Squares
 from napari_kdsam.training.schedule import warmup_cosine
 
@@ -30,7 +30,7 @@ class TrainingError(KDSAMError):
     """Training had to stop."""
 
 
-class Stage(lightning.LightningModule, Generic[Model]):
+class TrainingStage(lightning.LightningModule, Generic[Model]):
     """Base of the stages.
 
     After start-up a step touches the host only to launch it: what is learnt from stays
@@ -68,7 +68,7 @@ class Stage(lightning.LightningModule, Generic[Model]):
         self._averaged = 0
         self._ended: float | None = None
         self._first_bad: torch.Tensor | None = None
-        self._recent: deque[Batch] = deque(maxlen=1000)
+        self._recent: deque[TrainingBatch] = deque(maxlen=1000)
         self.groups = self.parameter_groups()
         self.average: AveragedModel | None = None
         if config.ema_decay > 0:
@@ -80,7 +80,7 @@ class Stage(lightning.LightningModule, Generic[Model]):
         """Return what learns; called once, freezes the rest."""
         raise NotImplementedError
 
-    def losses_of(self, batch: Batch, step: int) -> dict[str, torch.Tensor]:
+    def losses_of(self, batch: TrainingBatch, step: int) -> dict[str, torch.Tensor]:
         """Return named losses of a batch, ``loss`` being their sum."""
         raise NotImplementedError
 
@@ -137,13 +137,15 @@ class Stage(lightning.LightningModule, Generic[Model]):
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
-        # Batch statistics of a few medical images would ruin the running ones.
+        # TrainingBatch statistics of a few medical images would ruin the running ones.
         for module in self.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.eval()
         return self
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, outputs: Any, batch: TrainingBatch, batch_idx: int
+    ) -> None:
         # From end to end, so that waiting for data counts.
         now = time.perf_counter()
         if self._ended is not None:
@@ -154,7 +156,7 @@ class Stage(lightning.LightningModule, Generic[Model]):
     def on_validation_end(self) -> None:
         self._ended = None
 
-    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+    def training_step(self, batch: TrainingBatch, batch_idx: int) -> torch.Tensor:
         step = batch['step']
         self._recent.append(batch)
         found = self.losses_of(batch, step)
@@ -196,7 +198,7 @@ class Stage(lightning.LightningModule, Generic[Model]):
         )
 
 
-class PromptableStage(Stage[PromptableModel]):
+class PromptableStage(TrainingStage[PromptableModel]):
     """Base of the stages that train KD SAM itself, on augmented images.
 
     Parameters
@@ -239,7 +241,7 @@ class PromptableStage(Stage[PromptableModel]):
         """Return named losses of an augmented batch, ``loss`` being their sum."""
         raise NotImplementedError
 
-    def losses_of(self, batch: Batch, step: int) -> dict[str, torch.Tensor]:
+    def losses_of(self, batch: TrainingBatch, step: int) -> dict[str, torch.Tensor]:
         return self.losses(self.squares_of(batch, step), step)
 
     def shown(self, squares: Squares) -> Squares:
@@ -254,7 +256,7 @@ class PromptableStage(Stage[PromptableModel]):
     def save(self, path: Path, header: dict[str, Any]) -> None:
         save_kdsam(self.result, path, header)
 
-    def squares_of(self, batch: Batch, step: int) -> Squares:
+    def squares_of(self, batch: TrainingBatch, step: int) -> Squares:
         """Gather and augment the images of a training batch."""
         squares = self.shown(
             self.store.batch(

@@ -13,7 +13,7 @@ from training_data import write_shards
 
 from napari_kdsam.core.errors import ImageError
 from napari_kdsam.training.config import DataConfig, DecoderStageConfig, TrainingConfig
-from napari_kdsam.training.data.order import Batch
+from napari_kdsam.training.data.order import TrainingBatch
 from napari_kdsam.training.data.samples import Sample, single_objects
 from napari_kdsam.training.data.shards import read_shards
 from napari_kdsam.training.data.store import ImageStore, scaled_objects
@@ -103,7 +103,7 @@ def test_images_of_a_pixel_or_a_line_give_a_finite_loss(mask: list[list[int]]) -
     )
     store = ImageStore([sample(mask, 1, 'set')], 512)
     stage = DecoderStage(starting_model(None, None, 512), config, 0, store)
-    squares = stage.squares_of(Batch(step=0, places=[0]), 0)
+    squares = stage.squares_of(TrainingBatch(step=0, places=[0]), 0)
     with torch.no_grad():
         losses = stage.losses(squares, 0)
     assert torch.isfinite(losses['loss'])

@@ -22,7 +22,7 @@ from napari_kdsam.training.config import (
     TrainingConfig,
 )
 from napari_kdsam.training.config_file import CONFIG_FOLDER, read_config
-from napari_kdsam.training.data.order import Batch
+from napari_kdsam.training.data.order import TrainingBatch
 from napari_kdsam.training.data.samples import Sample
 from napari_kdsam.training.data.store import ImageStore
 from napari_kdsam.training.lightning_loop import fit
@@ -230,7 +230,9 @@ def test_each_view_shows_its_boxes_where_its_objects_are(store: ImageStore) -> N
     seen = set()
     for step in range(20):
         for place in (0, 1):
-            features, targets = stage.shown(Batch(step=step, places=[place]), step)
+            features, targets = stage.shown(
+                TrainingBatch(step=step, places=[place]), step
+            )
             bright = features[0, -1] > features[0, -1].amax() - 0.1
             if not bool(targets.heatmap.any()):
                 assert float(features.amax()) <= 0  # padding; bright is above
@@ -253,7 +255,7 @@ def test_training_lowers_the_loss_and_writes_a_head_that_loads(
     losses: list[float] = []
     measure = stage.losses_of
 
-    def noted(batch: Batch, step: int) -> dict[str, torch.Tensor]:
+    def noted(batch: TrainingBatch, step: int) -> dict[str, torch.Tensor]:
         found = measure(batch, step)
         losses.append(float(found['loss'].detach()))
         return found
@@ -273,7 +275,7 @@ def test_training_lowers_the_loss_and_writes_a_head_that_loads(
 def stop_at(stage: ProposalStage, last: int) -> None:
     measure = stage.losses_of
 
-    def until(batch: Batch, step: int) -> dict[str, torch.Tensor]:
+    def until(batch: TrainingBatch, step: int) -> dict[str, torch.Tensor]:
         if step == last:
             raise Stopped
         return measure(batch, step)
@@ -305,7 +307,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
     broken = stage_of(store)
     measure = broken.losses_of
 
-    def spoilt(batch: Batch, step: int) -> dict[str, torch.Tensor]:
+    def spoilt(batch: TrainingBatch, step: int) -> dict[str, torch.Tensor]:
         broken.model.score.bias.data[:] = float('nan')
         return measure(batch, step)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from napari_kdsam.training.config import DecoderStageConfig
-from napari_kdsam.training.data.order import Batch
+from napari_kdsam.training.data.order import TrainingBatch
 from napari_kdsam.training.data.samples import Sample
 from napari_kdsam.training.data.store import ImageStore, Squares
 from napari_kdsam.training.finetuning.stage import DecoderStage
@@ -49,7 +49,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_names_of_the_images(
     monkeypatch.setattr(stage, 'losses', broken)
     monkeypatch.setattr(stage, 'log', lambda *args, **kwargs: None)
     for step in range(3):
-        stage.training_step(Batch(step=step, places=[0]), 0)
+        stage.training_step(TrainingBatch(step=step, places=[0]), 0)
     with pytest.raises(TrainingError, match=r'step 1 with the images set/dark'):
         stage.check_finite()
 
@@ -63,15 +63,15 @@ def test_a_run_in_which_all_is_finite_goes_on(
     )
     monkeypatch.setattr(fresh, 'log', lambda *args, **kwargs: None)
     fresh.check_finite()
-    fresh.training_step(Batch(step=0, places=[0]), 0)
+    fresh.training_step(TrainingBatch(step=0, places=[0]), 0)
     fresh.check_finite()
 
 
 def test_an_image_gives_the_same_square_in_any_batch(stage: DecoderStage) -> None:
     config = CONFIG.model_copy(update={'geometry': True, 'appearance': True})
     varied = DecoderStage(stage.model, config, 0, stage.store)
-    alone = varied.squares_of(Batch(step=5, places=[0]), 5)
-    beside = varied.squares_of(Batch(step=5, places=[0, 0]), 5)
+    alone = varied.squares_of(TrainingBatch(step=5, places=[0]), 5)
+    beside = varied.squares_of(TrainingBatch(step=5, places=[0, 0]), 5)
     assert torch.equal(alone.pixels[0], beside.pixels[1])
-    later = varied.squares_of(Batch(step=6, places=[0]), 6)
+    later = varied.squares_of(TrainingBatch(step=6, places=[0]), 6)
     assert not torch.equal(alone.masks, later.masks)

@@ -47,7 +47,11 @@ from napari_kdsam.training.things.masks import (
     without_repeats,
 )
 from napari_kdsam.training.things.pictures import plan_pictures
-from napari_kdsam.training.things.teacher import Proposal, SAMTeacher, open_teacher
+from napari_kdsam.training.things.teacher import (
+    SAMTeacher,
+    ThingProposal,
+    open_thing_teacher,
+)
 
 SHAPE = (96, 128)
 GROUND = 40
@@ -98,23 +102,25 @@ class FlatTeacher:
         # JPEG leaves faint noise around what was one grey.
         return np.round(ndimage.median_filter(image[..., 0], 5) / 40).astype(int) * 40
 
-    def at_point(self, state: Any, point: tuple[float, float]) -> list[Proposal]:
+    def at_point(self, state: Any, point: tuple[float, float]) -> list[ThingProposal]:
         parts, _ = ndimage.label(state == state[round(point[0]), round(point[1])])
         mask = parts == parts[round(point[0]), round(point[1])]
         level = int(state[mask][0])
         score = self.scores.get(level, 0.95)
         return [
-            Proposal(score, self.stability, mask.mean(), lambda: mask),
-            Proposal(0.2, 1.0, 0.1, lambda: ~mask),
+            ThingProposal(score, self.stability, mask.mean(), lambda: mask),
+            ThingProposal(0.2, 1.0, 0.1, lambda: ~mask),
         ]
 
-    def in_box(self, state: Any, box: Box) -> list[Proposal]:
+    def in_box(self, state: Any, box: Box) -> list[ThingProposal]:
         row0, col0, row1, col1 = (int(side) for side in box)
         answer, *_ = self.at_point(state, ((row0 + row1) / 2, (col0 + col1) / 2))
         grown = answer.make_mask()
         if self.box_growth:
             grown = ndimage.binary_dilation(grown, iterations=self.box_growth)
-        return [Proposal(answer.score, self.stability, grown.mean(), lambda: grown)]
+        return [
+            ThingProposal(answer.score, self.stability, grown.mean(), lambda: grown)
+        ]
 
 
 def find(
@@ -537,7 +543,7 @@ def test_a_model_without_clicks_cannot_find_things(
 
     monkeypatch.setattr(teachers, 'open_segmenter', lambda name, device: BoxesOnly())
     with pytest.raises(CheckpointError, match='boxes does not take clicks'):
-        open_teacher('boxes')
+        open_thing_teacher('boxes')
 
 
 # The command

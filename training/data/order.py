@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
 
-class Batch(TypedDict, total=False):
+class TrainingBatch(TypedDict, total=False):
     """What a step is asked to look at: places in a store, and the objects there.
 
     Without ``numbers`` the step draws one object of each image.
@@ -28,12 +28,14 @@ class Places(Dataset[tuple[int, int]]):
         return item
 
 
-def collate_places(items: Sequence[tuple[int, int]]) -> Batch:
+def collate_places(items: Sequence[tuple[int, int]]) -> TrainingBatch:
     """Join (place, step) pairs of one step."""
-    return Batch(step=items[0][1], places=[place for place, _ in items])
+    return TrainingBatch(step=items[0][1], places=[place for place, _ in items])
 
 
-def whole_batches(numbers: Sequence[Sequence[int]], batch_size: int) -> list[Batch]:
+def whole_batches(
+    numbers: Sequence[Sequence[int]], batch_size: int
+) -> list[TrainingBatch]:
     """Batches of every object of every image, in order, for validation.
 
     Parameters
@@ -45,7 +47,7 @@ def whole_batches(numbers: Sequence[Sequence[int]], batch_size: int) -> list[Bat
     """
     pairs = [(place, number) for place, own in enumerate(numbers) for number in own]
     return [
-        Batch(
+        TrainingBatch(
             step=0,
             places=[place for place, _ in pairs[start : start + batch_size]],
             numbers=[number for _, number in pairs[start : start + batch_size]],

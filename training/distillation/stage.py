@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from napari_kdsam.model.network import PromptableModel
 from napari_kdsam.training.config import EncoderStageConfig
-from napari_kdsam.training.data.order import Batch
+from napari_kdsam.training.data.order import TrainingBatch
 from napari_kdsam.training.data.store import ImageStore, Squares
 from napari_kdsam.training.distillation.losses import DistillationLoss, PerceptualLoss
 from napari_kdsam.training.embedding_distances import (
@@ -148,7 +148,7 @@ class EncoderStage(PromptableStage):
             total = total + targets.mean(each.mean(1))
         return total / len(prompts)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: TrainingBatch, batch_idx: int) -> None:
         assert self.val_store is not None and self.val_embeddings is not None
         squares = self.val_store.batch(
             batch['places'], batch['numbers'], self.seed, 0, self.device

@@ -23,7 +23,12 @@ from napari_kdsam.core.geometry import PaddedSquare
 from napari_kdsam.model.checkpoint import load_tensors, read_tensors
 from napari_kdsam.model.device import resolve_device
 from napari_kdsam.model.network import build_sam_decoder
-from napari_kdsam.training.evaluation.segmenter import BOX, Answer, digest_of, wait_for
+from napari_kdsam.training.evaluation.segmenter import (
+    BOX,
+    SegmentedMask,
+    digest_of,
+    wait_for,
+)
 from napari_kdsam.training.teachers.tiny_vit import (
     WIDTHS,
     TinyViTEncoder,
@@ -123,7 +128,7 @@ class LiteMedSAM:
         labels: Sequence[int],
         box: tuple[float, float, float, float] | None,
         previous: Any,
-    ) -> Answer:
+    ) -> SegmentedMask:
         """See `Segmenter.segment`.
 
         Raises
@@ -153,7 +158,7 @@ class LiteMedSAM:
                 mode='bilinear',
                 align_corners=False,
             )
-        return Answer((full[0, 0] > 0).cpu().numpy(), float(scores[0, 0]))
+        return SegmentedMask((full[0, 0] > 0).cpu().numpy(), float(scores[0, 0]))
 
     def sync(self) -> None:
         """See `Segmenter.sync`."""

@@ -38,7 +38,7 @@ from napari_kdsam.training.evaluation.results import (
 from napari_kdsam.training.evaluation.segmenter import (
     BOX,
     CLICK,
-    Answer,
+    SegmentedMask,
     Segmenter,
 )
 from napari_kdsam.training.evaluation.segmenters import open_segmenter
@@ -115,7 +115,7 @@ class Protocol:
 # Compared by identity, so that an answer can be looked up.
 @dataclass(frozen=True, eq=False)
 class _Timed:
-    answer: Answer
+    answer: SegmentedMask
     iou: float
     seconds: float
 

@@ -24,7 +24,7 @@ from napari_kdsam.model.official import CUDA_PROVIDER, open_onnx_session
 from napari_kdsam.training.evaluation.segmenter import (
     BOX,
     CLICK,
-    Answer,
+    SegmentedMask,
     digest_of,
     onnx_parameters,
 )
@@ -109,13 +109,13 @@ class SAM2:
         labels: Sequence[int],
         box: tuple[float, float, float, float] | None,
         previous: Any,
-    ) -> Answer:
+    ) -> SegmentedMask:
         """See `Segmenter.segment`."""
         answers, scores = self.masks_of(state, points, labels, box, previous)
         best = int(scores.argmax())
         logits = np.ascontiguousarray(answers[None, best : best + 1])
         mask = stretched(logits[0, 0], state[1])
-        return Answer(mask, float(scores[best]), logits)
+        return SegmentedMask(mask, float(scores[best]), logits)
 
     def masks_of(
         self,

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-Box = tuple[float, float, float, float]
-Mask = NDArray[np.bool_]
+from napari_kdsam.core.geometry import Box, Mask
+
 BOX, CLICK = 'box', 'click'
 
 
 @dataclass(frozen=True)
-class Answer:
+class SegmentedMask:
     """What a model says to a prompt.
 
     Attributes
@@ -66,7 +66,7 @@ class Segmenter(Protocol):
         labels: Sequence[int],
         box: Box | None,
         previous: Any,
-    ) -> Answer:
+    ) -> SegmentedMask:
         """Answer one prompt.
 
         Parameters
@@ -80,11 +80,11 @@ class Segmenter(Protocol):
         box : (row0, col0, row1, col1) or None
             Half-open, in image pixels.
         previous : object
-            `Answer.previous` of the click before; None at first.
+            `SegmentedMask.previous` of the click before; None at first.
 
         Returns
         -------
-        Answer
+        SegmentedMask
         """
 
     def sync(self) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_kdsam.core.errors import ModelNotFoundError
+from napari_kdsam.core.geometry import Box
 from napari_kdsam.core.prompts import Prompt
 from napari_kdsam.inference.predictor import Predictor
 from napari_kdsam.model.loading import load_model
@@ -21,8 +22,7 @@ from napari_kdsam.training.evaluation import lite_medsam, sam2
 from napari_kdsam.training.evaluation.segmenter import (
     BOX,
     CLICK,
-    Answer,
-    Box,
+    SegmentedMask,
     Segmenter,
     digest_of,
     onnx_parameters,
@@ -73,11 +73,11 @@ class PromptableSegmenter:
         labels: Sequence[int],
         box: Box | None,
         previous: Any,
-    ) -> Answer:
+    ) -> SegmentedMask:
         """See `Segmenter.segment`; of several masks, the best by predicted IoU."""
         logits = previous if self.feed_previous else None
         answer = self.predictor.predict(state, Prompt(points, labels, box, logits))
-        return Answer(answer.mask, answer.score, answer.logits)
+        return SegmentedMask(answer.mask, answer.score, answer.logits)
 
     def sync(self) -> None:
         """See `Segmenter.sync`."""

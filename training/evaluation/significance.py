@@ -98,7 +98,7 @@ def expected_calibration_error(predicted: ArrayLike, achieved: ArrayLike) -> flo
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedComparison:
     """One model against another on the objects both have.
 
     Attributes
@@ -118,7 +118,7 @@ class Comparison:
 
 def paired_comparison(
     ours: Mapping[str, float], theirs: Mapping[str, float]
-) -> Comparison:
+) -> PairedComparison:
     """Compare two models object by object.
 
     Parameters
@@ -128,21 +128,21 @@ def paired_comparison(
 
     Returns
     -------
-    Comparison
+    PairedComparison
         NaN difference and p-value 1 without common objects.
     """
     common = sorted(ours.keys() & theirs.keys())
     if not common:
-        return Comparison(np.nan, 1.0, 0)
+        return PairedComparison(np.nan, 1.0, 0)
     differences = np.array([ours[name] - theirs[name] for name in common])
     p_value = 1.0
     # The test is undefined when every pair is tied.
     if differences.any():
         p_value = float(stats.wilcoxon(differences).pvalue)
-    return Comparison(float(differences.mean()), p_value, len(common))
+    return PairedComparison(float(differences.mean()), p_value, len(common))
 
 
-def significance_mark(comparison: Comparison) -> str:
+def significance_mark(comparison: PairedComparison) -> str:
     """``+`` or ``-`` for better or worse, once, twice or thrice at 0.05, 0.01, 0.001."""
     levels = sum(comparison.p_value < level for level in (0.05, 0.01, 0.001))
     return ('+' if comparison.difference > 0 else '−') * levels

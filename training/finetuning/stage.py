@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from napari_kdsam.model.network import PromptableModel
 from napari_kdsam.training.config import DecoderStageConfig
-from napari_kdsam.training.data.order import Batch
+from napari_kdsam.training.data.order import TrainingBatch
 from napari_kdsam.training.data.store import ImageStore, Squares
 from napari_kdsam.training.finetuning.anchor import Anchor
 from napari_kdsam.training.finetuning.batch_decoder import BatchPrompts, decode_batch
@@ -190,7 +190,7 @@ class DecoderStage(PromptableStage):
             score = score + config.ranking_weight * ranking_loss(scores, wanted)
         return targets.mean(masks), targets.mean(score)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: TrainingBatch, batch_idx: int) -> None:
         assert self.val_store is not None
         squares = self.val_store.batch(
             batch['places'], batch['numbers'], self.seed, 0, self.device

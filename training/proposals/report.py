@@ -229,7 +229,9 @@ def _share(values: Sequence[bool]) -> str:
     return f'{100 * sum(values) / len(values):.0f} %'
 
 
-def write_report(rows: Sequence[ProposalRow], threshold: float, folder: Path) -> Path:
+def write_proposal_report(
+    rows: Sequence[ProposalRow], threshold: float, folder: Path
+) -> Path:
     """Write ``report.csv``, a row for each structure of each image, and the table ``report.md``.
 
     Returns

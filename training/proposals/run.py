@@ -14,7 +14,7 @@ from napari_kdsam.training.config import ConfigError, TrainingConfig
 from napari_kdsam.training.data.store import ImageStore
 from napari_kdsam.training.device import training_device
 from napari_kdsam.training.lightning_loop import fit
-from napari_kdsam.training.proposals.report import REPORT, report, write_report
+from napari_kdsam.training.proposals.report import REPORT, report, write_proposal_report
 from napari_kdsam.training.proposals.stage import ProposalStage
 
 NAME = 'proposals'
@@ -61,7 +61,7 @@ def train_proposals(
         predictor = Predictor(load_model(path, str(device)), cache_bytes=0)
         head = load_head(weights, digest).to(predictor.model.device)
         rows = report(predictor, head, val.samples)
-        write_report(rows, head.metadata.threshold, table.parent)
+        write_proposal_report(rows, head.metadata.threshold, table.parent)
     return [weights, table]
 
 

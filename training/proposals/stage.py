@@ -17,7 +17,7 @@ from napari_kdsam.model.proposal_head import (
     save_head,
 )
 from napari_kdsam.training.config import ProposalsStageConfig
-from napari_kdsam.training.data.order import Batch
+from napari_kdsam.training.data.order import TrainingBatch
 from napari_kdsam.training.data.store import ImageStore
 from napari_kdsam.training.parameter_groups import decay_groups
 from napari_kdsam.training.progress import embedding_bar
@@ -37,7 +37,7 @@ from napari_kdsam.training.proposals.targets import (
 )
 from napari_kdsam.training.randomness import Draws
 from napari_kdsam.training.squares import SquareStore
-from napari_kdsam.training.stage import Stage, TrainingError
+from napari_kdsam.training.stage import TrainingError, TrainingStage
 from napari_kdsam.training.teachers.memory import (
     VIEWS,
     TeacherMemory,
@@ -48,7 +48,7 @@ from napari_kdsam.training.teachers.teacher import Teacher
 _MOST_PROPOSALS = 5
 
 
-class ProposalStage(Stage[ProposalHead]):
+class ProposalStage(TrainingStage[ProposalHead]):
     """Train the proposal head ("Objects as Points", arXiv 1904.07850).
 
     Every image is embedded once when training starts, so a step costs what the head
@@ -165,7 +165,7 @@ class ProposalStage(Stage[ProposalHead]):
                 teacher, squares, views, describe=describe, progress=show
             )
 
-    def shown(self, batch: Batch, step: int) -> tuple[torch.Tensor, CentreMaps]:
+    def shown(self, batch: TrainingBatch, step: int) -> tuple[torch.Tensor, CentreMaps]:
         """Embeddings of a training batch, and what the maps should show of them.
 
         Returns
@@ -199,7 +199,7 @@ class ProposalStage(Stage[ProposalHead]):
         boxes = torch.where(((views == 1) & whole)[:, None, None], mirrored, boxes)
         return features.float(), centre_maps(boxes, kinds, present)
 
-    def losses_of(self, batch: Batch, step: int) -> dict[str, torch.Tensor]:
+    def losses_of(self, batch: TrainingBatch, step: int) -> dict[str, torch.Tensor]:
         features, targets = self.shown(batch, step)
         # Dropout depends on seed, step and process alone, so a resumed run is the same.
         torch.manual_seed((self.seed * 1_000_003 + step) * 1_009 + self.global_rank)
@@ -210,7 +210,7 @@ class ProposalStage(Stage[ProposalHead]):
         total = heatmap + self.config.box_weight * box + self.config.class_weight * name
         return {'loss': total, 'heatmap': heatmap, 'box': box, 'class': name}
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: TrainingBatch, batch_idx: int) -> None:
         """Log how many of the objects have a proposal with a box like theirs."""
         store, targets, memory = self.val_store, self.val_targets, self._val_memory
         assert store is not None and targets is not None and memory is not None

@@ -19,7 +19,7 @@ from napari_kdsam.training.things.masks import (
     without_conflicts,
     without_repeats,
 )
-from napari_kdsam.training.things.teacher import Proposal, ThingTeacher
+from napari_kdsam.training.things.teacher import ThingProposal, ThingTeacher
 
 # Within a thing no larger than this share of the image, no further click is made.
 _SMALL = 0.05
@@ -84,7 +84,7 @@ def find_things(
 
 
 def _certain(
-    proposals: Sequence[Proposal], judge: Judge, settings: FindingConfig
+    proposals: Sequence[ThingProposal], judge: Judge, settings: FindingConfig
 ) -> list[Thing]:
     things = []
     for proposal in proposals:

@@ -26,7 +26,7 @@ from napari_kdsam.training.data.shards import INDEX_FILE
 from napari_kdsam.training.things.finding import find_things
 from napari_kdsam.training.things.masks import paint
 from napari_kdsam.training.things.pictures import SPLITS, Picture, plan_pictures
-from napari_kdsam.training.things.teacher import ThingTeacher, open_teacher
+from napari_kdsam.training.things.teacher import ThingTeacher, open_thing_teacher
 
 DATA_SET = 'things'
 RECORD_FILE = 'things.json'
@@ -108,7 +108,7 @@ def make_things(
     *,
     minutes: float | None = None,
     progress: bool = True,
-    opener: Callable[[str, str], ThingTeacher] = open_teacher,
+    opener: Callable[[str, str], ThingTeacher] = open_thing_teacher,
 ) -> ThingsReport:
     """Ask the teacher about every picture of the plan and write what it is sure of.
 

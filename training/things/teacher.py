@@ -20,7 +20,6 @@ from napari_kdsam.inference.automatic import stability_score
 from napari_kdsam.inference.predictor import Candidate
 from napari_kdsam.model.registry import models_folder
 from napari_kdsam.training.evaluation import sam2
-from napari_kdsam.training.evaluation.segmenter import Box
 from napari_kdsam.training.evaluation.segmenters import (
     PromptableSegmenter,
     open_segmenter,
@@ -30,7 +29,7 @@ STABILITY_OFFSET = 1.0
 
 
 @dataclass(frozen=True, eq=False)
-class Proposal:
+class ThingProposal:
     """One mask of an answer.
 
     Attributes
@@ -56,7 +55,7 @@ class Proposal:
         logits: NDArray[np.float32],
         score: float,
         make_mask: Callable[[], Mask],
-    ) -> Proposal:
+    ) -> ThingProposal:
         """From logits that cover the image and nothing else."""
         area = np.count_nonzero(logits > 0) / logits.size
         stability = stability_score(logits, STABILITY_OFFSET)
@@ -80,30 +79,32 @@ class ThingTeacher(Protocol):
     def embed(self, image: NDArray[np.uint8]) -> Any:
         """Do what is done once per image: (H, W, 3) uint8 RGB to an opaque state."""
 
-    def at_point(self, state: Any, point: tuple[float, float]) -> list[Proposal]:
+    def at_point(self, state: Any, point: tuple[float, float]) -> list[ThingProposal]:
         """Every mask for one click at (row, column), in image pixels."""
 
-    def in_box(self, state: Any, box: Box) -> list[Proposal]:
+    def in_box(self, state: Any, box: Box) -> list[ThingProposal]:
         """Every mask for a half-open (row0, col0, row1, col1) box, in image pixels."""
 
 
 class SAM2Teacher(sam2.SAM2):
     """SAM 2 as a `ThingTeacher`; parameters as for `SAM2`."""
 
-    def at_point(self, state: Any, point: tuple[float, float]) -> list[Proposal]:
+    def at_point(self, state: Any, point: tuple[float, float]) -> list[ThingProposal]:
         """See `ThingTeacher.at_point`."""
         return self._proposals(state, self.masks_of(state, [point], [1]))
 
-    def in_box(self, state: Any, box: Box) -> list[Proposal]:
+    def in_box(self, state: Any, box: Box) -> list[ThingProposal]:
         """See `ThingTeacher.in_box`."""
         return self._proposals(state, self.masks_of(state, [], [], box))
 
     @staticmethod
     def _proposals(
         state: Any, answer: tuple[NDArray[np.float32], NDArray[np.float32]]
-    ) -> list[Proposal]:
+    ) -> list[ThingProposal]:
         return [
-            Proposal.of_logits(logits, score, partial(sam2.stretched, logits, state[1]))
+            ThingProposal.of_logits(
+                logits, score, partial(sam2.stretched, logits, state[1])
+            )
             for logits, score in zip(*answer, strict=True)
         ]
 
@@ -126,26 +127,26 @@ class SAMTeacher:
         """See `ThingTeacher.embed`."""
         return self._predictor.embed(image)
 
-    def at_point(self, state: Any, point: tuple[float, float]) -> list[Proposal]:
+    def at_point(self, state: Any, point: tuple[float, float]) -> list[ThingProposal]:
         """See `ThingTeacher.at_point`."""
         return self._proposals(state, Prompt([point]))
 
-    def in_box(self, state: Any, box: Box) -> list[Proposal]:
+    def in_box(self, state: Any, box: Box) -> list[ThingProposal]:
         """See `ThingTeacher.in_box`."""
         return self._proposals(state, Prompt(box=box))
 
-    def _proposals(self, state: Any, prompt: Prompt) -> list[Proposal]:
+    def _proposals(self, state: Any, prompt: Prompt) -> list[ThingProposal]:
         answer = self._predictor.predict(state, prompt)
         return [_proposal_of(candidate) for candidate in answer.candidates]
 
 
-def _proposal_of(candidate: Candidate) -> Proposal:
+def _proposal_of(candidate: Candidate) -> ThingProposal:
     rows, columns = PaddedSquare(candidate.image_shape, LOGITS_SIZE).scaled_shape
     logits = candidate.logits[:rows, :columns]
-    return Proposal.of_logits(logits, candidate.score, lambda: candidate.mask)
+    return ThingProposal.of_logits(logits, candidate.score, lambda: candidate.mask)
 
 
-def open_teacher(
+def open_thing_teacher(
     name_or_path: str | os.PathLike[str], device: str = 'auto'
 ) -> ThingTeacher:
     """Open a model that finds things.

@@ -29,7 +29,7 @@ from napari_kdsam.training.evaluation.results import (
     read_rows,
 )
 from napari_kdsam.training.evaluation.runner import run_evaluation
-from napari_kdsam.training.evaluation.segmenter import Answer
+from napari_kdsam.training.evaluation.segmenter import SegmentedMask
 from napari_kdsam.training.evaluation.significance import (
     mean_with_interval,
     paired_comparison,
@@ -128,7 +128,7 @@ def test_rows_tell_the_clicks_needed(tmp_path: Path) -> None:
 
 def test_never_reaching_the_threshold_counts_as_the_maximum(tmp_path: Path) -> None:
     fake = FakeSegmenter()
-    fake.segment = lambda state, *_: Answer(disc(state, (30, 40), 5))  # type: ignore[method-assign]
+    fake.segment = lambda state, *_: SegmentedMask(disc(state, (30, 40), 5))  # type: ignore[method-assign]
     rows = {r.prompt: r for r in run([sample('a')], tmp_path, fake, max_clicks=7)}
     assert rows['noc_85'].clicks == rows['noc_90'].clicks == 7
 

@@ -27,7 +27,7 @@ from napari_kdsam.training.evaluation.results import (
     read_failures,
     read_rows,
 )
-from napari_kdsam.training.evaluation.segmenter import Answer
+from napari_kdsam.training.evaluation.segmenter import SegmentedMask
 from napari_kdsam.training.evaluation.significance import (
     expected_calibration_error,
     median_with_interval,
@@ -56,12 +56,12 @@ class BoxFiller(FakeSegmenter):
 
     def segment(
         self, state: Any, points: Any, labels: Any, box: Any, previous: Any
-    ) -> Answer:
+    ) -> SegmentedMask:
         self.asked.append((points, labels, box, previous))
         found = np.zeros(state, bool)
         top, left, bottom, right = (round(side) for side in box)
         found[top:bottom, left:right] = True
-        return Answer(found)
+        return SegmentedMask(found)
 
 
 def test_each_structure_is_prompted_and_scored_by_itself(tmp_path: Path) -> None:
