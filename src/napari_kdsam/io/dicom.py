@@ -30,12 +30,11 @@ _PIXELS = ('PixelData', 'FloatPixelData', 'DoubleFloatPixelData')
 _MODALITY = ('RescaleSlope', 'RescaleIntercept', 'RescaleType', 'ModalityLUTSequence')
 _VOI = ('WindowCenter', 'WindowWidth', 'VOILUTFunction', 'VOILUTSequence')
 _PALETTE = tuple(
-    f'{colour}PaletteColorLookupTable{part}'
-    for colour in ('Red', 'Green', 'Blue')
+    f'{color}PaletteColorLookupTable{part}'
+    for color in ('Red', 'Green', 'Blue')
     for part in ('Descriptor', 'Data')
 ) + tuple(
-    f'Segmented{colour}PaletteColorLookupTableData'
-    for colour in ('Red', 'Green', 'Blue')
+    f'Segmented{color}PaletteColorLookupTableData' for color in ('Red', 'Green', 'Blue')
 )
 _GROUPS = ('SharedFunctionalGroupsSequence', 'PerFrameFunctionalGroupsSequence')
 # Enhanced multi-frame files keep these attributes in a sequence of the same meaning.
@@ -165,23 +164,23 @@ class _DicomFile(ImageFile):
         if rows == 0 or columns == 0:
             raise ImageError(f'{path.name} has no pixels; export it again.')
         check_size(path.name, (rows, columns))
-        colour = dataset.get('SamplesPerPixel', 1) == 3 or self._table is not None
+        is_color = dataset.get('SamplesPerPixel', 1) == 3 or self._table is not None
         layout = FrameLayout(
             max(1, int(dataset.get('NumberOfFrames') or 1)),
-            (rows, columns, 3) if colour else (rows, columns),
+            (rows, columns, 3) if is_color else (rows, columns),
         )
         super().__init__(
-            path.name, layout, self._delivered_dtype(colour), spacing_of(dataset)
+            path.name, layout, self._delivered_dtype(is_color), spacing_of(dataset)
         )
 
-    def _delivered_dtype(self, colour: bool) -> np.dtype[Any]:
+    def _delivered_dtype(self, is_color: bool) -> np.dtype[Any]:
         dataset = self._dataset
         bits = dataset.get('BitsAllocated', 8)
         if self._table is not None:
             return np.dtype(np.uint8)
         if bits == 1:
             return np.dtype(np.bool_)
-        if not colour:
+        if not is_color:
             frame = _frame_attributes(dataset, 0)
             if _has_window(frame):
                 return np.dtype(np.uint8)

@@ -17,7 +17,7 @@ from napari_kdsam.core.errors import ImageError, KDSAMError
 
 # Far above any clinical image, far below what would exhaust a computer's memory.
 MAX_FRAME_PIXELS = 1_000_000_000
-COLOUR_CHANNELS = (3, 4)
+COLOR_CHANNELS = (3, 4)
 
 
 @dataclass(frozen=True)
@@ -101,19 +101,19 @@ def _match(name: str, shape: tuple[int, ...]) -> FrameLayout:
         return FrameLayout(1, shape)
     if len(shape) == 3 and shape[-1] == 1:
         return FrameLayout(1, shape[:2])
-    if len(shape) == 3 and shape[-1] in COLOUR_CHANNELS:
+    if len(shape) == 3 and shape[-1] in COLOR_CHANNELS:
         return FrameLayout(1, shape)
     if len(shape) == 3 and shape[-1] == 2:
         raise ImageError(
             f'{name} has two channels {shape}; save one of them, or an RGB image.'
         )
-    if len(shape) == 3 and shape[0] not in COLOUR_CHANNELS:
+    if len(shape) == 3 and shape[0] not in COLOR_CHANNELS:
         return FrameLayout(shape[0], shape[1:])
     if len(shape) == 4 and shape[-1] == 1:
         return FrameLayout(shape[0], shape[1:3])
-    if len(shape) == 4 and shape[-1] in COLOUR_CHANNELS:
+    if len(shape) == 4 and shape[-1] in COLOR_CHANNELS:
         return FrameLayout(shape[0], shape[1:])
-    if len(shape) in (3, 4) and shape[-3] in COLOUR_CHANNELS:
+    if len(shape) in (3, 4) and shape[-3] in COLOR_CHANNELS:
         raise ImageError(
             f'{name} has its channels first {shape}; save it with them last '
             '(numpy.moveaxis(a, -3, -1)), or a stack of grey frames as (T, H, W, 1).'

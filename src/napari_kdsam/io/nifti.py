@@ -67,7 +67,7 @@ class NiftiFile(ImageFile):
     def __init__(self, path: Path, image: Any) -> None:
         self._image = image
         header = image.header
-        colours = image.get_data_dtype().names
+        colors = image.get_data_dtype().names
         shape = _without_last_ones(image.shape)
         if not 2 <= len(shape) <= 4:
             sizes = ' x '.join(map(str, image.shape))
@@ -94,7 +94,7 @@ class NiftiFile(ImageFile):
             path.name,
             FrameLayout(
                 math.prod(shape[2:]),
-                (rows, columns, len(colours)) if colours else (rows, columns),
+                (rows, columns, len(colors)) if colors else (rows, columns),
             ),
             _delivered_dtype(image),
             (sizes_mm[1], sizes_mm[0]) if sizes_mm else None,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from napari_kdsam.core.errors import ImageError, MissingExtraError
 from napari_kdsam.io.formats import ZARR
 from napari_kdsam.io.image_file import (
-    COLOUR_CHANNELS,
+    COLOR_CHANNELS,
     FrameAxis,
     FrameLayout,
     ImageFile,
@@ -37,7 +37,7 @@ _MILLIMETRES = {
     'meter': 1000.0,
     'inch': 25.4,
 }
-_RGB_COLOURS = ('FF0000', '00FF00', '0000FF')
+_RGB_COLORS = ('FF0000', '00FF00', '0000FF')
 
 
 class _PlainArray(ImageFile):
@@ -77,7 +77,7 @@ class _OmeImage(ImageFile):
         size = dict(zip(self._axes, shape, strict=True))
         channels = size.get('c', 1)
         if channels > 1:
-            _check_colours(name, channels, self._array.dtype, described, group.attrs)
+            _check_colors(name, channels, self._array.dtype, described, group.attrs)
         steps = _millimetres(axes, _scale_of(described, level, len(axes)))
         frames = [axis for axis in 'tz' if size.get(axis, 1) > 1]
         self._frame_sizes = [size.get(axis, 1) for axis in 'tz']
@@ -125,7 +125,7 @@ def _check_axes(name: str, axes: Sequence[str], shape: Sequence[int]) -> None:
         )
 
 
-def _check_colours(
+def _check_colors(
     name: str,
     channels: int,
     dtype: np.dtype[Any],
@@ -134,13 +134,13 @@ def _check_colours(
 ) -> None:
     """Refuse channels that are not the red, green and blue of one picture."""
     shown = {**attributes, **attributes.get('ome', {})}.get('omero', {})
-    colours = [
+    colors = [
         str(channel.get('color', '')).upper() for channel in shown.get('channels', [])
     ]
     if (
-        channels not in COLOUR_CHANNELS
+        channels not in COLOR_CHANNELS
         or dtype != np.uint8
-        or (colours and tuple(colours[:3]) != _RGB_COLOURS)
+        or (colors and tuple(colors[:3]) != _RGB_COLORS)
     ):
         raise ImageError(
             f'{name} has {channels} separate channels; save one channel, or RGB of 8 '

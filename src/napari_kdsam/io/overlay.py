@@ -133,11 +133,11 @@ def _tinted(
     canvas: NDArray[np.uint8], labels: NDArray[Any], thickness: int
 ) -> NDArray[np.uint8]:
     inside = labels > 0
-    colours = PALETTE[(labels.astype(np.int64) - 1) % len(PALETTE)]
-    mixed = canvas * (1 - _OPACITY) + colours * _OPACITY
+    colors = PALETTE[(labels.astype(np.int64) - 1) % len(PALETTE)]
+    mixed = canvas * (1 - _OPACITY) + colors * _OPACITY
     out = np.where(inside[..., None], mixed, canvas).astype(np.uint8)
     outline = inside & ~_interior(labels, thickness)
-    out[outline] = colours[outline]
+    out[outline] = colors[outline]
     return out
 
 
@@ -188,13 +188,13 @@ def _draw_point(
     pen: ImageDraw.ImageDraw, x: float, y: float, inside: bool, unit: int
 ) -> None:
     radius, arm = 6 * unit, 3 * unit
-    for grown, colour in (
+    for grown, color in (
         (unit + 1, (0, 0, 0)),
         (unit, _HALO),
         (0, _INSIDE if inside else _OUTSIDE),
     ):
         reach = radius + grown
-        pen.ellipse((x - reach, y - reach, x + reach, y + reach), fill=colour)
+        pen.ellipse((x - reach, y - reach, x + reach, y + reach), fill=color)
     pen.line((x - arm, y, x + arm, y), fill=_HALO, width=2 * unit)
     if inside:
         pen.line((x, y - arm, x, y + arm), fill=_HALO, width=2 * unit)

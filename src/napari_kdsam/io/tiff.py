@@ -14,7 +14,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from napari_kdsam.core.errors import ImageError
 from napari_kdsam.io.image_file import (
-    COLOUR_CHANNELS,
+    COLOR_CHANNELS,
     ArrayFile,
     FrameLayout,
     ImageFile,
@@ -153,7 +153,7 @@ def _tiff_layout(name: str, series: Any) -> FrameLayout:
     size = dict(zip(axes, shape, strict=True))
     leading = [axis for axis in axes if axis not in 'YXS' and size[axis] > 1]
     named = len(size) == len(axes) and {'Y', 'X'} <= set(axes)
-    if not named or (leading == ['Q'] and size['Q'] in COLOUR_CHANNELS):
+    if not named or (leading == ['Q'] and size['Q'] in COLOR_CHANNELS):
         return layout_of(name, shape)
     if 'C' in leading:
         raise ImageError(
