@@ -85,7 +85,7 @@ def single_mask(
         torch.ones(1, 1, device=model.device),
     )
     with torch.inference_mode():
-        logits, _ = model.decode(embedding.features, points, several=False)
+        logits, _ = model.decode(embedding.features, points, multimask_output=False)
     return mask_of_logits(logits[0, 0].cpu().numpy(), embedding.image_shape)
 
 

@@ -60,7 +60,7 @@ class StandIn:
     def encode(self, pixels: Any) -> Any:
         return self._features
 
-    def decode(self, *_: Any, several: bool, **__: Any) -> tuple[Any, Any]:
+    def decode(self, *_: Any, multimask_output: bool, **__: Any) -> tuple[Any, Any]:
         return self._logits, torch.ones(1, 1)
 
 

@@ -52,7 +52,7 @@ class FakeModel:
         boxes: Any = None,
         mask_logits: Any = None,
         *,
-        several: bool,
+        multimask_output: bool,
     ) -> tuple[Any, Any]:
         import torch
 
@@ -60,7 +60,7 @@ class FakeModel:
         self.threads.add(threading.current_thread().name)
         given = [points[0] if points is not None else None, boxes, mask_logits]
         count = next(len(part) for part in given if part is not None)
-        radii = (RADIUS / 2, RADIUS, 2 * RADIUS) if several else (RADIUS,)
+        radii = (RADIUS / 2, RADIUS, 2 * RADIUS) if multimask_output else (RADIUS,)
         logits = torch.stack(
             [
                 torch.stack(
@@ -72,7 +72,7 @@ class FakeModel:
                 for n in range(count)
             ]
         )
-        scores = torch.tensor([[0.7, 0.9, 0.8]] if several else [[0.9]])
+        scores = torch.tensor([[0.7, 0.9, 0.8]] if multimask_output else [[0.9]])
         return logits, scores.expand(count, -1)
 
     @staticmethod
@@ -126,7 +126,7 @@ class SeeingModel(FakeModel):
         boxes: Any = None,
         mask_logits: Any = None,
         *,
-        several: bool,
+        multimask_output: bool,
     ) -> tuple[Any, Any]:
         import torch
 
@@ -136,6 +136,6 @@ class SeeingModel(FakeModel):
         given = [points[0] if points is not None else None, boxes, mask_logits]
         count = next(len(part) for part in given if part is not None)
         grid = embedding.flatten()[: 256 * 256].reshape(256, 256)
-        scores = [0.7, 0.9, 0.8] if several else [self.score]
+        scores = [0.7, 0.9, 0.8] if multimask_output else [self.score]
         logits = ((grid - 127.5) / 10).expand(count, len(scores), 256, 256)
         return logits, torch.tensor([scores]).expand(count, -1)

@@ -393,11 +393,11 @@ def test_a_drift_stops_until_the_next_key_frame_and_says_so(
 
     seen = []
 
-    def once(self, label, before, after, score, likeness):
+    def once(self, label, before, after, score, similarity):
         seen.append(label)
         return 'Object 1 jumped.' if len(seen) == 2 else ''
 
-    monkeypatch.setattr(DriftLimits, 'doubt', once)
+    monkeypatch.setattr(DriftLimits, 'warning', once)
     prompts = PromptSet((key(3, 42), key(8, 62)))
     run(moving, prompts=prompts, method=Method.propagation)
     listed = rows(results)

@@ -67,7 +67,7 @@ def test_an_object_is_followed_forward_and_then_backward_from_its_key_frame() ->
     rows = [4, 6, 8, 10, 12]
     done = run(moving(*rows), {2: {7: square(8)}}, range(5))
     assert [frame.index for frame in done] == [2, 3, 4, 1, 0]
-    assert not any(frame.doubt or frame.error for frame in done)
+    assert not any(frame.drift or frame.error for frame in done)
     for frame in done:
         np.testing.assert_array_equal(frame.masks[7], square(rows[frame.index]))
     assert done[0].scores == {}
@@ -129,8 +129,8 @@ def test_a_frame_that_looks_like_drift_is_the_last_one_and_says_why(
 
     done = run(Answers(), {0: {1: key}}, range(3))
     assert [frame.index for frame in done] == [0, 1]
-    assert said in done[1].doubt
-    assert done[1].doubt.endswith('.')
+    assert said in done[1].drift
+    assert done[1].drift.endswith('.')
     assert (1 in done[1].masks) == bool(after.any())
 
 
@@ -147,9 +147,9 @@ def test_a_mask_in_the_right_place_on_something_else_is_drift() -> None:
     left, right = square(4, 5), square(4, 55)
     done = list(propagate(tracker, looks, {0: {1: left, 2: right}}, range(4)))
     assert [frame.index for frame in done] == [0, 1, 2]
-    assert done[2].doubt == 'Object 1 looks different: likeness 0.00.'
+    assert done[2].drift == 'Object 1 looks different: similarity 0.00.'
     only_right = list(propagate(tracker, looks, {0: {2: right}}, range(4)))
-    assert not any(frame.doubt for frame in only_right)
+    assert not any(frame.drift for frame in only_right)
 
 
 def test_a_key_frame_that_cannot_be_read_is_followed_without_its_look() -> None:
@@ -160,14 +160,14 @@ def test_a_key_frame_that_cannot_be_read_is_followed_without_its_look() -> None:
 
     tracker: Any = moving(4, 6)
     done = list(propagate(tracker, embed, {0: {1: square(4)}}, range(2)))
-    assert [(frame.doubt, frame.error) for frame in done] == [('', '')] * 2
+    assert [(frame.drift, frame.error) for frame in done] == [('', '')] * 2
 
 
 def test_drift_one_way_does_not_stop_the_other() -> None:
     tracker = moving(4, 6, 8, 30, 32)
     done = run(tracker, {2: {1: square(8)}}, range(5))
     assert [frame.index for frame in done] == [2, 3, 1, 0]
-    assert [bool(frame.doubt) for frame in done] == [False, True, False, False]
+    assert [bool(frame.drift) for frame in done] == [False, True, False, False]
 
 
 def test_a_frame_that_cannot_be_read_is_reported_and_passed_over() -> None:
@@ -211,7 +211,7 @@ def test_without_an_object_there_is_nothing_to_follow(keys: Any) -> None:
 
 @pytest.mark.parametrize(
     'limits',
-    [{'overlap': 1.2}, {'score': -0.1}, {'area_ratio': 1.0}, {'likeness': 2.0}],
+    [{'overlap': 1.2}, {'score': -0.1}, {'area_ratio': 1.0}, {'similarity': 2.0}],
 )
 def test_limits_outside_their_range_are_refused(limits: dict[str, float]) -> None:
     with pytest.raises(PromptError, match='must be'):
@@ -257,7 +257,7 @@ def test_the_bundled_model_follows_a_lesion_and_stops_where_it_is_gone() -> None
     )
     assert [frame.index for frame in done] == [0, 1, 2, 3, 4]
     for frame, truth in zip(done[:4], phantom.mask[::2], strict=True):
-        assert not frame.doubt
+        assert not frame.drift
         mask = frame.masks[1]
         assert (mask & truth).sum() / (mask | truth).sum() > 0.85
-    assert 'Object 1' in done[4].doubt
+    assert 'Object 1' in done[4].drift

@@ -23,7 +23,7 @@ from napari_kdsam.model.network import (
     PIXEL_MEAN,
     PIXEL_STD,
 )
-from napari_kdsam.model.official import OnnxEncoder
+from napari_kdsam.model.onnx import OnnxEncoder
 from napari_kdsam.model.registry import MODELS_VARIABLE, find_model
 from napari_kdsam.model.torchvision_guard import (
     import_segment_anything,
@@ -50,7 +50,9 @@ def test_metas_checkpoint_file_loads_by_its_path_alone(official: Path) -> None:
     embedding = torch.randn(1, 256, 64, 64)
     with torch.inference_mode():
         logits, scores = model.decode(
-            embedding, boxes=torch.tensor([[100.0, 100.0, 500.0, 400.0]]), several=False
+            embedding,
+            boxes=torch.tensor([[100.0, 100.0, 500.0, 400.0]]),
+            multimask_output=False,
         )
     assert logits.shape == (1, 1, 256, 256)
     assert scores.shape == (1, 1)

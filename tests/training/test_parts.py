@@ -304,7 +304,7 @@ def test_batches_decode_as_each_image_does_alone(
             mask = logits[chosen] if kind == 'logits' else None
             for several, channels in ((False, slice(0, 1)), (True, slice(1, 4))):
                 alone, score = untrained.decode(
-                    embeddings[chosen], pair, box, mask, several=several
+                    embeddings[chosen], pair, box, mask, multimask_output=several
                 )
                 assert torch.allclose(masks[chosen, channels], alone, atol=1e-4)
                 assert torch.allclose(scores[chosen, channels], score, atol=1e-4)

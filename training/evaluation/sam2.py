@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from napari_kdsam.core.errors import CheckpointError, MissingExtraError
 from napari_kdsam.model.device import resolve_device
-from napari_kdsam.model.official import CUDA_PROVIDER, open_onnx_session
+from napari_kdsam.model.onnx import CUDA_PROVIDER, open_onnx_session
 from napari_kdsam.training.evaluation.segmenter import (
     BOX,
     CLICK,

@@ -16,8 +16,9 @@ from napari_kdsam.core.prompts import Prompt
 from napari_kdsam.inference.predictor import Predictor
 from napari_kdsam.model.loading import load_model
 from napari_kdsam.model.network import PromptableModel
-from napari_kdsam.model.official import DECODER_FILE, OnnxEncoder
+from napari_kdsam.model.onnx import OnnxEncoder
 from napari_kdsam.model.registry import models_folder
+from napari_kdsam.model.sam import DECODER_FILE
 from napari_kdsam.training.evaluation import lite_medsam, sam2
 from napari_kdsam.training.evaluation.segmenter import (
     BOX,

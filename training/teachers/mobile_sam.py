@@ -19,7 +19,7 @@ from torch import nn
 from napari_kdsam.core.errors import CheckpointError, MissingExtraError, first_of
 from napari_kdsam.core.sizes import PROMPT_SIDE
 from napari_kdsam.model.checkpoint import load_tensors
-from napari_kdsam.model.official import OnnxEncoder
+from napari_kdsam.model.onnx import OnnxEncoder
 from napari_kdsam.training.teachers.tiny_vit import (
     TinyViTEncoder,
     timm_name,

@@ -29,8 +29,9 @@ from napari_kdsam.model.network import (
     PromptableModel,
     normalise_pixels,
 )
-from napari_kdsam.model.official import DECODER_FILE, OnnxEncoder, load_sam_decoder
+from napari_kdsam.model.onnx import OnnxEncoder
 from napari_kdsam.model.registry import list_models
+from napari_kdsam.model.sam import DECODER_FILE, load_sam_decoder
 from napari_kdsam.training.squares import extend_edges
 from napari_kdsam.training.teachers.mobile_sam import (
     check_against_runtime,

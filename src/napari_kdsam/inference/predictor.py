@@ -377,7 +377,11 @@ class Predictor:
             logits = tensor([p.logits for p in prompts])[:, None]
         with torch.inference_mode():
             all_logits, all_scores = self.model.decode(
-                embedding.features, points, boxes, logits, several=first.ambiguous
+                embedding.features,
+                points,
+                boxes,
+                logits,
+                multimask_output=first.ambiguous,
             )
         arrays, scores = all_logits.cpu().numpy(), all_scores.cpu().numpy()
         return [

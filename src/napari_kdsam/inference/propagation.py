@@ -36,8 +36,8 @@ class DriftLimits:
         Largest factor by which the area may grow or shrink in one step, above 1.
     score : float
         Smallest predicted IoU, 0..1.
-    likeness : float
-        Smallest likeness to the object on the key frame, -1..1: the cosine between the
+    similarity : float
+        Smallest similarity to the object on the key frame, -1..1: the cosine between the
         means of the embedding inside the two masks.
 
     Raises
@@ -52,23 +52,23 @@ class DriftLimits:
     # A box is answered by a mask of its size even where there is no object, so that
     # only this tells: measured on cines, 0.91 and more for the object that was
     # followed, and 0.86 or less for whatever else was in its box.
-    likeness: float = 0.88
+    similarity: float = 0.88
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap <= 1 or not 0 <= self.score <= 1:
             raise PromptError('Limits of overlap and score must be from 0 to 1.')
-        if not -1 <= self.likeness <= 1:
-            raise PromptError('The limit of likeness must be from -1 to 1.')
+        if not -1 <= self.similarity <= 1:
+            raise PromptError('The limit of similarity must be from -1 to 1.')
         if not self.area_ratio > 1:
             raise PromptError('The limit of the change of area must be above 1.')
 
-    def doubt(
+    def warning(
         self,
         label: int,
         before: Mask,
         after: Mask,
         score: float,
-        likeness: float | None = None,
+        similarity: float | None = None,
     ) -> str:
         """Say what looks wrong with a step, or nothing.
 
@@ -80,7 +80,7 @@ class DriftLimits:
             (rows, columns) bool, the object on this frame and on the one before.
         score : float
             Predicted IoU of `after`.
-        likeness : float, optional
+        similarity : float, optional
             To the object on the key frame, if it is known.
 
         Returns
@@ -93,8 +93,8 @@ class DriftLimits:
             return f'Object {label} was not found.'
         shared = int((before & after).sum())
         overlap = shared / (area + earlier - shared)
-        if likeness is not None and likeness < self.likeness:
-            return f'Object {label} looks different: likeness {likeness:.2f}.'
+        if similarity is not None and similarity < self.similarity:
+            return f'Object {label} looks different: similarity {similarity:.2f}.'
         if area > self.area_ratio * earlier:
             return f'Object {label} grew to {area / earlier:.1f} times its area.'
         if earlier > self.area_ratio * area:
@@ -121,7 +121,7 @@ class PropagatedFrame:
         An object that was not found is left out.
     scores : mapping of int to float
         Predicted IoU by label; empty for a key frame.
-    doubt : str
+    drift : str
         Why this looks like drift, and nothing further this way was done; empty if it
         does not.
     error : str
@@ -132,7 +132,7 @@ class PropagatedFrame:
     index: int
     masks: Masks = field(default_factory=dict)
     scores: Mapping[int, float] = field(default_factory=dict)
-    doubt: str = ''
+    drift: str = ''
     error: str = ''
 
 
@@ -259,13 +259,13 @@ class _Walk:
                 yield PropagatedFrame(index, error=str(error))
                 continue
             found = dict(zip(masks, predictions, strict=True))
-            doubts = [
-                self.limits.doubt(
+            warnings = [
+                self.limits.warning(
                     label,
                     masks[label],
                     prediction.mask,
                     prediction.score,
-                    _likeness(looks.get(label), embedding, prediction.mask),
+                    _similarity(looks.get(label), embedding, prediction.mask),
                 )
                 for label, prediction in found.items()
             ]
@@ -273,10 +273,10 @@ class _Walk:
                 index,
                 _apart({label: p.mask for label, p in found.items()}),
                 {label: p.score for label, p in found.items()},
-                ' '.join(doubt for doubt in doubts if doubt),
+                ' '.join(warning for warning in warnings if warning),
             )
             yield done
-            if done.doubt:
+            if done.drift:
                 return
             masks = done.masks
 
@@ -284,7 +284,7 @@ class _Walk:
         try:
             embedding = self.embed_frame(key)
         except KDSAMError:
-            # Its masks are known without its pixels; only likeness is not.
+            # Its masks are known without its pixels; only the similarity is not.
             return {}
         return {label: _look(embedding, mask) for label, mask in masks.items()}
 
@@ -302,7 +302,9 @@ def _look(embedding: ImageEmbedding, mask: Mask) -> Look | None:
     return look / length if length > 0 else None
 
 
-def _likeness(key: Look | None, embedding: ImageEmbedding, mask: Mask) -> float | None:
+def _similarity(
+    key: Look | None, embedding: ImageEmbedding, mask: Mask
+) -> float | None:
     if key is None or not mask.any():
         return None
     look = _look(embedding, mask)

@@ -12,7 +12,7 @@ from napari_kdsam.core.errors import CheckpointError, ModelNotFoundError
 from napari_kdsam.model.checkpoint import load_kdsam
 from napari_kdsam.model.device import preferred_dtype, resolve_device
 from napari_kdsam.model.network import PromptableModel
-from napari_kdsam.model.official import OnnxEncoder, load_official_sam, load_onnx_sam
+from napari_kdsam.model.onnx import OnnxEncoder, load_onnx_sam
 from napari_kdsam.model.registry import (
     DEFAULT_MODEL,
     WEIGHTS_SUFFIXES,
@@ -20,6 +20,7 @@ from napari_kdsam.model.registry import (
     list_models,
     missing_files_message,
 )
+from napari_kdsam.model.sam import load_official_sam
 
 _Loader = Callable[..., PromptableModel]
 _LOADERS: dict[str, _Loader] = {

@@ -217,7 +217,7 @@ class PromptableModel(nn.Module):
         boxes: torch.Tensor | None = None,
         mask_logits: torch.Tensor | None = None,
         *,
-        several: bool,
+        multimask_output: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Predict masks for N objects of one image in one call.
 
@@ -232,7 +232,7 @@ class PromptableModel(nn.Module):
             (N, 4) float (x0, y0, x1, y1) in the 1024 frame.
         mask_logits : torch.Tensor, optional
             (N, 1, 256, 256) float32 logits of an earlier mask.
-        several : bool
+        multimask_output : bool
             Whether to return SAM's three alternatives (its rule for a single
             ambiguous point) or its one mask.
 
@@ -252,7 +252,7 @@ class PromptableModel(nn.Module):
             image_pe=positions,
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,
-            multimask_output=several,
+            multimask_output=multimask_output,
         )
         return logits.float(), scores.float()
 

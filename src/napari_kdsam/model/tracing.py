@@ -12,10 +12,10 @@ from torch import nn
 class _WithNumberOfMasks(nn.Module):
     """A mask decoder asked for always as many masks, as tracing needs it."""
 
-    def __init__(self, decoder: nn.Module, several: bool) -> None:
+    def __init__(self, decoder: nn.Module, multimask_output: bool) -> None:
         super().__init__()
         self.decoder = decoder
-        self.several = several
+        self.multimask_output = multimask_output
 
     def forward(self, *inputs: torch.Tensor) -> Any:
         embedding, positions, sparse, dense = inputs
@@ -24,7 +24,7 @@ class _WithNumberOfMasks(nn.Module):
             image_pe=positions,
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,
-            multimask_output=self.several,
+            multimask_output=self.multimask_output,
         )
 
 
@@ -52,12 +52,12 @@ class TracedDecoder(nn.Module):
             self._one, self._several = (
                 torch.jit.freeze(
                     torch.jit.trace(
-                        _WithNumberOfMasks(decoder, several).eval(),
+                        _WithNumberOfMasks(decoder, multimask_output).eval(),
                         example,
                         check_trace=False,
                     )
                 )
-                for several in (False, True)
+                for multimask_output in (False, True)
             )
 
     def forward(

@@ -168,7 +168,7 @@ class Following:
             for label, mask in sorted(found.masks.items())
         )
         return label_masks(
-            (rows, columns), numbered, max(self._masks), note=found.doubt
+            (rows, columns), numbered, max(self._masks), note=found.drift
         )
 
     def _embed(self, frame: int) -> ImageEmbedding:

@@ -23,7 +23,7 @@ if find_spec('timm') is None or find_spec('onnx') is None:
 import onnx
 
 from napari_kdsam.core.errors import CheckpointError, MissingExtraError
-from napari_kdsam.model.official import OnnxEncoder
+from napari_kdsam.model.onnx import OnnxEncoder
 from napari_kdsam.model.registry import MODELS_VARIABLE, find_model
 from napari_kdsam.phantoms import (
     dermoscopy_phantom,

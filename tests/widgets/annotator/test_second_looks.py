@@ -46,9 +46,11 @@ class LookingModel(FakeModel):
         boxes: Any = None,
         mask_logits: Any = None,
         *,
-        several: bool,
+        multimask_output: bool,
     ) -> tuple[Any, Any]:
-        return super().decode(embedding, points, boxes, several=several)
+        return super().decode(
+            embedding, points, boxes, multimask_output=multimask_output
+        )
 
 
 @pytest.fixture

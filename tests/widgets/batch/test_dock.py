@@ -27,8 +27,12 @@ class FickleModel(FakeModel):
     def encode(self, pixels: Any) -> Any:
         return super().encode(pixels) + float(pixels.max() == 255)
 
-    def decode(self, embedding: Any, *prompts: Any, several: bool) -> tuple[Any, Any]:
-        logits, scores = super().decode(embedding, *prompts, several=several)
+    def decode(
+        self, embedding: Any, *prompts: Any, multimask_output: bool
+    ) -> tuple[Any, Any]:
+        logits, scores = super().decode(
+            embedding, *prompts, multimask_output=multimask_output
+        )
         return (logits * 0 - 10 if embedding.max() > 0 else logits), scores
 
 

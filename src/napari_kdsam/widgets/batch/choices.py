@@ -98,8 +98,8 @@ class BatchChoices(QWidget):
             value=_DEFAULTS.area_ratio, min=1.05, max=100, step=0.1
         )
         self.least_score = FloatSpinBox(value=_DEFAULTS.score, min=0, max=1, step=0.05)
-        self.least_likeness = FloatSpinBox(
-            value=_DEFAULTS.likeness, min=-1, max=1, step=0.02
+        self.least_similarity = FloatSpinBox(
+            value=_DEFAULTS.similarity, min=-1, max=1, step=0.02
         )
         self.image.changed.connect(self._on_image)
         self.method.changed.connect(self._on_method)
@@ -163,8 +163,8 @@ class BatchChoices(QWidget):
         )
         self._add(
             limits_form,
-            'Least likeness',
-            self.least_likeness,
+            'Least similarity',
+            self.least_similarity,
             'Of what is inside the mask to what it was on the key frame',
         )
         self.limits = QCollapsible('When to stop and ask')
@@ -268,7 +268,7 @@ class BatchChoices(QWidget):
                 self.least_overlap.value,
                 self.area_ratio.value,
                 self.least_score.value,
-                self.least_likeness.value,
+                self.least_similarity.value,
             ),
             points=self.points.value,
             shapes=self.shapes.value,
