@@ -259,7 +259,7 @@ def scratch_folder() -> str | None:
 
     Deleting an environment of a gigabyte takes longer than all checks on some disks.
     """
-    memory = '/dev/shm'
+    memory = '/dev/shm'  # noqa: S108 # a folder of its own is made in it
     if sys.platform != 'linux' or 'TMPDIR' in os.environ or not Path(memory).is_dir():
         return None
     plenty = shutil.disk_usage(memory).free > 6e9

@@ -375,7 +375,7 @@ def test_b10_overwrite_gives_pixels_to_the_new_object_and_undo_gives_them_back(
     assert session.labels[60, 90] == 0
 
 
-@pytest.mark.parametrize('answer, middle', [('Keep', 1), ('Overwrite', 2)])
+@pytest.mark.parametrize(('answer', 'middle'), [('Keep', 1), ('Overwrite', 2)])
 def test_b10_ask_says_how_much_is_covered_and_does_what_is_answered(
     annotate, answer, middle
 ):

@@ -405,7 +405,7 @@ def test_the_encoder_is_that_of_the_last_stage_of_the_run(tmp_path: Path) -> Non
 
 @pytest.fixture
 def shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    yield {
+    return {
         'name': 'tiny',
         'out': str(tmp_path / 'runs'),
         'data': {

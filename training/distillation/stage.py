@@ -129,8 +129,10 @@ class EncoderStage(PromptableStage):
     def _prompt_loss(
         self, student: torch.Tensor, teacher: torch.Tensor, squares: Squares
     ) -> torch.Tensor:
-        """Cross entropy of the student's masks against the teacher's, through the
-        frozen decoder, for a box and a click (EdgeSAM, arXiv 2312.06660)."""
+        """Cross entropy with the teacher's masks for a box and a click.
+
+        Both go through the frozen decoder (EdgeSAM, arXiv 2312.06660).
+        """
         targets = mask_targets(squares)
         draws, inside = squares.draws, targets.inside
         boxes = simulated_boxes(targets.extents, targets.sizes, draws, 0.1)

@@ -152,8 +152,8 @@ def test_an_embedding_that_is_not_finite_is_an_error_that_names_the_image(
     monkeypatch.setattr(teacher, 'embed_squares', poisoned)
     with pytest.raises(TeacherMemoryError, match='of image 3 is not finite'):
         fill_memory(teacher, store, batch_size=2)
+    names = 'abcde'
     with pytest.raises(TeacherMemoryError, match=r'of busi/d\.jpg is not finite'):
-        names = 'abcde'
         fill_memory(teacher, store, describe=lambda n: f'busi/{names[n]}.jpg')
 
 

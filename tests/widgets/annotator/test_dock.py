@@ -161,7 +161,7 @@ def test_a_prompt_outside_the_image_is_ignored_and_said_so(annotate):
     assert session.preview.any()
 
 
-@pytest.mark.parametrize('start, end', [((20, 30), (70, 90)), ((70, 90), (20, 30))])
+@pytest.mark.parametrize(('start', 'end'), [((20, 30), (70, 90)), ((70, 90), (20, 30))])
 def test_a_box_drawn_in_any_direction_is_the_same_box(annotate, start, end):
     session = annotate()
     session.draw(start, end)

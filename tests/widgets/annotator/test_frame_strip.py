@@ -30,7 +30,7 @@ def strip(qtbot: Any) -> Iterator[Any]:
     qtbot.addWidget(dock)
     dock.show()
     qtbot.waitExposed(dock)
-    yield widget
+    return widget
 
 
 def rows_drawn(strip: Any, column: int) -> list[int]:

@@ -33,7 +33,7 @@ def stack(*shape: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    'image, rgb',
+    ('image', 'rgb'),
     [
         (stack(90, 160), False),
         (stack(160, 90).astype(np.uint16) * 200, False),

@@ -302,7 +302,7 @@ def test_the_object_under_the_cursor_is_deleted_and_comes_back_by_undo(annotate)
     np.testing.assert_array_equal(session.labels, before)
 
 
-@pytest.mark.parametrize('output, label', [('instance', 1), ('semantic', 5)])
+@pytest.mark.parametrize(('output', 'label'), [('instance', 1), ('semantic', 5)])
 def test_an_object_gets_another_class_and_its_label_only_if_that_is_the_classs(
     annotate, output, label
 ):
