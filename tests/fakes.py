@@ -1,11 +1,14 @@
-"""Stand-ins for models, whose answers can be worked out by hand."""
+"""Stand-ins for models, whose answers can be worked out by hand, and for slow data."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 RADIUS = 24.0
 
@@ -139,3 +142,97 @@ class SeeingModel(FakeModel):
         scores = [0.7, 0.9, 0.8] if multimask_output else [self.score]
         logits = ((grid - 127.5) / 10).expand(count, len(scores), 256, 256)
         return logits, torch.tensor([scores]).expand(count, -1)
+
+
+class Gate:
+    """Holds a thread up at a place until it is opened."""
+
+    def __init__(self, *, is_open: bool = False) -> None:
+        self.reached = threading.Event()
+        self._open = threading.Event()
+        if is_open:
+            self.open()
+
+    def open(self) -> None:
+        self._open.set()
+
+    def close(self) -> None:
+        self._open.clear()
+        self.reached.clear()
+
+    def pass_through(self) -> None:
+        self.reached.set()
+        assert self._open.wait(30), 'nobody opened the gate'
+
+    def before(self, act: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function, behind the gate."""
+
+        def gated(*values: Any, **named: Any) -> Any:
+            self.pass_through()
+            return act(*values, **named)
+
+        return gated
+
+
+class LookingModel(FakeModel):
+    """Answers a mask prompt by its points alone, so that a window has smaller discs.
+
+    Each image after the first is encoded behind `gate`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = Gate(is_open=True)
+
+    def encode(self, pixels: Any) -> Any:
+        if self.encoded:
+            self.gate.pass_through()
+        return super().encode(pixels)
+
+    def decode(
+        self,
+        embedding: Any,
+        points: Any = None,
+        boxes: Any = None,
+        mask_logits: Any = None,
+        *,
+        multimask_output: bool,
+    ) -> tuple[Any, Any]:
+        return super().decode(
+            embedding, points, boxes, multimask_output=multimask_output
+        )
+
+
+class LazyStack:
+    """An array that gives one frame at a time and refuses to be loaded whole.
+
+    Threads read it behind `gate`, and cannot read the frames in `broken`.
+    """
+
+    def __init__(self, values: np.ndarray, broken: set[int] | None = None) -> None:
+        self._values = values
+        self.broken = broken or set()
+        self.gate = Gate(is_open=True)
+        self.shape, self.ndim, self.dtype = values.shape, values.ndim, values.dtype
+        self.read: list[Any] = []
+        self.read_by_threads: list[Any] = []
+        self.frames_read: set[int] = set()
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        first = index[0] if isinstance(index, tuple) else index
+        frames = np.atleast_1d(np.arange(len(self._values))[first]).tolist()
+        assert len(frames) == 1, 'more than a frame was asked for'
+        self.read.append(index)
+        self.frames_read.update(frames)
+        if threading.current_thread() is not threading.main_thread():
+            self.read_by_threads.append(index)
+            self.gate.pass_through()
+            if self.broken & {*frames}:
+                raise OSError('the disk is gone')
+        return np.asarray(self._values[index])
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._values[index] = value
+
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        raise AssertionError('the stack was loaded whole')

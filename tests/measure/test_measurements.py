@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from fakes import LazyStack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,22 +19,6 @@ from napari_kdsam.measure.measurements import (
     measure_stack,
     write_measurements,
 )
-
-
-class LazyStack:
-    """Gives frames one by one, and refuses to be loaded whole."""
-
-    def __init__(self, values: np.ndarray) -> None:
-        self._values = values
-        self.shape, self.ndim, self.dtype = values.shape, values.ndim, values.dtype
-        self.read: list[Any] = []
-
-    def __getitem__(self, frame: Any) -> np.ndarray:
-        self.read.append(frame)
-        return self._values[frame]
-
-    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
-        raise AssertionError('the stack was loaded whole')
 
 
 def ellipse_mask(

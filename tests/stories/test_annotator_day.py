@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes import Gate
 
 pytestmark = pytest.mark.gui
 
@@ -17,24 +17,14 @@ def stack(frames: int) -> np.ndarray:
     return np.random.default_rng(3).integers(0, 255, (frames, 60, 90), np.uint8)
 
 
-class Gate:
-    """Holds the encoder up until it is opened."""
-
-    def __init__(self, session) -> None:
-        self._encode = session.model.encode
-        self.reached, self._open = threading.Event(), threading.Event()
-        session.model.encode = self
-
-    def __call__(self, pixels):
-        self.reached.set()
-        assert self._open.wait(20), 'the window never went on'
-        return self._encode(pixels)
-
-    def open(self) -> None:
-        self._open.set()
+def held_up(session) -> Gate:
+    """A gate before the encoder."""
+    gate = Gate()
+    session.model.encode = gate.before(session.model.encode)
+    return gate
 
 
-def test_b01_opening_the_widget_creates_exactly_three_empty_layers(annotate):
+def test_opening_the_widget_creates_exactly_three_empty_layers(annotate):
     session = annotate(stack(4), scale=(2, 0.5, 0.25))
     before = [session.controller.image]
     added = [layer for layer in session.viewer.layers if layer not in before]
@@ -50,7 +40,7 @@ def test_b01_opening_the_widget_creates_exactly_three_empty_layers(annotate):
     assert session.points.ndim == session.shapes.ndim == image.ndim
 
 
-def test_b02_a_click_previews_a_commit_labels_and_a_clear_leaves_labels_alone(annotate):
+def test_a_click_previews_a_commit_labels_and_a_clear_leaves_labels_alone(annotate):
     session = annotate()
     bar = session.widget.action_bar
     assert not bar.commit.isEnabled()
@@ -75,7 +65,7 @@ def test_b02_a_click_previews_a_commit_labels_and_a_clear_leaves_labels_alone(an
 
 
 @pytest.mark.parametrize('frame', [(), (2,)], ids=['image', 'stack'])
-def test_b03_after_a_clear_the_mask_follows_the_new_point_only(annotate, frame):
+def test_after_a_clear_the_mask_follows_the_new_point_only(annotate, frame):
     session = annotate(stack(4) if frame else None)
     if frame:
         session.viewer.dims.set_current_step(0, 2)
@@ -91,7 +81,7 @@ def test_b03_after_a_clear_the_mask_follows_the_new_point_only(annotate, frame):
     assert not drawn[30, 20]
 
 
-def test_b03_nothing_of_an_object_leaks_into_the_next_by_commit_frame_or_image(
+def test_nothing_of_an_object_leaks_into_the_next_by_commit_frame_or_image(
     annotate,
 ):
     session = annotate(stack(3))
@@ -112,7 +102,7 @@ def test_b03_nothing_of_an_object_leaks_into_the_next_by_commit_frame_or_image(
     assert session.controller.draft.mask is None
 
 
-def test_b04_toggling_polarity_never_relabels_prompts_that_are_there(annotate):
+def test_toggling_polarity_never_relabels_prompts_that_are_there(annotate):
     session = annotate()
     session.click(60, 60)
     session.controller.use_scribble()
@@ -133,7 +123,7 @@ def test_b04_toggling_polarity_never_relabels_prompts_that_are_there(annotate):
     assert [p.positive for p in session.controller.draft.points] == [True]
 
 
-def test_b04_toggling_a_selected_point_flips_that_one_on_whatever_frame(annotate):
+def test_toggling_a_selected_point_flips_that_one_on_whatever_frame(annotate):
     session = annotate(stack(3))
     for frame, column in ((0, 20), (1, 40), (0, 60)):
         session.viewer.dims.set_current_step(0, frame)
@@ -147,7 +137,7 @@ def test_b04_toggling_a_selected_point_flips_that_one_on_whatever_frame(annotate
     assert [p.positive for p in drafts[1,].points] == [False]
 
 
-def test_b05_each_click_and_each_finished_box_is_one_prediction(annotate):
+def test_each_click_and_each_finished_box_is_one_prediction(annotate):
     session = annotate()
     for number, column in enumerate((60, 100, 140), 1):
         session.click(60, column)
@@ -159,7 +149,7 @@ def test_b05_each_click_and_each_finished_box_is_one_prediction(annotate):
     assert session.model.encoded == 1
 
 
-def test_b05_a_dragged_point_takes_the_mask_along_and_keeps_it_when_let_go(annotate):
+def test_a_dragged_point_takes_the_mask_along_and_keeps_it_when_let_go(annotate):
     from qtpy.QtCore import Qt
     from qtpy.QtTest import QTest
 
@@ -191,7 +181,7 @@ def test_b05_a_dragged_point_takes_the_mask_along_and_keeps_it_when_let_go(annot
     assert session.controller.draft.points[0].column == 60, 'one step takes it back'
 
 
-def test_b05_the_mask_follows_a_drag_that_never_rests(annotate):
+def test_the_mask_follows_a_drag_that_never_rests(annotate):
     session = annotate()
     session.click(60, 60)
     data = session.points.data
@@ -208,7 +198,7 @@ def test_b05_the_mask_follows_a_drag_that_never_rests(annotate):
     session.qtbot.waitUntil(followed, timeout=10_000)
 
 
-def test_b05_a_drag_back_to_where_it_began_shows_the_mask_of_there(annotate):
+def test_a_drag_back_to_where_it_began_shows_the_mask_of_there(annotate):
     from napari.layers.base import ActionType
 
     session = annotate()
@@ -230,7 +220,7 @@ def test_b05_a_drag_back_to_where_it_began_shows_the_mask_of_there(annotate):
 
 
 @pytest.mark.parametrize('name', ['preview', 'shapes', 'points'])
-def test_b06_a_deleted_helper_layer_is_recreated_with_what_it_showed(annotate, name):
+def test_a_deleted_helper_layer_is_recreated_with_what_it_showed(annotate, name):
     session = annotate()
     session.draw((20, 30), (100, 170))
     session.click(60, 60)
@@ -243,7 +233,7 @@ def test_b06_a_deleted_helper_layer_is_recreated_with_what_it_showed(annotate, n
     np.testing.assert_array_equal(session.preview, before)
 
 
-def test_b06_renamed_layers_are_followed(annotate):
+def test_renamed_layers_are_followed(annotate):
     session = annotate()
     session.click(60, 60)
     session.controller.commit()
@@ -254,7 +244,7 @@ def test_b06_renamed_layers_are_followed(annotate):
     assert np.unique(session.labels).tolist() == [0, 1, 2]
 
 
-def test_b07_changing_the_model_keeps_labels_and_drops_embeddings(annotate):
+def test_changing_the_model_keeps_labels_and_drops_embeddings(annotate):
     session = annotate()
     session.click(60, 60)
     session.controller.commit()
@@ -273,9 +263,7 @@ def test_b07_changing_the_model_keeps_labels_and_drops_embeddings(annotate):
     [{'scale': (0.5, 0.1)}, {'translate': (-40, 300)}, {'rotate': 30}],
     ids=['scaled', 'translated', 'rotated'],
 )
-def test_b08_a_transformed_image_gives_the_same_mask_by_a_real_click(
-    annotate, transform
-):
+def test_a_transformed_image_gives_the_same_mask_by_a_real_click(annotate, transform):
     from qtpy.QtCore import Qt
     from qtpy.QtTest import QTest
 
@@ -299,7 +287,7 @@ def test_b08_a_transformed_image_gives_the_same_mask_by_a_real_click(
     assert (disc != session.preview.astype(bool)).mean() < 0.01
 
 
-def test_b09_as_many_undos_as_steps_lead_back_and_a_new_click_clears_redo(annotate):
+def test_as_many_undos_as_steps_lead_back_and_a_new_click_clears_redo(annotate):
     session = annotate()
     steps = [(60, 40), (60, 80), (60, 120)]
     for step in steps:
@@ -319,9 +307,7 @@ def test_b09_as_many_undos_as_steps_lead_back_and_a_new_click_clears_redo(annota
 
 
 @pytest.mark.parametrize('made_on', ['the first frame seen', 'another'])
-def test_b09_undoing_a_commit_restores_both_layers_and_shows_its_frame(
-    annotate, made_on
-):
+def test_undoing_a_commit_restores_both_layers_and_shows_its_frame(annotate, made_on):
     session = annotate(stack(6))
     if made_on == 'another':
         session.viewer.dims.set_current_step(0, 4)
@@ -353,14 +339,14 @@ def two_overlapping(session, overlap: str) -> None:
     session.controller.commit()
 
 
-def test_b10_keep_leaves_the_pixels_of_earlier_objects(annotate):
+def test_keep_leaves_the_pixels_of_earlier_objects(annotate):
     session = annotate()
     two_overlapping(session, 'keep')
     assert session.labels[60, 60] == session.labels[60, 70] == 1
     assert session.labels[60, 90] == 2
 
 
-def test_b10_overwrite_gives_pixels_to_the_new_object_and_undo_gives_them_back(
+def test_overwrite_gives_pixels_to_the_new_object_and_undo_gives_them_back(
     annotate,
 ):
     session = annotate()
@@ -376,7 +362,7 @@ def test_b10_overwrite_gives_pixels_to_the_new_object_and_undo_gives_them_back(
 
 
 @pytest.mark.parametrize(('answer', 'middle'), [('Keep', 1), ('Overwrite', 2)])
-def test_b10_ask_says_how_much_is_covered_and_does_what_is_answered(
+def test_ask_says_how_much_is_covered_and_does_what_is_answered(
     annotate, answer, middle
 ):
     session = annotate()
@@ -394,7 +380,7 @@ def test_b10_ask_says_how_much_is_covered_and_does_what_is_answered(
     assert not bar.isVisibleTo(session.widget)
 
 
-def test_b10_committing_again_while_asked_keeps_and_changing_the_mask_asks_no_more(
+def test_committing_again_while_asked_keeps_and_changing_the_mask_asks_no_more(
     annotate,
 ):
     session = annotate()
@@ -407,7 +393,7 @@ def test_b10_committing_again_while_asked_keeps_and_changing_the_mask_asks_no_mo
     assert session.labels[60, 100] == 2
 
 
-def test_b10_instance_output_numbers_objects_and_semantic_output_names_their_class(
+def test_instance_output_numbers_objects_and_semantic_output_names_their_class(
     annotate,
 ):
     from napari_kdsam.annotation.state import FIRST_CLASS, ObjectClass
@@ -429,7 +415,7 @@ def test_b10_instance_output_numbers_objects_and_semantic_output_names_their_cla
 
 
 @pytest.mark.parametrize('pending', [False, True], ids=['mask shown', 'mask to come'])
-def test_b10_changing_the_overlap_commits_the_object_in_the_making_under_the_old_one(
+def test_changing_the_overlap_commits_the_object_in_the_making_under_the_old_one(
     annotate, pending
 ):
     session = annotate()
@@ -438,7 +424,7 @@ def test_b10_changing_the_overlap_commits_the_object_in_the_making_under_the_old
     if pending:
         session.controller.set_model('another', 'cpu')
         session.settle()
-        gate = Gate(session)
+        gate = held_up(session)
         session.points.add(np.array((60.0, 80)))
         session.qtbot.waitUntil(gate.reached.is_set)
         session.widget.overlap_choice.value = 'overwrite'
@@ -453,7 +439,7 @@ def test_b10_changing_the_overlap_commits_the_object_in_the_making_under_the_old
     assert session.controller.draft.empty
 
 
-def test_b10_changing_the_output_commits_the_object_in_the_making_under_the_old_one(
+def test_changing_the_output_commits_the_object_in_the_making_under_the_old_one(
     annotate,
 ):
     session = annotate()
@@ -467,7 +453,7 @@ def test_b10_changing_the_output_commits_the_object_in_the_making_under_the_old_
     assert session.labels[60, 160] == 1, 'the label of its class'
 
 
-def test_b10_changing_the_policy_while_asked_leaves_the_question_open(annotate):
+def test_changing_the_policy_while_asked_leaves_the_question_open(annotate):
     session = annotate()
     two_overlapping(session, 'ask')
     session.controller.objects.set_overlap('overwrite')
@@ -475,7 +461,7 @@ def test_b10_changing_the_policy_while_asked_leaves_the_question_open(annotate):
     assert np.unique(session.labels).tolist() == [0, 1]
 
 
-def test_b11_an_object_starts_from_an_existing_label_and_can_be_refined(annotate):
+def test_an_object_starts_from_an_existing_label_and_can_be_refined(annotate):
     session = annotate()
     existing = np.zeros((120, 200), np.int32)
     existing[40:80, 50:90] = 7
@@ -492,7 +478,7 @@ def test_b11_an_object_starts_from_an_existing_label_and_can_be_refined(annotate
     assert layer.data[60, 60] == 8
 
 
-def test_b11_where_there_is_no_label_it_is_said_and_nothing_changes(annotate):
+def test_where_there_is_no_label_it_is_said_and_nothing_changes(annotate):
     session = annotate()
     for place in ((60, 60), (900, 900)):
         assert not session.controller.objects.load_mask_at(place)
@@ -500,11 +486,11 @@ def test_b11_where_there_is_no_label_it_is_said_and_nothing_changes(annotate):
     assert session.controller.draft.empty
 
 
-def test_b12_the_window_goes_on_while_the_encoder_works(annotate):
+def test_the_window_goes_on_while_the_encoder_works(annotate):
     from qtpy.QtCore import QTimer
 
     session = annotate()
-    gate = Gate(session)
+    gate = held_up(session)
     ticks = []
     timer = QTimer()
     timer.timeout.connect(lambda: ticks.append(1))
@@ -520,7 +506,7 @@ def test_b12_the_window_goes_on_while_the_encoder_works(annotate):
     timer.stop()
 
 
-def test_b13_closing_the_dock_during_inference_leaves_no_thread_and_the_labels(
+def test_closing_the_dock_during_inference_leaves_no_thread_and_the_labels(
     annotate,
 ):
     session = annotate()
@@ -528,7 +514,7 @@ def test_b13_closing_the_dock_during_inference_leaves_no_thread_and_the_labels(
     session.controller.commit()
     session.controller.set_model('another', 'cpu')
     session.settle()
-    gate = Gate(session)
+    gate = held_up(session)
     session.points.add(np.array((60.0, 150)))
     session.qtbot.waitUntil(gate.reached.is_set)
     thread = session.controller.flow.thread
@@ -569,7 +555,7 @@ sys.exit(0 if model.encoded and not thread.alive else 3)
 """
 
 
-def test_b13_closing_the_viewer_during_inference_leaves_no_thread():
+def test_closing_the_viewer_during_inference_leaves_no_thread():
     # In a process of its own: a viewer that the fixture did not make upsets later ones.
     done = subprocess.run(
         [sys.executable, '-c', _CLOSES_ITS_VIEWER],

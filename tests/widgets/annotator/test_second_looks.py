@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import numpy as np
 import pytest
-from fakes import RADIUS, FakeModel
+from fakes import RADIUS, LookingModel
 
 from napari_kdsam.core.intensity import IntensityMapping
 from napari_kdsam.core.prompts import Prompt
@@ -21,38 +20,6 @@ FIRST = RADIUS * SIDE / 256
 SECOND = RADIUS * 4 * FIRST / 256
 
 
-class LookingModel(FakeModel):
-    """Answers a mask prompt by its points alone, so that a window has smaller discs.
-
-    Each image after the first is encoded only once `gate` is open.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gate = threading.Event()
-        self.gate.set()
-        self.waiting = threading.Event()
-
-    def encode(self, pixels: Any) -> Any:
-        if self.encoded:
-            self.waiting.set()
-            assert self.gate.wait(10)
-        return super().encode(pixels)
-
-    def decode(
-        self,
-        embedding: Any,
-        points: Any = None,
-        boxes: Any = None,
-        mask_logits: Any = None,
-        *,
-        multimask_output: bool,
-    ) -> tuple[Any, Any]:
-        return super().decode(
-            embedding, points, boxes, multimask_output=multimask_output
-        )
-
-
 @pytest.fixture
 def fake_model() -> LookingModel:
     return LookingModel()
@@ -61,13 +28,13 @@ def fake_model() -> LookingModel:
 @pytest.fixture
 def session(annotate, fake_model):
     """An annotator on a stack of two large frames, with the gate closed."""
-    fake_model.gate.clear()
+    fake_model.gate.close()
     rng = np.random.default_rng(0)
     opened = annotate(rng.integers(0, 255, (2, SIDE, SIDE), np.uint8))
     # The neighbour would be encoded, too.
     opened.controller.frames.prefetching = False
     yield opened
-    fake_model.gate.set()
+    fake_model.gate.open()
 
 
 def disc(radius: float) -> Any:
@@ -83,13 +50,13 @@ def wait_until(qtbot: Any, happened: Any) -> None:
 
 
 def wait_for_second(session: Any) -> None:
-    session.model.gate.set()
+    session.model.gate.open()
     wait_until(session.qtbot, lambda: shown(session) == disc(SECOND))
 
 
 def test_the_first_mask_is_shown_at_once_and_gives_way_to_the_better_one(session):
     session.click(0, 500, 500)
-    assert session.model.waiting.wait(10)
+    assert session.model.gate.reached.wait(10)
     assert shown(session) == disc(FIRST)
     stages, controller = [], session.controller
     controller.updated.connect(lambda: stages.append(session.stage()))
@@ -108,10 +75,10 @@ def test_the_first_mask_is_shown_at_once_and_gives_way_to_the_better_one(session
 
 def test_a_commit_before_the_second_look_commits_what_is_seen(session):
     session.click(0, 500, 500)
-    assert session.model.waiting.wait(10)
+    assert session.model.gate.reached.wait(10)
     session.widget.action_bar.commit.click()
     assert (session.labels != 0).sum() == disc(FIRST)
-    session.model.gate.set()
+    session.model.gate.open()
     session.qtbot.wait(300)
     assert (session.labels != 0).sum() == disc(FIRST)
     assert shown(session) == 0
@@ -141,9 +108,9 @@ def test_undoing_a_commit_brings_the_better_mask_back(session):
 
 def test_a_second_look_at_an_earlier_prompt_is_dropped(session):
     session.click(0, 500, 500)
-    assert session.model.waiting.wait(10)
+    assert session.model.gate.reached.wait(10)
     session.points.add(np.array((0.0, 500.0, 520.0)))
-    session.model.gate.set()
+    session.model.gate.open()
     wait_until(
         session.qtbot,
         lambda: session.stage() == 'ready' and session.preview[0, 500, 556] != 0,
@@ -159,10 +126,10 @@ def test_a_second_look_at_an_earlier_prompt_is_dropped(session):
 
 def test_a_second_look_at_another_frame_is_dropped_and_taken_on_return(session):
     session.click(0, 500, 500)
-    assert session.model.waiting.wait(10)
+    assert session.model.gate.reached.wait(10)
     session.viewer.dims.set_point(0, 1)
     session.settle()
-    session.model.gate.set()
+    session.model.gate.open()
     session.qtbot.wait(300)
     assert shown(session) == 0
     session.viewer.dims.set_point(0, 0)
@@ -171,10 +138,10 @@ def test_a_second_look_at_another_frame_is_dropped_and_taken_on_return(session):
 
 def test_a_second_look_at_another_image_is_dropped(session):
     session.click(0, 500, 500)
-    assert session.model.waiting.wait(10)
+    assert session.model.gate.reached.wait(10)
     other = session.viewer.add_image(np.zeros((SIDE, SIDE), np.uint8))
     session.controller.set_image(other)
-    session.model.gate.set()
+    session.model.gate.open()
     session.qtbot.wait(300)
     assert shown(session) == 0
 
@@ -195,19 +162,18 @@ def test_another_candidate_is_looked_at_when_it_is_chosen(session):
 
 
 def test_an_open_question_is_about_the_masks_in_view(session):
-    session.model.gate.set()
+    session.model.gate.open()
     session.click(0, 500, 500)
     wait_for_second(session)
     session.controller.commit()
-    session.model.gate.clear()
-    session.model.waiting.clear()
+    session.model.gate.close()
     session.controller.objects.set_overlap('ask')
     session.click(0, 500, 540)
-    assert session.model.waiting.wait(10)
+    assert session.model.gate.reached.wait(10)
     session.controller.commit()
     assert session.controller.objects.question is not None
     seen = shown(session)
-    session.model.gate.set()
+    session.model.gate.open()
     session.qtbot.wait(300)
     assert session.controller.objects.question is not None
     assert shown(session) == seen
@@ -215,7 +181,7 @@ def test_an_open_question_is_about_the_masks_in_view(session):
 
 def test_without_second_looks_the_first_mask_stays(session):
     session.controller.set_second_look(False)
-    session.model.gate.set()
+    session.model.gate.open()
     session.click(0, 500, 500)
     session.qtbot.wait(300)
     assert shown(session) == disc(FIRST)
@@ -234,7 +200,7 @@ def test_a_small_image_is_not_looked_at_again(annotate, fake_model):
 def test_several_boxes_are_each_looked_at_again(session):
     session.draw((0, 100, 100), (0, 160, 160))
     session.draw((0, 700, 700), (0, 760, 760))
-    session.model.gate.set()
+    session.model.gate.open()
     wait_until(
         session.qtbot,
         lambda: all(p.best.close_up for p in session.controller.shown.predictions),
@@ -272,11 +238,11 @@ def test_a_request_goes_before_a_second_look_and_ends_one_under_way(
         thread.submit(request(1))
         wait_until(qtbot, lambda: len(answers) == 1)
         first = answers[0].predictions
-        fake_model.gate.clear()
+        fake_model.gate.close()
         thread.look_again(request(2, first_look=first))
-        assert fake_model.waiting.wait(10)
+        assert fake_model.gate.reached.wait(10)
         thread.submit(request(3))
-        fake_model.gate.set()
+        fake_model.gate.open()
         wait_until(qtbot, lambda: len(answers) == 2)
         wait_until(qtbot, lambda: len(looks) == 1)
         assert looks[0].predictions == ()
@@ -288,5 +254,5 @@ def test_a_request_goes_before_a_second_look_and_ends_one_under_way(
             True,
         ]
     finally:
-        fake_model.gate.set()
+        fake_model.gate.open()
         thread.stop(timeout=10)

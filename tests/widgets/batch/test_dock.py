@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import FakeModel
+from fakes import FakeModel, LazyStack
 
 from napari_kdsam.core.errors import ModelNotFoundError
 
@@ -50,23 +50,6 @@ class Turnstile:
 
     def let(self, frames: int) -> None:
         self._passes.release(frames)
-
-
-class LazyStack:
-    """A stack of which the thread cannot read one frame."""
-
-    def __init__(self, values: np.ndarray, broken: int) -> None:
-        self._values, self._broken = values, broken
-        self.shape, self.ndim, self.dtype = values.shape, values.ndim, values.dtype
-
-    def __getitem__(self, index: Any) -> Any:
-        aside = threading.current_thread() is not threading.main_thread()
-        if aside and index == (self._broken,):
-            raise OSError('the disk is gone')
-        return self._values[index]
-
-    def __array__(self, *args: Any, **options: Any) -> np.ndarray:
-        raise AssertionError('the whole stack was read')
 
 
 @dataclass
@@ -318,7 +301,7 @@ def test_a_pause_lasts_until_it_is_resumed(batch):
 
 
 def test_a_frame_that_fails_is_listed_and_the_others_go_on(batch):
-    session = batch(LazyStack(stack(6), broken=3), contrast_limits=(0, 255))
+    session = batch(LazyStack(stack(6), broken={3}), contrast_limits=(0, 255))
     session.look_at(0)
     add_box(session, 0)
     session.run('SAME')

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from fakes import LazyStack
 
 pytestmark = pytest.mark.gui
 MILLIMETRES = {'scale': (0.5, 0.25), 'units': ('mm', 'mm')}
@@ -22,28 +23,6 @@ def two_objects() -> np.ndarray:
     labels = np.zeros((60, 80), np.uint16)
     labels[10:20, 10:30], labels[40:50, 60:64] = 2, 9
     return labels
-
-
-class LazyStack:
-    """A lazy labels array: counts its frames that are read, and can hold them up."""
-
-    def __init__(self, values: np.ndarray) -> None:
-        self._values = values
-        self.shape, self.ndim, self.dtype = values.shape, values.ndim, values.dtype
-        self.read: list[Any] = []
-        self.go = threading.Event()
-        self.go.set()
-        self.reading = threading.Event()
-
-    def __getitem__(self, index: Any) -> Any:
-        if threading.current_thread() is not threading.main_thread():
-            self.read.append(index)
-            self.reading.set()
-            assert self.go.wait(30)
-        return self._values[index]
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        self._values[index] = value
 
 
 @dataclass
@@ -225,13 +204,13 @@ def test_only_painted_frames_are_measured_again(measure):
     stack = LazyStack(values)
     measured = measure(lambda viewer: viewer.add_labels(stack))
     measured.wait_for('2', '9')
-    assert stack.read == [(0,), (1,), (2,), (3,)]
-    stack.read.clear()
+    assert stack.read_by_threads == [(0,), (1,), (2,), (3,)]
+    stack.read_by_threads.clear()
     layer = measured.viewer.layers[0]
     with layer.block_history():
         layer.data_setitem((np.array([3]), np.array([5]), np.array([6])), 12)
     measured.wait_for('2', '9', '12')
-    assert stack.read == [(3,)]
+    assert stack.read_by_threads == [(3,)]
 
 
 def test_a_stroke_with_napari_s_brush_is_noticed(measure):
@@ -366,13 +345,7 @@ def test_nothing_to_measure_is_said_and_later_layers_are_picked_up(measure):
 
 
 def test_labels_that_cannot_be_read_are_said(measure):
-    class Broken(LazyStack):
-        def __getitem__(self, index: Any) -> Any:
-            if threading.current_thread() is not threading.main_thread():
-                raise OSError('the disk is gone')
-            return super().__getitem__(index)
-
-    stack = Broken(np.zeros((2, 60, 80), np.uint16))
+    stack = LazyStack(np.zeros((2, 60, 80), np.uint16), broken={0, 1})
     measured = measure(lambda viewer: viewer.add_labels(stack))
     measured.qtbot.waitUntil(
         lambda: 'the disk is gone' in measured.table.status.text(), timeout=30_000
@@ -383,9 +356,9 @@ def test_the_latest_request_wins_and_no_change_is_lost(measure):
     values = np.zeros((3, 60, 80), np.uint16)
     values[2] = two_objects()
     stack = LazyStack(values)
-    stack.go.clear()
+    stack.gate.close()
     measured = measure(lambda viewer: viewer.add_labels(stack))
-    assert stack.reading.wait(30)
+    assert stack.gate.reached.wait(30)
     measured.qtbot.wait(50)
     assert 'Measuring' in measured.table.status.text(), 'the window goes on'
     layer = measured.viewer.layers[0]
@@ -394,7 +367,7 @@ def test_the_latest_request_wins_and_no_change_is_lost(measure):
         measured.qtbot.wait(400)
     seen = []
     measured.table.model.modelReset.connect(lambda: seen.append(measured.labels))
-    stack.go.set()
+    stack.gate.open()
     measured.wait_for('3', '4', '2', '9')
     assert seen == [['3', '4', '2', '9']], 'answers out of date are not shown'
 
@@ -402,9 +375,9 @@ def test_the_latest_request_wins_and_no_change_is_lost(measure):
 @pytest.mark.parametrize('way', ['dock', 'viewer'])
 def test_closing_while_measuring_leaves_no_thread(way, measure, recwarn, caplog):
     stack = LazyStack(np.ones((500, 60, 80), np.uint16))
-    stack.go.clear()
+    stack.gate.close()
     measured = measure(lambda viewer: viewer.add_labels(stack))
-    assert stack.reading.wait(30)
+    assert stack.gate.reached.wait(30)
     measured.viewer.layers[0].data_setitem((np.array([0]),) * 3, 2)
     if way == 'dock':
         measured.viewer.window.remove_dock_widget(measured.table)
@@ -413,9 +386,9 @@ def test_closing_while_measuring_leaves_no_thread(way, measure, recwarn, caplog)
         measured.viewer.layers.clear()
         measured.table.parent().deleteLater()
     measured.qtbot.wait(400)
-    stack.go.set()
+    stack.gate.open()
     measured.qtbot.waitUntil(lambda: not measuring_threads(), timeout=30_000)
-    assert len(stack.read) == 1, 'the frames that are left are not measured'
+    assert len(stack.read_by_threads) == 1, 'the frames that are left are not measured'
     assert not caplog.records
     measured.viewer.add_labels(two_objects())
     measured.qtbot.wait(50)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fakes import Gate
 
 from napari_kdsam.core.intensity import IntensityMapping
 from napari_kdsam.core.prompts import Prompt
@@ -32,21 +33,6 @@ SHAPE = (64, 96)
 BYTES_OF_ONE = 256 * 64 * 64 * 4
 CLICK = Prompt([(30.0, 40.0)])
 WAIT = 10.0
-
-
-class Gate:
-    """Holds the thread at a place until it is let through."""
-
-    def __init__(self) -> None:
-        self.reached = threading.Event()
-        self._open = threading.Event()
-
-    def pass_through(self) -> None:
-        self.reached.set()
-        assert self._open.wait(WAIT)
-
-    def let_through(self) -> None:
-        self._open.set()
 
 
 @dataclass
@@ -140,7 +126,7 @@ def start(qtbot: Any, fake_model: Any) -> Iterator[Callable[..., Running]]:
     yield make
     for running in started:
         for gate in running.frames.gates.values():
-            gate.let_through()
+            gate.open()
         running.thread.stop(timeout=WAIT)
         assert not running.thread.alive
 
@@ -164,7 +150,7 @@ def test_only_the_newest_of_the_waiting_requests_is_answered(start) -> None:
     assert gate.reached.wait(WAIT)
     running.ask(1, number=2)
     running.ask(2, number=3)
-    gate.let_through()
+    gate.open()
     running.until(lambda: len(running.answers) == 2)
     assert [answer.request.number for answer in running.answers] == [1, 3]
     assert running.frames.read == [0, 2]
@@ -178,7 +164,7 @@ def test_a_cancelled_request_is_never_begun(start) -> None:
     running.ask(1, number=2)
     running.thread.cancel_waiting()
     running.ask(2, number=3)
-    gate.let_through()
+    gate.open()
     running.until(lambda: len(running.answers) == 2)
     assert running.frames.read == [0, 2]
     assert [answer.request.number for answer in running.answers] == [1, 3]
@@ -265,7 +251,7 @@ def test_new_frames_replace_those_that_still_wait(start) -> None:
     running.thread.prefetch([running.ahead(n) for n in (1, 2, 3)])
     assert gate.reached.wait(WAIT)
     running.thread.prefetch([running.ahead(4)])
-    gate.let_through()
+    gate.open()
     running.idle()
     assert running.frames.read == [0, 1, 4]
     running.answer(4)
@@ -279,7 +265,7 @@ def test_a_request_comes_before_the_frames_that_wait(start) -> None:
     running.thread.prefetch([running.ahead(1), running.ahead(2)])
     assert gate.reached.wait(WAIT)
     running.ask(9, number=5)
-    gate.let_through()
+    gate.open()
     running.until(lambda: len(running.answers) == 2)
     running.idle()
     assert running.frames.read == [0, 1, 9, 1, 2], 'not even frame 1 was encoded first'
@@ -295,7 +281,7 @@ def test_a_request_for_the_frame_that_is_read_ahead_does_not_read_it_again(
     running.thread.prefetch([running.ahead(1)])
     assert gate.reached.wait(WAIT)
     running.ask(1, number=5)
-    gate.let_through()
+    gate.open()
     running.until(lambda: len(running.answers) == 2)
     assert running.frames.read == [0, 1]
 
@@ -357,7 +343,7 @@ def test_stopping_ends_the_thread_without_the_frames_that_wait(start) -> None:
     running.thread.prefetch([running.ahead(1), running.ahead(2)])
     assert gate.reached.wait(WAIT)
     running.thread.stop()
-    gate.let_through()
+    gate.open()
     running.thread.stop(timeout=WAIT)
     assert not running.thread.alive
     assert running.frames.read == [0, 1]
