@@ -68,7 +68,11 @@ def test_a_boolean_image_is_annotated(annotate):
 
 
 @pytest.mark.parametrize('kind', [np.complex64, object])
-def test_pixels_that_are_no_numbers_are_refused_and_another_image_works(annotate, kind):
+def test_pixels_that_are_no_numbers_are_refused_and_another_image_works(
+    annotate, kind, monkeypatch
+):
+    from napari_kdsam.widgets.shared.image_frames import ImageFrames
+
     session = annotate(IMAGE)
     commit_at(session, 60, 60)
     first = session.controller.image
@@ -76,9 +80,10 @@ def test_pixels_that_are_no_numbers_are_refused_and_another_image_works(annotate
     # napari itself draws no such pixels; files opened lazily may bring them.
     odd = IMAGE[:50, :60].astype(kind)
     session.controller.set_image(image)
-    session.controller.record.frame_reader = lambda: lambda frame: odd
-    session.points.add(np.array((20.0, 20)))
-    text = wait_for_error(session)
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageFrames, 'reader', lambda _: lambda frame: odd)
+        session.points.add(np.array((20.0, 20)))
+        text = wait_for_error(session)
     assert str(np.dtype(kind)) in text
     session.controller.set_image(first)
     commit_at(session, 60, 150)

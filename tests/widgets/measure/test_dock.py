@@ -294,7 +294,7 @@ def test_a_file_that_cannot_be_written_is_said(measure, tmp_path: Path):
 
 
 def test_helper_layers_and_pyramids_are_not_offered(measure):
-    from napari_kdsam.widgets.shared.labels_writer import HELPER_KEY
+    from napari_kdsam.widgets.shared.layer_marks import HELPER_KEY
 
     def add(viewer: Any) -> None:
         viewer.add_labels(two_objects(), name='mine')

@@ -16,15 +16,15 @@ from fakes import Gate
 
 from napari_kdsam.core.intensity import IntensityMapping
 from napari_kdsam.core.prompts import Prompt
-from napari_kdsam.widgets.annotator.quick_switching import (
-    SHORT_INTERVAL,
-    quick_switching,
-)
 from napari_kdsam.widgets.shared.requests import (
     Answer,
     EngineState,
     Prefetch,
     Request,
+)
+from napari_kdsam.widgets.shared.switch_interval import (
+    SHORT_INTERVAL,
+    short_switch_interval,
 )
 
 pytestmark = pytest.mark.gui
@@ -432,8 +432,8 @@ def test_threads_take_short_turns_only_while_something_is_predicted(
 
 def test_the_usual_turns_are_back_when_the_last_of_several_is_done() -> None:
     usual = sys.getswitchinterval()
-    with quick_switching():
-        with quick_switching():
+    with short_switch_interval():
+        with short_switch_interval():
             assert sys.getswitchinterval() == pytest.approx(SHORT_INTERVAL)
         assert sys.getswitchinterval() == pytest.approx(SHORT_INTERVAL)
     assert sys.getswitchinterval() == pytest.approx(usual)

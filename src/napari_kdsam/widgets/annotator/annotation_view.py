@@ -51,7 +51,7 @@ class AnnotationView:
     @property
     def frame(self) -> FrameIndex:
         """Index of the frame in view along the image's leading axes."""
-        return self._record.frame_at(self.viewer.dims.point) if self._record else ()
+        return self._record.frames.at(self.viewer.dims.point) if self._record else ()
 
     @property
     def draft(self) -> Draft:

@@ -115,8 +115,8 @@ class Autosave(QObject):
             kept = _Kept(
                 record,
                 record.data_version,
-                record.shape,
-                record.frame_reader(),
+                record.frames.shape,
+                record.frames.reader(),
                 _folder_beside(record.image) if self._beside else None,
             )
             self._kept[record] = kept

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari_kdsam.annotation.state import AnnotationState
+from napari_kdsam.widgets.shared.layer_marks import OURS
 
 if TYPE_CHECKING:
     from napari.layers import Labels
 
-OURS = 'napari-kdsam labels'
 _COLUMNS = {'index', 'class'}
 
 

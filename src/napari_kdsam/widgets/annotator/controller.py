@@ -160,7 +160,7 @@ class AnnotationController(KeyMethods, AnnotationView):
         )
         self._record = record
         try:
-            record.check()
+            record.frames.check()
             self.layers = PromptLayers(
                 self.viewer,
                 image,
@@ -302,7 +302,7 @@ class AnnotationController(KeyMethods, AnnotationView):
         """Show the masks of the frame in view, asking for them if they are not there."""
         if self.layers is None or self._record is None:
             return
-        if not self._record.in_plane(self.viewer.dims):
+        if not self._record.frames.in_plane(self.viewer.dims):
             self._forget_requests()
             self.set_status(OTHER_VIEW)
             return

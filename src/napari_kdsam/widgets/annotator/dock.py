@@ -26,14 +26,7 @@ from napari_kdsam.widgets.annotator.controller import AnnotationController
 from napari_kdsam.widgets.annotator.dock_refresh import DockRefresh
 from napari_kdsam.widgets.annotator.frame_strip import FrameStrip
 from napari_kdsam.widgets.annotator.help import HelpPanel
-from napari_kdsam.widgets.annotator.panels import (
-    ActionBar,
-    QuestionBar,
-    ToolBar,
-    form_of,
-    plain_button,
-    scrolling,
-)
+from napari_kdsam.widgets.annotator.panels import ActionBar, QuestionBar, ToolBar
 from napari_kdsam.widgets.annotator.shortcuts import (
     KeyAction,
     bound_shortcuts,
@@ -48,6 +41,7 @@ from napari_kdsam.widgets.shared.inference_thread import (
     PredictorFactory,
     make_predictor,
 )
+from napari_kdsam.widgets.shared.qt_parts import form_of, plain_button, scrolling
 
 if TYPE_CHECKING:
     from napari.layers import Image

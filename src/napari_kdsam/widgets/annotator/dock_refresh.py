@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_kdsam.core.ellipse import Ellipse, fit_ellipse
 from napari_kdsam.widgets.annotator.cleanup_panel import describe_ellipse
+from napari_kdsam.widgets.shared.transforms import pixel_size_of
 
 if TYPE_CHECKING:
     from napari_kdsam.core.geometry import Mask
@@ -60,7 +61,7 @@ class DockRefresh:
                 self._fitted = masks[0], fit_ellipse(masks[0])
             ellipse = self._fitted[1]
             if ellipse is not None:
-                text = describe_ellipse(ellipse, *record.pixel_size())
+                text = describe_ellipse(ellipse, *pixel_size_of(record.image))
         self.cleanup.show_ellipse(text)
 
     def refresh_frames(self) -> None:

@@ -33,7 +33,7 @@ class FrameActions:
     def count(self) -> int:
         """Frames of the stack; 0 without an image."""
         record: ImageRecord | None = self._controller.record
-        return record.frame_count if record is not None else 0
+        return record.frames.count if record is not None else 0
 
     @property
     def done(self) -> frozenset[int]:
@@ -49,30 +49,29 @@ class FrameActions:
     def current(self) -> int:
         """Place in the stack of the frame in view."""
         record: ImageRecord | None = self._controller.record
-        return record.flat_index(self._controller.frame) if record is not None else 0
+        return (
+            record.frames.flat_index(self._controller.frame)
+            if record is not None
+            else 0
+        )
 
     def _places(self, frames: Any) -> frozenset[int]:
         record: ImageRecord | None = self._controller.record
         if record is None:
             return frozenset()
-        return frozenset(record.flat_index(frame) for frame in frames)
+        return frozenset(record.frames.flat_index(frame) for frame in frames)
 
     def go_to(self, frame: FrameIndex) -> None:
         """Show a frame."""
         record: ImageRecord | None = self._controller.record
-        if record is None or not frame:
-            return
-        dims = self._controller.viewer.dims
-        point = record.point_of(frame)
-        first = dims.ndim - len(point)
-        axes = tuple(range(first, first + len(frame)))
-        dims.set_point(axes, point[: len(frame)])
+        if record is not None:
+            record.frames.go_to(self._controller.viewer.dims, frame)
 
     def go_to_place(self, place: int) -> None:
         """Show the frame at a place in the stack."""
         record: ImageRecord | None = self._controller.record
         if record is not None:
-            self.go_to(record.frame_of(place))
+            self.go_to(record.frames.index_of(place))
 
     def go_to_unfinished(self, step: int) -> None:
         """Show the next frame without objects, forwards or backwards."""
@@ -98,6 +97,8 @@ class FrameActions:
             self.count,
             self.current,
             direction=self._direction,
-            leading_shape=record.shape[:-2],
+            leading_shape=record.frames.leading_shape,
         )
-        self._controller.flow.prefetch(record, [record.frame_of(p) for p in places])
+        self._controller.flow.prefetch(
+            record, [record.frames.index_of(p) for p in places]
+        )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,18 +11,16 @@ from numpy.typing import NDArray
 from napari_kdsam.annotation.cleanup import CleanUp
 from napari_kdsam.annotation.history import AnnotationSession
 from napari_kdsam.annotation.state import Draft
-from napari_kdsam.core.errors import ImageError
 from napari_kdsam.core.intensity import IntensityMapping
-from napari_kdsam.core.stack_index import FrameIndex, flat_index, frame_at, frame_count
+from napari_kdsam.core.stack_index import FrameIndex
+from napari_kdsam.widgets.shared.image_frames import ImageFrames
 from napari_kdsam.widgets.shared.labels_writer import (
     LabelsLayerTarget,
     OnPainted,
     new_labels_layer,
 )
-from napari_kdsam.widgets.shared.transforms import data_of, pixel_size_of, spatial_shape
 
 if TYPE_CHECKING:
-    from napari.components import Dims
     from napari.layers import Image, Labels, Layer
     from napari.viewer import Viewer
 
@@ -103,54 +99,9 @@ class ImageRecord:
     target: LabelsLayerTarget | None = None
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """(..., rows, columns) of the image."""
-        return spatial_shape(self.image)
-
-    def check(self) -> None:
-        """Raise an ImageError if there is nothing to annotate."""
-        if min(self.shape, default=0) < 1 or len(self.shape) < 2:
-            raise ImageError(
-                f'its shape is {self.shape}; open an image with rows and columns.'
-            )
-
-    @property
-    def plane_shape(self) -> tuple[int, int]:
-        """(rows, columns) of a frame."""
-        return self.shape[-2], self.shape[-1]
-
-    def frame_at(self, point: tuple[float, ...]) -> FrameIndex:
-        """Index of the frame at a world point, the nearest if it is beyond the stack."""
-        shape = self.shape
-        position = self.image.world_to_data(point[-len(shape) :])
-        leading = zip(position[:-2], shape[:-2], strict=True)
-        return tuple(int(np.clip(round(i), 0, size - 1)) for i, size in leading)
-
-    def pixel_at(
-        self, point: tuple[float, ...]
-    ) -> tuple[FrameIndex, tuple[int, int]] | None:
-        """Frame and (row, column) at a world point; None beside the image."""
-        shape = self.shape
-        position = self.image.world_to_data(point[-len(shape) :])
-        *frame, row, column = (int(round(value)) for value in position[: len(shape)])
-        if any(
-            not 0 <= i < n for i, n in zip((*frame, row, column), shape, strict=True)
-        ):
-            return None
-        return tuple(frame), (row, column)
-
-    def in_plane(self, dims: Dims) -> bool:
-        """Whether the view shows the image's rows and columns, in 2D."""
-        last_two = {dims.ndim - 2, dims.ndim - 1}
-        return dims.ndisplay == 2 and set(dims.displayed) == last_two
-
-    def frame_reader(self) -> Callable[[FrameIndex], Any]:
-        """Make a function that reads any frame of what is there now, for a thread."""
-        return partial(_read, data_of(self.image))
-
-    def reader(self, frame: FrameIndex) -> Callable[[], Any]:
-        """Make a function that reads one frame, for a thread to call."""
-        return partial(self.frame_reader(), frame)
+    def frames(self) -> ImageFrames:
+        """Its frames, as they are now."""
+        return ImageFrames(self.image)
 
     def token(self, frame: FrameIndex) -> tuple[Any, ...]:
         """Equal only for the same pixels."""
@@ -162,27 +113,6 @@ class ImageRecord:
             return IntensityMapping()
         low, high = self.image.contrast_limits
         return IntensityMapping(float(low), float(high))
-
-    def point_of(self, frame: FrameIndex) -> tuple[float, ...]:
-        """World point of the first pixel of a frame."""
-        return tuple(self.image.data_to_world((*frame, 0, 0)))
-
-    @property
-    def frame_count(self) -> int:
-        """Frames of the stack; 1 for a single image."""
-        return frame_count(self.shape[:-2])
-
-    def flat_index(self, frame: FrameIndex) -> int:
-        """A frame's place in the stack, counting along the last leading axis first."""
-        return flat_index(frame, self.shape[:-2])
-
-    def frame_of(self, flat: int) -> FrameIndex:
-        """The frame at a place in the stack."""
-        return frame_at(flat, self.shape[:-2])
-
-    def pixel_size(self) -> tuple[tuple[float, float], str]:
-        """Extent of a pixel along rows and columns, and its unit (``px`` if unknown)."""
-        return pixel_size_of(self.image)
 
     def forget_cleared(self) -> None:
         """Drop the predictions of frames without a draft, to save memory."""
@@ -211,7 +141,7 @@ class ImageRecord:
         if (
             self.target is None
             or self.target.layer not in viewer.layers
-            or tuple(self.target.layer.data.shape) != self.shape
+            or tuple(self.target.layer.data.shape) != self.frames.shape
         ):
             layer = new_labels_layer(self.image, highest)
             active = viewer.layers.selection.active
@@ -220,7 +150,3 @@ class ImageRecord:
             self.set_target(layer, empty=True)
         assert self.target is not None
         return self.target
-
-
-def _read(data: Any, frame: FrameIndex) -> Any:
-    return np.asarray(data[frame] if frame else data)

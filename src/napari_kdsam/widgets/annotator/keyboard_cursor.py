@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_kdsam.annotation.commands import AddPoint
 from napari_kdsam.annotation.state import PointPrompt
-from napari_kdsam.widgets.shared.labels_writer import HELPER_KEY
+from napari_kdsam.widgets.shared.layer_marks import HELPER_KEY
 from napari_kdsam.widgets.shared.transforms import copy_transform, transform_of
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class KeyboardCursor:
         record: ImageRecord | None = self._controller.record
         if record is None or self._controller.layers is None:
             return
-        rows, columns = record.shape[-2:]
+        rows, columns = record.frames.shape[-2:]
         if not self.shown:
             self._image = record.image
             self._place = ((rows - 1) / 2, (columns - 1) / 2)
@@ -72,7 +72,7 @@ class KeyboardCursor:
         """Add a point of the present polarity at the cross, or at the mouse."""
         record: ImageRecord | None = self._controller.record
         layers = self._controller.layers
-        place = record.pixel_at(self.position) if record is not None else None
+        place = record.frames.pixel_at(self.position) if record is not None else None
         if record is None or layers is None:
             return
         if place is None:
@@ -106,7 +106,7 @@ class KeyboardCursor:
             data,
             name='KD SAM cursor',
             symbol='cross',
-            size=float(np.clip(max(record.shape[-2:]) / 30, 4, 400)),
+            size=float(np.clip(max(record.frames.shape[-2:]) / 30, 4, 400)),
             face_color='#ffff00',
             border_color='black',
             metadata={HELPER_KEY: True},

@@ -300,7 +300,7 @@ class ObjectActions:
         """Start the draft from whatever label is at a world point, ours or not."""
         controller = self._controller
         record: ImageRecord | None = controller.record
-        place = record.pixel_at(point) if record is not None else None
+        place = record.frames.pixel_at(point) if record is not None else None
         if record is not None and record.target is not None and place is not None:
             frame, (row, column) = place
             labels = record.target.frame(frame)
@@ -352,7 +352,7 @@ class ObjectActions:
         self, point: tuple[float, ...]
     ) -> tuple[CommittedObject, LabelsLayerTarget] | None:
         record: ImageRecord | None = self._controller.record
-        place = record.pixel_at(point) if record is not None else None
+        place = record.frames.pixel_at(point) if record is not None else None
         if record is not None and record.target is not None and place is not None:
             frame, (row, column) = place
             item = record.session.state.object_at(frame, row, column)

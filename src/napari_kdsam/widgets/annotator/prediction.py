@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -144,11 +145,11 @@ class PredictionFlow:
         )
 
     def _request(self, record: ImageRecord, frame: FrameIndex, draft: Draft) -> Request:
-        prompts = prompts_of(draft, record.plane_shape)
+        prompts = prompts_of(draft, record.frames.plane_shape)
         return Request(
             number=self._newest,
             image_token=record.token(frame),
-            read_frame=record.reader(frame),
+            read_frame=partial(record.frames.reader(), frame),
             prompts=prompts,
             mapping=record.mapping(self.use_contrast_limits),
             model=self.model,
@@ -166,7 +167,7 @@ class PredictionFlow:
             [
                 Prefetch(
                     record.token(frame),
-                    record.reader(frame),
+                    partial(record.frames.reader(), frame),
                     mapping,
                     self.model,
                     self.device,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from napari_kdsam.annotation.state import FIRST_CLASS
 from napari_kdsam.core.stack_index import FrameIndex
-from napari_kdsam.widgets.shared.labels_writer import HELPER_KEY
+from napari_kdsam.widgets.shared.layer_marks import HELPER_KEY
 from napari_kdsam.widgets.shared.transforms import shifted_affine, spatial_shape
 
 if TYPE_CHECKING:

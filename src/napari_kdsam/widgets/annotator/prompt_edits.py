@@ -48,7 +48,7 @@ class PromptEdits:
             return
         self._timer.stop()
         before = record.session.state.drafts
-        edit = edit_between(before, layers.read(), record.shape)
+        edit = edit_between(before, layers.read(), record.frames.shape)
         self._reading = True
         try:
             self._controller.execute(edit.commands)
@@ -77,7 +77,9 @@ class PromptEdits:
             return
         frame, point = layers.point_at(position)
         draft: Draft = controller.draft
-        points = within(frame, Draft((*draft.points, point)), record.shape).points
+        points = within(
+            frame, Draft((*draft.points, point)), record.frames.shape
+        ).points
         ahead = replace(draft, points=points, candidate=None)
         if frame != controller.frame or len(points) == len(draft.points):
             return
@@ -142,14 +144,16 @@ class PromptEdits:
         held = layers.read().get(frame)
         if held is None:
             return
-        moved = replace(within(frame, held, record.shape), mask=draft.mask)
+        moved = replace(within(frame, held, record.frames.shape), mask=draft.mask)
         if moved.same_prompts(draft):
             return
         self._dragged = True
         self._request(record, frame, moved)
 
     def _request(self, record: ImageRecord, frame: FrameIndex, draft: Draft) -> bool:
-        if not (draft.predictable and record.in_plane(self._controller.viewer.dims)):
+        if not (
+            draft.predictable and record.frames.in_plane(self._controller.viewer.dims)
+        ):
             return False
         try:
             self._controller.flow.request(record, frame, draft)

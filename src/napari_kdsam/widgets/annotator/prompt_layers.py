@@ -12,7 +12,9 @@ from napari_kdsam.annotation.state import Draft, PointPrompt
 from napari_kdsam.core.stack_index import FrameIndex
 from napari_kdsam.widgets.annotator.drag_watch import watch_drags, watch_presses
 from napari_kdsam.widgets.annotator.preview import PreviewLayer
-from napari_kdsam.widgets.annotator.prompt_geometry import (
+from napari_kdsam.widgets.annotator.shortcuts import KeyAction
+from napari_kdsam.widgets.shared.connections import Connections
+from napari_kdsam.widgets.shared.prompt_geometry import (
     COLORS,
     NEGATIVE,
     POLARITY,
@@ -26,8 +28,6 @@ from napari_kdsam.widgets.annotator.prompt_geometry import (
     show_points,
     show_shapes,
 )
-from napari_kdsam.widgets.annotator.shortcuts import KeyAction
-from napari_kdsam.widgets.shared.connections import Connections
 from napari_kdsam.widgets.shared.transforms import (
     TRANSFORM_NAMES,
     copy_transform,

@@ -28,9 +28,9 @@ from napari_kdsam.widgets.batch.progress import (
     Item,
     Pace,
 )
-from napari_kdsam.widgets.batch.prompts import show_frame
 from napari_kdsam.widgets.batch.record import Batch
 from napari_kdsam.widgets.shared.connections import Connections
+from napari_kdsam.widgets.shared.image_frames import ImageFrames
 from napari_kdsam.widgets.shared.inference_thread import (
     PredictorFactory,
     make_predictor,
@@ -150,8 +150,8 @@ class BatchController(QObject):
         """Place in the stack of the frame in view; None for several images."""
         if self.batch is None or len(self.batch.sources) != 1:
             return None
-        record = self.batch.sources[0].record
-        return record.flat_index(record.frame_at(self.viewer.dims.point))
+        frames = self.batch.sources[0].frames
+        return frames.flat_index(frames.at(self.viewer.dims.point))
 
     @property
     def can_continue(self) -> bool:
@@ -185,7 +185,7 @@ class BatchController(QObject):
         """Bring a frame of the batch into view."""
         if self.batch is not None:
             image = self.batch.sources[item.image].image
-            show_frame(self.viewer, image, self.batch.frame(item))
+            ImageFrames(image).go_to(self.viewer.dims, self.batch.frame(item))
 
     def say(self, text: str) -> None:
         """Show a sentence."""

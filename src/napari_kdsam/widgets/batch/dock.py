@@ -19,7 +19,6 @@ from qtpy.QtWidgets import (
 )
 
 from napari_kdsam.core.errors import KDSAMError
-from napari_kdsam.widgets.annotator.panels import plain_button, scrolling
 from napari_kdsam.widgets.batch.choices import BatchChoices
 from napari_kdsam.widgets.batch.controller import BatchController, Phase
 from napari_kdsam.widgets.batch.setup import make_batch
@@ -30,6 +29,7 @@ from napari_kdsam.widgets.shared.inference_thread import (
     PredictorFactory,
     make_predictor,
 )
+from napari_kdsam.widgets.shared.qt_parts import plain_button, scrolling
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer

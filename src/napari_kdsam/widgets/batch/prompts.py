@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_kdsam.annotation.state import Draft
 from napari_kdsam.core.stack_index import FrameIndex
-from napari_kdsam.widgets.annotator.prompt_geometry import read_drafts
+from napari_kdsam.widgets.shared.prompt_geometry import read_drafts
 from napari_kdsam.widgets.shared.transforms import spatial_shape
 
 if TYPE_CHECKING:
@@ -67,13 +67,3 @@ def prompts_on_frame(
         for kind in ('points', 'boxes', 'scribbles', 'outlines')
     }
     return replace(Draft(), **merged)
-
-
-def show_frame(viewer: Viewer, image: Image, frame: FrameIndex) -> None:
-    """Move the sliders to a frame of an image layer."""
-    if not frame:
-        return
-    position = image.data_to_world((*frame, 0, 0))
-    first = viewer.dims.ndim - len(position)
-    axes = tuple(range(first, first + len(frame)))
-    viewer.dims.set_point(axes, position[: len(frame)])

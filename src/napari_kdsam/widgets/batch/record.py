@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_kdsam.core.stack_index import FrameIndex
-from napari_kdsam.widgets.annotator.image_record import ImageRecord
 from napari_kdsam.widgets.batch.jobs import GivenLabels, LayerFrames, LayerJob
 from napari_kdsam.widgets.batch.labels_sink import LabelsSink
 from napari_kdsam.widgets.batch.progress import BatchPlan, Item
+from napari_kdsam.widgets.shared.image_frames import ImageFrames
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -27,29 +27,24 @@ class BatchedImage:
     Attributes
     ----------
     image : napari.layers.Image
-    record : ImageRecord
-        Knows its frames.
+    frames : ImageFrames
     stack : LayerFrames
         What the thread reads.
     """
 
     image: Image
-    record: ImageRecord
+    frames: ImageFrames
     stack: LayerFrames
 
     @classmethod
     def of(cls, image: Image) -> BatchedImage:
         """Take an image layer as it is now."""
-        record = ImageRecord(image, _ignore)
+        frames = ImageFrames(image)
         return cls(
             image,
-            record,
-            LayerFrames(record.frame_reader(), record.shape[:-2], record.plane_shape),
+            frames,
+            LayerFrames(frames.reader(), frames.leading_shape, frames.plane_shape),
         )
-
-
-def _ignore(*_: Any) -> None:
-    """Labels are written by the output, not by the record."""
 
 
 @dataclass(frozen=True, eq=False)

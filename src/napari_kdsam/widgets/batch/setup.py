@@ -163,7 +163,7 @@ def _items(choices: Choices, sources: Sequence[BatchedImage]) -> list[Item]:
     items = [
         Item(number, frame)
         for number, source in enumerate(sources)
-        for frame in range(source.record.frame_count)
+        for frame in range(source.frames.count)
     ]
     if len(sources) > 1 or choices.last < 0:
         return items
@@ -262,7 +262,7 @@ def _objects_here(
         source.image,
         choices.points,
         choices.shapes,
-        source.record.frame_at(viewer.dims.point),
+        source.frames.at(viewer.dims.point),
     )
     if not draft.predictable:
         raise PromptError(
@@ -285,7 +285,7 @@ def _followed(
     choices: Choices, viewer: Viewer, source: BatchedImage, items: list[Item]
 ) -> tuple[BatchPlan, JobMaker]:
     frames = [item.frame for item in items]
-    here = source.record.flat_index(source.record.frame_at(viewer.dims.point))
+    here = source.frames.flat_index(source.frames.at(viewer.dims.point))
     if choices.method is not BatchMethod.FOLLOW_KEYS and here not in frames:
         raise PromptError(
             'The frame in view is not in the range; go to a frame of the range or '

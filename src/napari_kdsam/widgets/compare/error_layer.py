@@ -10,7 +10,7 @@ from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
 from napari_kdsam.core.errors import KDSAMError
 from napari_kdsam.measure.comparison import MISSED, WRONG, Matching, error_map
-from napari_kdsam.widgets.shared.labels_writer import HELPER_KEY
+from napari_kdsam.widgets.shared.layer_marks import HELPER_KEY
 from napari_kdsam.widgets.shared.transforms import copy_transform, transform_of
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from qtpy.QtWidgets import (
 
 from napari_kdsam.measure.comparison import Matching
 from napari_kdsam.measure.comparison_tables import ScoreSummary
-from napari_kdsam.widgets.annotator.panels import form_of, plain_button
 from napari_kdsam.widgets.compare.error_layer import MISSED_COLOUR, WRONG_COLOUR
 from napari_kdsam.widgets.compare.table import SCORE_COLUMNS, ScoreTable
 from napari_kdsam.widgets.compare.worker import StackComparison
+from napari_kdsam.widgets.shared.qt_parts import form_of, plain_button
 from napari_kdsam.widgets.shared.sortable_table import format_value
 
 _MATCHINGS = (('by overlap', Matching.overlap), ('by label', Matching.label))

@@ -15,7 +15,6 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
 )
 
-from napari_kdsam.widgets.annotator.panels import form_of, plain_button
 from napari_kdsam.widgets.measure.table import MeasurementTable
 from napari_kdsam.widgets.measure.worker import MeasureRequest, MeasureWorker
 from napari_kdsam.widgets.shared.connections import Connections
@@ -23,6 +22,7 @@ from napari_kdsam.widgets.shared.dock import Dock
 from napari_kdsam.widgets.shared.layer_choice import images_fitting, measurable_labels
 from napari_kdsam.widgets.shared.layer_moves import show_position
 from napari_kdsam.widgets.shared.paint_events import frames_of_paint
+from napari_kdsam.widgets.shared.qt_parts import form_of, plain_button
 from napari_kdsam.widgets.shared.sortable_table import ObjectPlace
 from napari_kdsam.widgets.shared.transforms import data_of, pixel_size_of
 

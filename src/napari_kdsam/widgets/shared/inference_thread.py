@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
 from napari_kdsam.core.errors import KDSAMError
-from napari_kdsam.widgets.annotator.inference_slot import Slot
-from napari_kdsam.widgets.annotator.quick_switching import quick_switching
-from napari_kdsam.widgets.annotator.second_looks import improved
+from napari_kdsam.widgets.shared.inference_slot import Slot
 from napari_kdsam.widgets.shared.requests import (
     Answer,
     EngineState,
     Prefetch,
     Request,
 )
+from napari_kdsam.widgets.shared.second_looks import improved
+from napari_kdsam.widgets.shared.switch_interval import short_switch_interval
 
 if TYPE_CHECKING:
     from napari_kdsam.core.intensity import IntensityMapping
@@ -194,13 +194,13 @@ class InferenceThread(QObject):
                 second_look, slot.second_look = slot.second_look, None
             frame = slot.to_prefetch[0] if slot.to_prefetch else None
         if request is not None:
-            with quick_switching():
+            with short_switch_interval():
                 answer = self._answer(request)
             self._emit(self.answered, answer)
         elif to_load is not None:
             self._load_quietly(to_load)
         elif second_look is not None:
-            with quick_switching():
+            with short_switch_interval():
                 answer = self._look_again(second_look)
             self._emit(self.looked_again, answer)
         elif frame is not None:

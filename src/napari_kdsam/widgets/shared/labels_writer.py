@@ -12,12 +12,9 @@ from numpy.typing import NDArray
 from napari_kdsam.annotation.region import PixelChange, PixelIndices, Values
 from napari_kdsam.core.errors import ImageError
 from napari_kdsam.core.stack_index import FrameIndex
-from napari_kdsam.widgets.annotator.class_display import OURS
+from napari_kdsam.widgets.shared.layer_marks import HELPER_KEY, OURS
 from napari_kdsam.widgets.shared.paint_events import changes_of_paint
 from napari_kdsam.widgets.shared.transforms import spatial_shape, transform_of
-
-# Marks our helper layers in their metadata, as labels to leave alone.
-HELPER_KEY = 'napari-kdsam helper'
 
 _CANNOT_WRITE = (
     ValueError,

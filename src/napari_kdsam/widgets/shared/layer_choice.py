@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_kdsam.widgets.shared.labels_writer import HELPER_KEY
+from napari_kdsam.widgets.shared.layer_marks import HELPER_KEY
 from napari_kdsam.widgets.shared.transforms import spatial_shape
 
 if TYPE_CHECKING:

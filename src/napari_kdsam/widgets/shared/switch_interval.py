@@ -1,4 +1,4 @@
-"""Let a prediction take its turns among Python's threads without waiting long for each."""
+"""Let a prediction take the interpreter lock back soon, by a short switch interval."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# A decoder is hundreds of short operations, each of which lets go of Python's lock. With
+# A decoder is hundreds of short operations, each of which lets go of the lock (GIL). With
 # the usual 5 ms it would wait that long after each while the window paints.
 SHORT_INTERVAL = 0.0001
 
@@ -16,8 +16,8 @@ _usual: list[float] = []
 
 
 @contextmanager
-def quick_switching() -> Iterator[None]:
-    """Shorten Python's thread switch interval; the usual one is back afterwards.
+def short_switch_interval() -> Iterator[None]:
+    """Shorten the GIL switch interval; the usual one is back afterwards.
 
     The interval belongs to the whole process, so it is shortened only for as long as a
     prediction takes; several at once share one change.

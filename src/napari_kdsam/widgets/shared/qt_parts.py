@@ -1,0 +1,48 @@
+"""Small parts that docks are built of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from magicgui.widgets import ComboBox
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QFormLayout,
+    QFrame,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QWidget,
+)
+
+
+def plain_button(text: str, help_text: str) -> QPushButton:
+    """A push button that leaves the keyboard to the canvas."""
+    button = QPushButton(text)
+    button.setToolTip(help_text)
+    # The canvas keeps the keyboard, so that the keys go on working after a click.
+    button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+    return button
+
+
+def scrolling(content: QWidget) -> QScrollArea:
+    """Let a part of a dock be scrolled where the screen is too small for it."""
+    scroll = QScrollArea()
+    scroll.setWidgetResizable(True)
+    scroll.setFrameShape(QFrame.Shape.NoFrame)
+    scroll.setWidget(content)
+    return scroll
+
+
+def form_of(rows: Iterable[tuple[str, ComboBox, str]]) -> QFormLayout:
+    """Lay out choices with their titles and tooltips."""
+    form = QFormLayout()
+    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+    form.setContentsMargins(0, 0, 0, 0)
+    for title, choice, help_text in rows:
+        choice.tooltip = help_text
+        choice.native.setSizePolicy(
+            QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed
+        )
+        form.addRow(title, choice.native)
+    return form
