@@ -178,14 +178,15 @@ class Bench(Window):
     def annotate(self) -> float:
         """Milliseconds of a click with the mouse."""
         return self.click(
-            self.controller.layers.points, lambda: self.controller.shown is not None
+            self.controller.workspace.layers.points,
+            lambda: self.controller.workspace.shown is not None,
         )
 
     def add(self, frame: int) -> float:
         """Milliseconds from a point that a script adds to its painted mask."""
         start = time.perf_counter()
-        self.controller.layers.points.add(np.array([frame, *self.place()]))
-        process(lambda: self.controller.shown is not None)
+        self.controller.workspace.layers.points.add(np.array([frame, *self.place()]))
+        process(lambda: self.controller.workspace.shown is not None)
         painted = self.painted
         process(lambda: self.painted > painted)
         return 1000 * (time.perf_counter() - start)
@@ -245,8 +246,8 @@ def main() -> None:
     for number in range(arguments.clicks):
         clicks.append(bench.annotate())
         if number % 4 == 3:
-            commits.append(timed(controller.commit))
-            if controller.draft.points:
+            commits.append(timed(controller.objects.commit))
+            if controller.workspace.draft.points:
                 controller.clear()
             rest(0.02)
     blocked_clicks = ticker.worst
@@ -277,7 +278,7 @@ def main() -> None:
     for number in range(arguments.memory_clicks):
         bench.add(200)
         if number % 10 == 9:
-            controller.commit()
+            controller.objects.commit()
             controller.clear()
     grown = memory_mb() - start
 

@@ -45,7 +45,7 @@ def wait_until(done: Callable[[], bool], seconds: float = 60) -> None:
 def settle(widget: AnnotatorWidget) -> None:
     """Wait for the mask, and for the window to be painted."""
     stages = ('ready', 'error')
-    wait_until(lambda: widget.controller.status.stage.value in stages)
+    wait_until(lambda: widget.controller.workspace.status.kind.value in stages)
     end = time.monotonic() + 0.5
     wait_until(lambda: time.monotonic() > end)
 
@@ -64,8 +64,8 @@ def open_window(*layers: tuple[Any, ...]) -> tuple[napari.Viewer, AnnotatorWidge
 
 def click(widget: AnnotatorWidget, *position: float, inside: bool = True) -> None:
     """Add a point prompt and wait for the mask."""
-    widget.controller.set_polarity(inside)
-    widget.controller.layers.points.add(np.array(position, float))
+    widget.controller.tools.set_polarity(inside)
+    widget.controller.workspace.layers.points.add(np.array(position, float))
     settle(widget)
 
 
@@ -74,7 +74,7 @@ def box(
 ) -> None:
     """Draw a box prompt and wait for the mask."""
     corners = [[(row0, col0), (row0, col1), (row1, col1), (row1, col0)]]
-    widget.controller.layers.shapes.add_rectangles(np.array(corners, float))
+    widget.controller.workspace.layers.shapes.add_rectangles(np.array(corners, float))
     settle(widget)
 
 
@@ -93,7 +93,7 @@ def ultrasound() -> None:
     """A lymph node committed, the second half in preview."""
     viewer, widget = open_window(*sample_data.lymph_node_ultrasound())
     box(widget, 82, 34, 142, 158)
-    widget.controller.commit()
+    widget.controller.objects.commit()
     box(widget, 84, 158, 138, 258)
     save(viewer, 'ultrasound.png')
     viewer.close()
@@ -106,7 +106,7 @@ def dermoscopy() -> None:
     viewer, widget = open_window((phantom.image, options, 'image'))
     click(widget, *phantom.click)
     save(viewer, 'dermoscopy-click.png')
-    widget.controller.commit()
+    widget.controller.objects.commit()
     rest()
     save(viewer, 'dermoscopy-committed.png')
     viewer.close()
@@ -122,11 +122,11 @@ def cine() -> None:
             ObjectClass(2, 'valve', '#ffb300'),
         )
     )
-    rows, columns = widget.controller.record.plane_shape
+    rows, columns = widget.controller.workspace.record.plane_shape
     for frame in (0, 1, 2, 5):
         viewer.dims.set_point(0, frame)
         click(widget, frame, rows / 2, columns / 2)
-        widget.controller.commit()
+        widget.controller.objects.commit()
     viewer.dims.set_point(0, 3)
     click(widget, 3, rows / 2, columns / 2)
     widget.controller.objects.set_cleanup(CleanUp(fill_holes=True, snap='ellipse'))

@@ -111,23 +111,27 @@ class Annotating:
         return self.widget.controller
 
     @property
+    def workspace(self) -> Any:
+        return self.controller.workspace
+
+    @property
     def points(self) -> Any:
-        return self.controller.layers.points
+        return self.workspace.layers.points
 
     @property
     def shapes(self) -> Any:
-        return self.controller.layers.shapes
+        return self.workspace.layers.shapes
 
     @property
     def preview(self) -> np.ndarray:
-        return np.asarray(self.controller.layers.preview.data)
+        return np.asarray(self.workspace.layers.preview.data)
 
     @property
     def labels(self) -> np.ndarray:
-        return np.asarray(self.controller.target_layer.data)
+        return np.asarray(self.workspace.target_layer.data)
 
     def stage(self) -> str:
-        return str(self.controller.status.stage.value)
+        return str(self.workspace.status.kind.value)
 
     def wait_for(self, stage: str) -> None:
         self.qtbot.waitUntil(lambda: self.stage() == stage, timeout=30_000)

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from napari_kdsam.annotation.commands import (
     AddPoint,
     ChooseCandidate,
+    CompositeCommand,
     SetBoxes,
-    Several,
     TogglePoint,
 )
 from napari_kdsam.annotation.draft_prompts import prompts_of
@@ -84,7 +84,7 @@ def test_point_commands_turn_the_old_points_into_the_new_ones(old, data):
         new = data.draw(st.lists(points, max_size=6))
     state = AnnotationState().with_draft((0,), Draft(tuple(old)))
     for command in point_commands((0,), tuple(old), tuple(new)):
-        state = command.apply(state)
+        state = command.after(state)
     assert state.draft((0,)).points == tuple(new)
 
 
@@ -117,7 +117,9 @@ def test_a_box_partly_outside_is_cut_to_the_image():
 def test_several_commands_are_undone_as_one():
     session = AnnotationSession()
     a, b = PointPrompt(1.0, 1.0), PointPrompt(2.0, 2.0)
-    session.execute(Several((AddPoint((), a), AddPoint((), b), TogglePoint((), 0))))
+    session.execute(
+        CompositeCommand((AddPoint((), a), AddPoint((), b), TogglePoint((), 0)))
+    )
     assert [p.positive for p in session.state.draft(()).points] == [False, True]
     session.undo()
     assert session.state.draft(()).empty
@@ -163,7 +165,9 @@ def test_several_commands_of_which_one_fails_write_nothing():
     ]
     with pytest.raises(OSError, match='disk full'):
         session.execute(
-            Several((CommitObject(target, items[0]), CommitObject(Full(), items[1])))
+            CompositeCommand(
+                (CommitObject(target, items[0]), CommitObject(Full(), items[1]))
+            )
         )
     assert not session.can_undo and not session.state.objects
     assert not target.data.any()

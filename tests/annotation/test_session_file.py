@@ -13,7 +13,7 @@ from annotation_scripts import SHAPE, ArrayTarget, command_for, disc, steps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_kdsam.annotation.commands import Several
+from napari_kdsam.annotation.commands import CompositeCommand
 from napari_kdsam.annotation.content_digest import digest_of_image
 from napari_kdsam.annotation.history import AnnotationSession
 from napari_kdsam.annotation.region import PixelRegion
@@ -55,7 +55,7 @@ def test_a_saved_session_restores_labels_and_prompts_and_undoes_as_one(
     assert np.array_equal(saved.labels(), target.data)
 
     again, fresh = AnnotationSession(), ArrayTarget()
-    again.execute(Several(saved.restoring(fresh)))
+    again.execute(CompositeCommand(saved.restoring(fresh)))
     assert np.array_equal(fresh.data, target.data)
     assert dict(again.state.drafts) == dict(session.state.drafts)
     assert again.state.objects == session.state.objects
@@ -270,7 +270,7 @@ def test_labels_of_classes_stay_when_a_session_is_put_beside_other_labels() -> N
     )
     session, target = AnnotationSession(), ArrayTarget()
     saved = SavedSession('digest', SHAPE, state)
-    session.execute(Several(saved.restoring(target, above=10)))
+    session.execute(CompositeCommand(saved.restoring(target, above=10)))
     assert target.data[0, 5, 5] == 1
     assert target.data[0, 15, 20] == 12
     assert session.state.numbers == {11, 12}

@@ -26,6 +26,7 @@ from napari_kdsam.annotation.commands import (
     ChooseCandidate,
     ClearDraft,
     Command,
+    CompositeCommand,
     LoadMask,
     MovePoint,
     RemovePoint,
@@ -34,7 +35,6 @@ from napari_kdsam.annotation.commands import (
     SetCleanUp,
     SetOutlines,
     SetScribbles,
-    Several,
     TogglePoint,
 )
 from napari_kdsam.annotation.history import AnnotationSession
@@ -116,8 +116,8 @@ def without_view(state: AnnotationState) -> AnnotationState:
 
 def on(target: ArrayTarget, command: Command) -> Command:
     """The same command with the pixels of another array."""
-    if isinstance(command, Several):
-        return Several(tuple(on(target, part) for part in command.commands))
+    if isinstance(command, CompositeCommand):
+        return CompositeCommand(tuple(on(target, part) for part in command.commands))
     if isinstance(command, PixelCommand):
         return replace(command, target=target)
     return command
@@ -228,7 +228,9 @@ class Annotating(RuleBasedStateMachine):
                 )
             )
         if commands:
-            self.execute(commands[0] if len(commands) == 1 else Several((*commands,)))
+            self.execute(
+                commands[0] if len(commands) == 1 else CompositeCommand((*commands,))
+            )
         return bool(commands)
 
     @rule(
@@ -348,7 +350,7 @@ class Annotating(RuleBasedStateMachine):
         saved = read_session(path, 'digest')
         assert saved.state == self.state
         target, session = ArrayTarget(), AnnotationSession()
-        session.execute(Several(saved.restoring(target)))
+        session.execute(CompositeCommand(saved.restoring(target)))
         assert without_view(session.state) == without_view(self.state)
         np.testing.assert_array_equal(target.data, self.target.data)
 

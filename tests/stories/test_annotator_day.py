@@ -26,15 +26,15 @@ def held_up(session) -> Gate:
 
 def test_opening_the_widget_creates_exactly_three_empty_layers(annotate):
     session = annotate(stack(4), scale=(2, 0.5, 0.25))
-    before = [session.controller.image]
+    before = [session.workspace.image]
     added = [layer for layer in session.viewer.layers if layer not in before]
-    assert added == list(session.controller.layers.layers)
+    assert added == list(session.workspace.layers.layers)
     assert len(added) == 3
     assert not session.preview.any()
     assert len(session.points.data) == len(session.shapes.data) == 0
-    image = session.controller.image
+    image = session.workspace.image
     np.testing.assert_allclose(
-        session.controller.layers.preview.extent.world[:, 1:],
+        session.workspace.layers.preview.extent.world[:, 1:],
         image.extent.world[:, 1:],
     )
     assert session.points.ndim == session.shapes.ndim == image.ndim
@@ -47,7 +47,7 @@ def test_a_click_previews_a_commit_labels_and_a_clear_leaves_labels_alone(annota
     assert not bar.clear.isEnabled()
     session.click(60, 60)
     assert session.preview.any()
-    assert session.controller.target_layer is None
+    assert session.workspace.target_layer is None
     assert bar.commit.isEnabled()
     assert bar.clear.isEnabled()
     bar.commit.click()
@@ -70,11 +70,11 @@ def test_after_a_clear_the_mask_follows_the_new_point_only(annotate, frame):
     if frame:
         session.viewer.dims.set_current_step(0, 2)
     session.click(*frame, 30, 20)
-    session.controller.refine()
+    session.controller.objects.refine()
     session.wait_for('ready')
-    assert session.controller.draft.mask is not None
+    assert session.workspace.draft.mask is not None
     session.controller.clear()
-    assert session.controller.draft.mask is None, 'the earlier mask leaked'
+    assert session.workspace.draft.mask is None, 'the earlier mask leaked'
     session.click(*frame, 30, 70)
     drawn = session.preview.reshape(session.preview.shape[-2:])
     assert drawn[30, 70]
@@ -87,40 +87,43 @@ def test_nothing_of_an_object_leaks_into_the_next_by_commit_frame_or_image(
     session = annotate(stack(3))
     session.viewer.dims.set_current_step(0, 0)
     session.click(0, 30, 20)
-    session.controller.refine()
+    session.controller.objects.refine()
     session.wait_for('ready')
     session.viewer.dims.set_current_step(0, 1)
-    assert session.controller.draft.empty
+    assert session.workspace.draft.empty
     session.click(1, 30, 70)
-    session.controller.commit()
-    assert session.controller.draft.empty
+    session.controller.objects.commit()
+    assert session.workspace.draft.empty
     assert session.labels[1, 30, 20] == 0
     other = session.viewer.add_image(np.zeros((40, 50), np.uint8), name='other')
     session.controller.set_image(other)
-    assert session.controller.draft.empty
+    assert session.workspace.draft.empty
     session.click(20, 40)
-    assert session.controller.draft.mask is None
+    assert session.workspace.draft.mask is None
 
 
 def test_toggling_polarity_never_relabels_prompts_that_are_there(annotate):
     session = annotate()
     session.click(60, 60)
-    session.controller.use_scribble()
+    session.controller.tools.use_scribble()
     session.shapes.add_paths(np.array([(50.0, 60), (60, 90), (70, 60)]))
     session.wait_for('ready')
-    for use in (session.controller.use_points, session.controller.use_scribble):
+    for use in (
+        session.controller.tools.use_points,
+        session.controller.tools.use_scribble,
+    ):
         use()
-        session.controller.toggle_polarity()
+        session.controller.tools.toggle_polarity()
         assert session.points.features['polarity'].tolist() == ['inside']
         assert session.shapes.features['polarity'].tolist() == ['inside']
-    session.controller.use_scribble()
-    session.controller.toggle_polarity()
+    session.controller.tools.use_scribble()
+    session.controller.tools.toggle_polarity()
     session.shapes.add_paths(np.array([(30.0, 60), (35, 90)]))
     session.wait_for('ready')
     session.settle()
     assert session.shapes.features['polarity'].tolist() == ['inside', 'outside']
-    assert [s.positive for s in session.controller.draft.scribbles] == [True, False]
-    assert [p.positive for p in session.controller.draft.points] == [True]
+    assert [s.positive for s in session.workspace.draft.scribbles] == [True, False]
+    assert [p.positive for p in session.workspace.draft.points] == [True]
 
 
 def test_toggling_a_selected_point_flips_that_one_on_whatever_frame(annotate):
@@ -130,9 +133,9 @@ def test_toggling_a_selected_point_flips_that_one_on_whatever_frame(annotate):
         session.click(frame, 30, column)
     session.points.mode = 'select'
     session.points.selected_data = {1}
-    session.controller.toggle_polarity()
+    session.controller.tools.toggle_polarity()
     session.settle()
-    drafts = session.controller.session.state.drafts
+    drafts = session.workspace.session.state.drafts
     assert [p.positive for p in drafts[0,].points] == [True, True]
     assert [p.positive for p in drafts[1,].points] == [False]
 
@@ -165,7 +168,7 @@ def test_a_dragged_point_takes_the_mask_along_and_keeps_it_when_let_go(annotate)
         canvas.move(start + (end - start) * (part / 20))
     session.qtbot.waitUntil(lambda: bool(session.preview[60, 150]), timeout=10_000)
     assert session.preview[60, 60] == 0
-    assert session.controller.draft.points[0].column == 60, 'not let go yet'
+    assert session.workspace.draft.points[0].column == 60, 'not let go yet'
     # The mouse rests, so that the mask of the last place between is there too.
     session.qtbot.wait(300)
     before = session.model.decoded
@@ -174,11 +177,11 @@ def test_a_dragged_point_takes_the_mask_along_and_keeps_it_when_let_go(annotate)
     session.qtbot.wait(200)
     assert session.model.decoded == before, 'the mask of this place was there already'
     assert session.preview[60, 150] == 1
-    assert session.controller.draft.points[0].column == pytest.approx(150, abs=2)
+    assert session.workspace.draft.points[0].column == pytest.approx(150, abs=2)
     assert session.preview[60, 150] == 1
     session.controller.undo()
     session.wait_for('ready')
-    assert session.controller.draft.points[0].column == 60, 'one step takes it back'
+    assert session.workspace.draft.points[0].column == 60, 'one step takes it back'
 
 
 def test_the_mask_follows_a_drag_that_never_rests(annotate):
@@ -192,7 +195,7 @@ def test_the_mask_follows_a_drag_that_never_rests(annotate):
         column = min(column + 1, 150)
         with session.points.events.data.blocker():
             data[0] = (60, column)
-        session.controller.edits.on_drag()
+        session.controller.prompts.on_drag()
         return bool(session.preview[60, 100])
 
     session.qtbot.waitUntil(followed, timeout=10_000)
@@ -205,7 +208,7 @@ def test_a_drag_back_to_where_it_began_shows_the_mask_of_there(annotate):
     session.click(60, 60)
     with session.points.events.data.blocker():
         session.points.data[0] = (60, 150)
-    session.controller.edits.on_drag()
+    session.controller.prompts.on_drag()
     session.qtbot.waitUntil(lambda: bool(session.preview[60, 150]), timeout=10_000)
     session.points.data[0] = (60, 60)
     session.points.events.data(
@@ -225,10 +228,10 @@ def test_a_deleted_helper_layer_is_recreated_with_what_it_showed(annotate, name)
     session.draw((20, 30), (100, 170))
     session.click(60, 60)
     before = session.preview.copy()
-    session.viewer.layers.remove(getattr(session.controller.layers, name))
+    session.viewer.layers.remove(getattr(session.workspace.layers, name))
     session.settle()
     session.wait_for('ready')
-    assert getattr(session.controller.layers, name) in session.viewer.layers
+    assert getattr(session.workspace.layers, name) in session.viewer.layers
     assert len(session.points.data) == len(session.shapes.data) == 1
     np.testing.assert_array_equal(session.preview, before)
 
@@ -236,22 +239,22 @@ def test_a_deleted_helper_layer_is_recreated_with_what_it_showed(annotate, name)
 def test_renamed_layers_are_followed(annotate):
     session = annotate()
     session.click(60, 60)
-    session.controller.commit()
+    session.controller.objects.commit()
     for number, layer in enumerate(list(session.viewer.layers)):
         layer.name = f'renamed {number}'
     session.click(60, 150)
-    session.controller.commit()
+    session.controller.objects.commit()
     assert np.unique(session.labels).tolist() == [0, 1, 2]
 
 
 def test_changing_the_model_keeps_labels_and_drops_embeddings(annotate):
     session = annotate()
     session.click(60, 60)
-    session.controller.commit()
+    session.controller.objects.commit()
     labels = session.labels.copy()
     session.click(60, 150)
     assert session.model.encoded == 1
-    session.controller.set_model('another', 'cpu')
+    session.controller.flow.set_model('another', 'cpu')
     session.wait_for('ready')
     assert session.model.encoded == 2
     np.testing.assert_array_equal(session.labels, labels)
@@ -271,12 +274,12 @@ def test_a_transformed_image_gives_the_same_mask_by_a_real_click(annotate, trans
     canvas = session.show_canvas()
     session.viewer.reset_view()
     session.settle()
-    image = session.controller.image
+    image = session.workspace.image
     spot = canvas.at(*image.data_to_world((60, 100)))
     canvas.move(spot)
     QTest.mouseClick(canvas.native, Qt.MouseButton.LeftButton, pos=spot)
     session.wait_for('ready')
-    (point,) = session.controller.draft.points
+    (point,) = session.workspace.draft.points
     assert abs(point.row - 60) < 3
     assert abs(point.column - 100) < 3
     from fakes import RADIUS
@@ -295,7 +298,7 @@ def test_as_many_undos_as_steps_lead_back_and_a_new_click_clears_redo(annotate):
     final = session.preview.copy()
     for _ in steps:
         session.controller.undo()
-    assert session.controller.draft.empty
+    assert session.workspace.draft.empty
     assert not session.preview.any()
     for _ in steps:
         session.controller.redo()
@@ -303,7 +306,7 @@ def test_as_many_undos_as_steps_lead_back_and_a_new_click_clears_redo(annotate):
     np.testing.assert_array_equal(session.preview, final)
     session.controller.undo()
     session.click(20, 20)
-    assert not session.controller.session.can_redo
+    assert not session.workspace.session.can_redo
 
 
 @pytest.mark.parametrize('made_on', ['the first frame seen', 'another'])
@@ -311,22 +314,22 @@ def test_undoing_a_commit_restores_both_layers_and_shows_its_frame(annotate, mad
     session = annotate(stack(6))
     if made_on == 'another':
         session.viewer.dims.set_current_step(0, 4)
-    frame = session.controller.frame[0]
+    frame = session.workspace.frame[0]
     session.click(frame, 30, 40)
     preview = session.preview.copy()
-    session.controller.commit()
+    session.controller.objects.commit()
     session.viewer.dims.set_current_step(0, 1)
     session.settle()
     session.controller.undo()
     session.wait_for('ready')
-    assert session.controller.frame == (frame,)
+    assert session.workspace.frame == (frame,)
     assert session.viewer.dims.current_step[0] == frame
     assert not session.labels.any()
     assert session.points.data.tolist() == [[frame, 30, 40]]
     np.testing.assert_array_equal(session.preview, preview)
     session.viewer.dims.set_current_step(0, 1)
     session.controller.redo()
-    assert session.controller.frame == (frame,)
+    assert session.workspace.frame == (frame,)
     assert session.labels[frame, 30, 40] == 1
     assert len(session.points.data) == 0
 
@@ -334,9 +337,9 @@ def test_undoing_a_commit_restores_both_layers_and_shows_its_frame(annotate, mad
 def two_overlapping(session, overlap: str) -> None:
     session.controller.objects.set_overlap(overlap)
     session.click(60, 60)
-    session.controller.commit()
+    session.controller.objects.commit()
     session.click(60, 80)
-    session.controller.commit()
+    session.controller.objects.commit()
 
 
 def test_keep_leaves_the_pixels_of_earlier_objects(annotate):
@@ -353,7 +356,7 @@ def test_overwrite_gives_pixels_to_the_new_object_and_undo_gives_them_back(
     two_overlapping(session, 'overwrite')
     assert session.labels[60, 50] == 1
     assert session.labels[60, 70] == session.labels[60, 90] == 2
-    first, second = session.controller.session.state.objects
+    first, second = session.workspace.session.state.objects
     assert not first.region.contains(60, 70)
     assert second.region.contains(60, 70)
     session.controller.undo()
@@ -368,7 +371,7 @@ def test_ask_says_how_much_is_covered_and_does_what_is_answered(
     session = annotate()
     two_overlapping(session, 'ask')
     assert np.unique(session.labels).tolist() == [0, 1], 'committed before the answer'
-    question = session.controller.objects.question
+    question = session.workspace.question
     covered = (session.preview.astype(bool) & (session.labels == 1)).sum()
     assert question.pixels == covered
     assert question.labels == (1,)
@@ -386,9 +389,9 @@ def test_committing_again_while_asked_keeps_and_changing_the_mask_asks_no_more(
     session = annotate()
     two_overlapping(session, 'ask')
     session.click(60, 100)
-    assert session.controller.objects.question is None
-    session.controller.commit()
-    session.controller.commit()
+    assert session.workspace.question is None
+    session.controller.objects.commit()
+    session.controller.objects.commit()
     assert session.labels[60, 70] == 1
     assert session.labels[60, 100] == 2
 
@@ -403,14 +406,14 @@ def test_instance_output_numbers_objects_and_semantic_output_names_their_class(
     objects.set_classes((FIRST_CLASS, ObjectClass(5, 'polyp', '#ff0000')))
     objects.choose_class(5)
     session.click(60, 30)
-    session.controller.commit()
+    session.controller.objects.commit()
     assert session.labels[60, 30] == 1
     objects.set_output('semantic')
     for column in (100, 170):
         session.click(60, column)
-        session.controller.commit()
+        session.controller.objects.commit()
     assert session.labels[60, 100] == session.labels[60, 170] == 5
-    numbers = [item.number for item in session.controller.session.state.objects]
+    numbers = [item.number for item in session.workspace.session.state.objects]
     assert len(set(numbers)) == 3
 
 
@@ -420,9 +423,9 @@ def test_changing_the_overlap_commits_the_object_in_the_making_under_the_old_one
 ):
     session = annotate()
     session.click(60, 60)
-    session.controller.commit()
+    session.controller.objects.commit()
     if pending:
-        session.controller.set_model('another', 'cpu')
+        session.controller.flow.set_model('another', 'cpu')
         session.settle()
         gate = held_up(session)
         session.points.add(np.array((60.0, 80)))
@@ -436,7 +439,7 @@ def test_changing_the_overlap_commits_the_object_in_the_making_under_the_old_one
     assert session.labels[60, 70] == 1, 'it was kept, as the policy was'
     assert session.labels[60, 90] == 2
     assert session.controller.objects.overlap == 'overwrite'
-    assert session.controller.draft.empty
+    assert session.workspace.draft.empty
 
 
 def test_changing_the_output_commits_the_object_in_the_making_under_the_old_one(
@@ -444,12 +447,12 @@ def test_changing_the_output_commits_the_object_in_the_making_under_the_old_one(
 ):
     session = annotate()
     session.click(60, 40)
-    session.controller.commit()
+    session.controller.objects.commit()
     session.click(60, 100)
     session.widget.output_choice.value = 'semantic'
     assert session.labels[60, 100] == 2, 'a label of its own, as the output was'
     session.click(60, 160)
-    session.controller.commit()
+    session.controller.objects.commit()
     assert session.labels[60, 160] == 1, 'the label of its class'
 
 
@@ -457,7 +460,7 @@ def test_changing_the_policy_while_asked_leaves_the_question_open(annotate):
     session = annotate()
     two_overlapping(session, 'ask')
     session.controller.objects.set_overlap('overwrite')
-    assert session.controller.objects.question is not None
+    assert session.workspace.question is not None
     assert np.unique(session.labels).tolist() == [0, 1]
 
 
@@ -471,10 +474,10 @@ def test_an_object_starts_from_an_existing_label_and_can_be_refined(annotate):
     session.wait_for('ready')
     preview = session.preview.astype(bool)
     assert (preview == (existing == 7)).mean() > 0.98
-    session.controller.refine()
+    session.controller.objects.refine()
     session.wait_for('ready')
     assert (session.preview.astype(bool) == (existing == 7)).mean() > 0.97
-    session.controller.commit_overwriting()
+    session.controller.objects.commit(overwrite=True)
     assert layer.data[60, 60] == 8
 
 
@@ -482,8 +485,8 @@ def test_where_there_is_no_label_it_is_said_and_nothing_changes(annotate):
     session = annotate()
     for place in ((60, 60), (900, 900)):
         assert not session.controller.objects.load_mask_at(place)
-        assert 'no label' in session.controller.status.text
-    assert session.controller.draft.empty
+        assert 'no label' in session.workspace.status.text
+    assert session.workspace.draft.empty
 
 
 def test_the_window_goes_on_while_the_encoder_works(annotate):
@@ -511,14 +514,14 @@ def test_closing_the_dock_during_inference_leaves_no_thread_and_the_labels(
 ):
     session = annotate()
     session.click(60, 60)
-    session.controller.commit()
-    session.controller.set_model('another', 'cpu')
+    session.controller.objects.commit()
+    session.controller.flow.set_model('another', 'cpu')
     session.settle()
     gate = held_up(session)
     session.points.add(np.array((60.0, 150)))
     session.qtbot.waitUntil(gate.reached.is_set)
     thread = session.controller.flow.thread
-    layer = session.controller.target_layer
+    layer = session.workspace.target_layer
     session.viewer.window.remove_dock_widget(session.widget)
     session.widget.deleteLater()
     session.settle()
@@ -543,7 +546,7 @@ viewer.add_image(np.zeros((60, 90), np.uint8))
 widget = AnnotatorWidget(viewer, lambda name, device: Predictor(model))
 viewer.window.add_dock_widget(widget, name='Click to label')
 thread = widget.controller.flow.thread
-widget.controller.layers.points.add(np.array((30.0, 40)))
+widget.controller.workspace.layers.points.add(np.array((30.0, 40)))
 end = time.monotonic() + 60
 while model.encoded == 0 and time.monotonic() < end:
     QApplication.processEvents()

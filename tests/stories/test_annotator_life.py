@@ -79,14 +79,14 @@ def test_a_real_mouse_click_and_real_keys_make_and_commit_a_mask(annotate):
     QTest.keyClick(canvas, Qt.Key.Key_Q)
     assert session.widget.tools.buttons['Outside'].isChecked()
     QTest.keyClick(canvas, Qt.Key.Key_N)
-    assert session.controller.chosen_candidate == 2
+    assert session.workspace.chosen_candidate == 2
     QTest.keyClick(canvas, Qt.Key.Key_W)
     assert session.labels[60, 100] == 1
     QTest.keyClick(canvas, Qt.Key.Key_U)
     session.wait_for('ready')
     assert not session.labels.any()
     QTest.keyClick(canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
-    assert session.controller.chosen_candidate == 1
+    assert session.workspace.chosen_candidate == 1
     QTest.keyClick(canvas, Qt.Key.Key_K)
     assert len(session.points.data) == 0
 
@@ -114,7 +114,7 @@ def test_an_image_opened_later_is_picked_up(
     viewer.window.add_dock_widget(widget, name='Click to label')
     assert 'Open an image' in widget.status.sentence.toPlainText()
     viewer.add_image(np.zeros((60, 90), np.uint8), name='late')
-    qtbot.waitUntil(lambda: widget.controller.image is not None, timeout=5000)
+    qtbot.waitUntil(lambda: widget.controller.workspace.image is not None, timeout=5000)
     assert widget.image_choice.value.name == 'late'
     assert 'Click inside' in widget.status.sentence.toPlainText()
     widget.controller.flow.thread.stop(timeout=5)
@@ -125,18 +125,18 @@ def test_removing_the_image_while_it_is_encoded_raises_nothing(annotate):
     session.model.encode_seconds = 0.4
     session.points.add(np.array((60, 60)))
     session.qtbot.waitUntil(lambda: session.model.encoded == 1, timeout=10_000)
-    session.viewer.layers.remove(session.controller.image)
+    session.viewer.layers.remove(session.workspace.image)
     session.qtbot.wait(700)
-    assert session.controller.image is None
+    assert session.workspace.image is None
     assert len(session.viewer.layers) == 0, 'the helper layers go with their image'
 
 
 def test_closing_the_dock_ends_the_thread_and_leaves_the_labels(annotate):
     session = annotate()
     session.click(60, 60)
-    session.controller.commit()
+    session.controller.objects.commit()
     session.model.encode_seconds = 0.5
-    session.controller.set_model('slow', 'cpu')
+    session.controller.flow.set_model('slow', 'cpu')
     session.points.add(np.array((60, 150)))
     thread = session.controller.flow.thread
     session.viewer.window.remove_dock_widget(session.widget)
@@ -161,12 +161,13 @@ def test_the_first_click_on_real_weights_labels_a_phantom_lesion(
     controller = widget.controller
     row0, col0, row1, col1 = phantom.box
     corners = [(row0, col0), (row0, col1), (row1, col1), (row1, col0)]
-    controller.layers.shapes.add_rectangles(np.array([corners], float) - 0.5)
+    controller.workspace.layers.shapes.add_rectangles(np.array([corners], float) - 0.5)
     qtbot.waitUntil(
-        lambda: controller.status.stage.value in ('ready', 'error'), timeout=60_000
+        lambda: controller.workspace.status.kind.value in ('ready', 'error'),
+        timeout=60_000,
     )
-    controller.commit()
-    labels = np.asarray(controller.target_layer.data) == 1
+    controller.objects.commit()
+    labels = np.asarray(controller.workspace.target_layer.data) == 1
     overlap = 2 * (labels & phantom.mask).sum() / (labels.sum() + phantom.mask.sum())
     assert overlap > 0.9
     controller.flow.thread.stop(timeout=10)
@@ -212,7 +213,7 @@ def test_the_demonstration_opens_ready_to_click_on_its_first_image(qtbot):
     viewer = napari.current_viewer()
     try:
         docked = list(viewer.window.dock_widgets.values())[-1]
-        assert docked.controller.image.name == 'one'
+        assert docked.controller.workspace.image.name == 'one'
         visible = [layer.name for layer in viewer.layers if layer.visible]
         assert visible[:2] == ['one', 'one labels']
         assert 'two' not in visible
@@ -230,7 +231,7 @@ def test_closing_one_of_two_annotators_leaves_the_other_its_keys(
     first = annotate()
     second = AnnotatorWidget(first.viewer, fake_factory)
     first.viewer.window.add_dock_widget(second, name='Click to label, again')
-    assert second.controller.possible_targets() == []
+    assert second.controller.workspace.possible_targets() == []
     thread = first.controller.flow.thread
     first.viewer.window.remove_dock_widget(first.widget)
     first.widget.deleteLater()

@@ -230,7 +230,7 @@ def test_an_open_annotator_takes_over_what_is_changed_and_nothing_else(
     assert widget.contrast.isChecked(), 'chosen in the dock, and not changed here'
     own_settings().keys.undo = 'F9'
     session.qtbot.waitUntil(
-        lambda: 'opened again' in session.controller.status.text, timeout=10_000
+        lambda: 'opened again' in session.workspace.status.text, timeout=10_000
     )
 
 

@@ -1,7 +1,7 @@
 """Commands: the only way an annotation changes.
 
 Each turns one state into the next. Those that also change label pixels are in
-`object_commands`.
+`label_commands`.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from napari_kdsam.core.stack_index import FrameIndex
 class Command:
     """A change of the annotation.
 
-    Subclasses override `apply`, and `enact` and `revoke` where pixels change.
+    Subclasses override `after`, and `apply` and `revert` where pixels change.
     """
 
     # Whether undo takes it back; looking at another frame is not worth a step.
     undoable = True
 
-    def apply(self, state: AnnotationState) -> AnnotationState:
+    def after(self, state: AnnotationState) -> AnnotationState:
         """Return the state after this command."""
         raise NotImplementedError
 
-    def enact(self) -> None:
+    def apply(self) -> None:
         """Change label pixels; called when the command is done or redone."""
 
-    def revoke(self) -> None:
+    def revert(self) -> None:
         """Change label pixels back; called when the command is undone."""
 
 
@@ -50,7 +50,7 @@ class _DraftCommand(Command):
     def _change(self, draft: Draft) -> Draft:
         raise NotImplementedError
 
-    def apply(self, state: AnnotationState) -> AnnotationState:
+    def after(self, state: AnnotationState) -> AnnotationState:
         return state.with_draft(self.frame, self._change(state.draft(self.frame)))
 
 
@@ -184,7 +184,7 @@ class ChangeFrame(Command):
     frame: FrameIndex
     undoable = False
 
-    def apply(self, state: AnnotationState) -> AnnotationState:
+    def after(self, state: AnnotationState) -> AnnotationState:
         return replace(state, frame=self.frame)
 
 
@@ -194,7 +194,7 @@ class ChangeClass(Command):
 
     class_id: int
 
-    def apply(self, state: AnnotationState) -> AnnotationState:
+    def after(self, state: AnnotationState) -> AnnotationState:
         return replace(state, current_class=self.class_id)
 
 
@@ -204,7 +204,7 @@ class SetClasses(Command):
 
     classes: tuple[ObjectClass, ...]
 
-    def apply(self, state: AnnotationState) -> AnnotationState:
+    def after(self, state: AnnotationState) -> AnnotationState:
         known = [item.id for item in self.classes]
         current = state.current_class
         return replace(
@@ -220,12 +220,12 @@ class SetCleanUp(Command):
 
     cleanup: CleanUp
 
-    def apply(self, state: AnnotationState) -> AnnotationState:
+    def after(self, state: AnnotationState) -> AnnotationState:
         return replace(state, cleanup=self.cleanup)
 
 
 @dataclass(frozen=True, eq=False)
-class Several(Command):
+class CompositeCommand(Command):
     """Several commands that are done and undone as one.
 
     If one fails to change its pixels, those before it are taken back.
@@ -233,25 +233,25 @@ class Several(Command):
 
     commands: tuple[Command, ...]
 
-    def apply(self, state: AnnotationState) -> AnnotationState:
+    def after(self, state: AnnotationState) -> AnnotationState:
         for command in self.commands:
-            state = command.apply(state)
+            state = command.after(state)
         return state
 
-    def enact(self) -> None:
+    def apply(self) -> None:
         for index, command in enumerate(self.commands):
             try:
-                command.enact()
+                command.apply()
             except BaseException:
                 for earlier in reversed(self.commands[:index]):
-                    earlier.revoke()
+                    earlier.revert()
                 raise
 
-    def revoke(self) -> None:
+    def revert(self) -> None:
         for command in reversed(self.commands):
-            command.revoke()
+            command.revert()
 
 
 def as_one(commands: Sequence[Command]) -> Command:
     """Make one step of one or more commands."""
-    return commands[0] if len(commands) == 1 else Several(tuple(commands))
+    return commands[0] if len(commands) == 1 else CompositeCommand(tuple(commands))

@@ -62,27 +62,27 @@ class AnnotationSession:
             self._undone.clear()
         self.changed.emit(before, self._state)
 
-    def undo(self, *, revoke: bool = True) -> bool:
+    def undo(self, *, revert: bool = True) -> bool:
         """Undo the last command; False if there is none.
 
         The state that comes back has in view the frame on which the command was
-        given. Without `revoke`, its pixels have been changed back already.
+        given. Without `revert`, its pixels have been changed back already.
         """
         if not self._done:
             return False
         command, earlier = self._done[-1]
-        if revoke:
-            command.revoke()
+        if revert:
+            command.revert()
         self._done.pop()
         self._undone.append((command, earlier.frame))
         before, self._state = self._state, earlier
         self.changed.emit(before, self._state)
         return True
 
-    def redo(self, *, enact: bool = True) -> bool:
+    def redo(self, *, apply: bool = True) -> bool:
         """Do the last undone command again; False if there is none.
 
-        Without `enact`, its pixels have been changed already.
+        Without `apply`, its pixels have been changed already.
         """
         if not self._undone:
             return False
@@ -90,7 +90,7 @@ class AnnotationSession:
         seen = self._state
         self._state = replace(seen, frame=frame)
         try:
-            self._do(command, enact=enact)
+            self._do(command, apply=apply)
         except BaseException:
             self._state = seen
             raise
@@ -98,10 +98,10 @@ class AnnotationSession:
         self.changed.emit(seen, self._state)
         return True
 
-    def _do(self, command: Command, *, enact: bool = True) -> AnnotationState:
-        after = command.apply(self._state)
-        if enact:
-            command.enact()
+    def _do(self, command: Command, *, apply: bool = True) -> AnnotationState:
+        after = command.after(self._state)
+        if apply:
+            command.apply()
         before = self._state
         if command.undoable:
             self._done.append((command, before))

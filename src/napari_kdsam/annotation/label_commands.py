@@ -1,6 +1,6 @@
 """Commands that change label pixels: objects come, go and are painted over.
 
-How the pixels change is in `changes`, which `enact` applies and `revoke` takes back.
+How the pixels change is in `changes`, which `apply` writes and `revert` takes back.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class PixelCommand(Command):
         """How the labels change."""
         raise NotImplementedError
 
-    def enact(self) -> None:
+    def apply(self) -> None:
         for change in self.changes():
             write_where(self.target, change.region, change.before, change.after)
 
-    def revoke(self) -> None:
+    def revert(self) -> None:
         for change in self.changes():
             write_where(self.target, change.region, change.after, change.before)
 
@@ -90,7 +90,7 @@ class CommitObject(PixelCommand):
     before: Values = 0
     clears: bool = True
 
-    def apply(self, state: AnnotationState) -> AnnotationState:
+    def after(self, state: AnnotationState) -> AnnotationState:
         if self.clears:
             state = state.with_draft(self.item.frame, Draft())
         if not isinstance(self.before, int):
@@ -107,7 +107,7 @@ class DeleteObject(PixelCommand):
 
     item: CommittedObject
 
-    def apply(self, state: AnnotationState) -> AnnotationState:
+    def after(self, state: AnnotationState) -> AnnotationState:
         left = tuple(item for item in state.objects if item != self.item)
         return replace(state, objects=left)
 
@@ -122,8 +122,8 @@ class ReopenObject(DeleteObject):
     An object without prompts, painted by hand, comes back as a mask to start from.
     """
 
-    def apply(self, state: AnnotationState) -> AnnotationState:
-        state = super().apply(state)
+    def after(self, state: AnnotationState) -> AnnotationState:
+        state = super().after(state)
         item, draft = self.item, self.item.draft
         if draft.empty:
             draft = Draft(mask=item.region)
@@ -139,7 +139,7 @@ class ReclassifyObject(PixelCommand):
     class_id: int
     label: int
 
-    def apply(self, state: AnnotationState) -> AnnotationState:
+    def after(self, state: AnnotationState) -> AnnotationState:
         changed = replace(self.item, class_id=self.class_id, label=self.label)
         objects = (changed if o == self.item else o for o in state.objects)
         return replace(state, objects=tuple(objects))
@@ -158,7 +158,7 @@ class PaintPixels(PixelCommand):
 
     painted: tuple[PixelChange, ...] = field(default=())
 
-    def apply(self, state: AnnotationState) -> AnnotationState:
+    def after(self, state: AnnotationState) -> AnnotationState:
         for change in self.painted:
             state = _with_painted(state, change)
         return state

@@ -43,7 +43,7 @@ def show(results: Sequence[DemoResult], *, block: bool = True) -> None:
     viewer.reset_view()
     for result in others:
         _add(viewer, result, visible=False)
-    widget.controller.use_points()
+    widget.controller.tools.use_points()
     if block:
         napari.run()
 

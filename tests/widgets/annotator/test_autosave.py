@@ -34,13 +34,13 @@ def until(condition):
         QApplication.processEvents()
 
 for place in ((60, 60), (60, 150)):
-    controller.layers.points.add(np.array(place, float))
-    until(lambda: controller.status.stage.value == 'ready')
-    controller.commit()
-controller.layers.points.add(np.array((20.0, 100.0)))
+    controller.workspace.layers.points.add(np.array(place, float))
+    until(lambda: controller.workspace.status.kind.value == 'ready')
+    controller.objects.commit()
+controller.workspace.layers.points.add(np.array((20.0, 100.0)))
 folder = Path(sys.argv[2])
 until(lambda: any('"drafts": [\\n' in p.read_text() for p in folder.glob('*.json')))
-np.save(sys.argv[3], controller.target_layer.data)
+np.save(sys.argv[3], controller.workspace.target_layer.data)
 print('ready', flush=True)
 until(lambda: False)
 """
@@ -72,7 +72,7 @@ def test_after_kill_9_every_object_and_the_open_prompts_come_back(
     process.wait()
 
     session = annotate(IMAGE)
-    session.qtbot.waitUntil(lambda: session.controller.offer is not None)
+    session.qtbot.waitUntil(lambda: session.controller.autosave.offer is not None)
     assert '2 objects and open prompts' in session.widget.offer.text.text()
     session.widget.offer.buttons[0].click()
     session.wait_for('ready')
@@ -94,7 +94,7 @@ def test_prompts_not_committed_outlive_the_closed_dock(annotate, sessions) -> No
     saved_text(session, sessions, '60')
 
     again = annotate(IMAGE)
-    again.qtbot.waitUntil(lambda: again.controller.offer is not None)
+    again.qtbot.waitUntil(lambda: again.controller.autosave.offer is not None)
     assert 'open prompts' in again.widget.offer.text.text()
     again.widget.offer.buttons[0].click()
     again.wait_for('ready')
@@ -106,14 +106,14 @@ def test_restoring_beside_new_labels_keeps_both_apart_and_is_one_undo(
 ) -> None:
     session = annotate(IMAGE)
     session.click(60, 60)
-    session.controller.commit()
+    session.controller.objects.commit()
     saved_text(session, sessions, '"label": 1')
     session.controller.close()
 
     again = annotate(IMAGE)
-    again.qtbot.waitUntil(lambda: again.controller.offer is not None)
+    again.qtbot.waitUntil(lambda: again.controller.autosave.offer is not None)
     again.click(60, 150)
-    again.controller.commit()
+    again.controller.objects.commit()
     again.controller.restore_session()
     assert again.labels[60, 150] == 1
     assert again.labels[60, 60] == 2
@@ -124,33 +124,33 @@ def test_restoring_beside_new_labels_keeps_both_apart_and_is_one_undo(
 def test_another_image_is_offered_nothing(annotate, sessions) -> None:
     session = annotate(IMAGE)
     session.click(60, 60)
-    session.controller.commit()
+    session.controller.objects.commit()
     saved_text(session, sessions, '"label": 1')
     session.controller.close()
     again = annotate(255 - IMAGE)
     again.click(60, 60)
-    again.controller.commit()
+    again.controller.objects.commit()
     again.qtbot.waitUntil(lambda: len(session_files(sessions)) == 2)
-    assert again.controller.offer is None
+    assert again.controller.autosave.offer is None
 
 
 def test_deleted_earlier_work_is_gone(annotate, sessions) -> None:
     session = annotate(IMAGE)
     session.click(60, 60)
-    session.controller.commit()
+    session.controller.objects.commit()
     saved_text(session, sessions, '"label": 1')
     session.controller.close()
     again = annotate(IMAGE)
-    again.qtbot.waitUntil(lambda: again.controller.offer is not None)
+    again.qtbot.waitUntil(lambda: again.controller.autosave.offer is not None)
     again.widget.offer.buttons[1].click()
     again.qtbot.waitUntil(lambda: not session_files(sessions))
-    assert again.controller.offer is None
+    assert again.controller.autosave.offer is None
 
 
 def test_an_undone_session_leaves_no_file(annotate, sessions) -> None:
     session = annotate(IMAGE)
     session.click(60, 60)
-    session.controller.commit()
+    session.controller.objects.commit()
     saved_text(session, sessions, '"label": 1')
     session.controller.undo()
     session.controller.undo()
@@ -163,11 +163,11 @@ def test_a_folder_that_cannot_be_written_is_said_once_and_work_goes_on(
     sessions.write_text('a file where the folder should be')
     session = annotate(IMAGE)
     session.click(60, 60)
-    session.controller.commit()
+    session.controller.objects.commit()
     session.wait_for('error')
-    assert 'in memory only' in session.controller.status.text
+    assert 'in memory only' in session.workspace.status.text
     session.click(60, 150)
-    session.controller.commit()
+    session.controller.objects.commit()
     assert session.labels[60, 60] == 1
     assert session.labels[60, 150] == 2
 
@@ -177,12 +177,12 @@ def test_a_damaged_earlier_session_is_said_and_stays_where_it_is(
 ) -> None:
     session = annotate(IMAGE)
     session.click(60, 60)
-    session.controller.commit()
+    session.controller.objects.commit()
     saved_text(session, sessions, '"label": 1')
     session.controller.close()
     (path,) = session_files(sessions)
     path.write_text(path.read_text()[:-40])
     again = annotate(IMAGE)
-    again.qtbot.waitUntil(lambda: 'damaged' in again.controller.status.text)
-    assert again.controller.offer is None
+    again.qtbot.waitUntil(lambda: 'damaged' in again.controller.workspace.status.text)
+    assert again.controller.autosave.offer is None
     assert path.exists()

@@ -14,7 +14,7 @@ IMAGE = np.random.default_rng(5).integers(0, 255, (120, 200), np.uint8)
 
 
 def said(session) -> str:
-    text = session.controller.status.text
+    text = session.workspace.status.text
     assert text.strip(), 'nothing was said'
     assert 'Traceback' not in text
     return text
@@ -27,7 +27,7 @@ def wait_for_error(session) -> str:
 
 def commit_at(session, *place: float) -> None:
     session.click(*place)
-    session.controller.commit()
+    session.controller.objects.commit()
 
 
 def saved_session(annotate, sessions: Path) -> Path:
@@ -75,7 +75,7 @@ def test_pixels_that_are_no_numbers_are_refused_and_another_image_works(
 
     session = annotate(IMAGE)
     commit_at(session, 60, 60)
-    first = session.controller.image
+    first = session.workspace.image
     image = session.viewer.add_image(IMAGE[:50, :60], name='odd')
     # napari itself draws no such pixels; files opened lazily may bring them.
     odd = IMAGE[:50, :60].astype(kind)
@@ -93,7 +93,7 @@ def test_pixels_that_are_no_numbers_are_refused_and_another_image_works(
 @pytest.mark.parametrize('as_displayed', [False, True])
 def test_a_layer_of_nans_is_answered_in_a_sentence(annotate, as_displayed):
     session = annotate(np.full((40, 50), np.nan, np.float32))
-    session.controller.set_intensity(as_displayed)
+    session.controller.flow.set_intensity(as_displayed)
     session.points.add(np.array((20.0, 20)))
     session.qtbot.waitUntil(lambda: session.stage() in ('error', 'ready'))
     if session.stage() == 'error':
@@ -105,15 +105,15 @@ def test_an_empty_stack_is_refused_and_the_next_image_works(annotate):
     shape = (0, 60, 90)
     session = annotate(IMAGE)
     commit_at(session, 60, 60)
-    first = session.controller.image
+    first = session.workspace.image
     empty = session.viewer.add_image(
         np.zeros(shape, np.uint8), name='empty', contrast_limits=(0, 255), rgb=False
     )
     session.widget.image_choice.value = empty
     session.settle()
-    assert session.controller.image is None
+    assert session.workspace.image is None
     assert str(shape) in wait_for_error(session)
-    session.controller.next_unfinished()
+    session.controller.frames.go_to_unfinished(1)
     session.controller.set_image(first)
     session.viewer.layers.remove(empty)
     session.settle()
@@ -131,13 +131,13 @@ def test_read_only_zarr_labels_refuse_a_commit_and_the_prompts_stay(annotate, tm
     layer = session.viewer.add_labels(zarr.open_array(path, mode='r'), name='disk')
     session.widget.labels_choice.value = layer
     session.click(60, 60)
-    session.controller.commit()
+    session.controller.objects.commit()
     assert 'new labels layer' in wait_for_error(session)
     assert len(session.points.data) == 1
-    assert session.controller.session.state.objects == ()
+    assert session.workspace.session.state.objects == ()
     assert not np.asarray(writable[10:]).any()
     session.widget.labels_choice.value = 'New labels layer'
-    session.controller.commit()
+    session.controller.objects.commit()
     assert session.labels[60, 60] == 1
 
 
@@ -145,7 +145,7 @@ def test_labels_that_have_become_read_only_refuse_undo_in_a_sentence(annotate):
     session = annotate(IMAGE)
     commit_at(session, 60, 60)
     before = session.labels.copy()
-    session.controller.target_layer.data.flags.writeable = False
+    session.workspace.target_layer.data.flags.writeable = False
     for act in (
         session.controller.undo,
         lambda: session.controller.objects.delete_at((60, 60)),
@@ -154,8 +154,8 @@ def test_labels_that_have_become_read_only_refuse_undo_in_a_sentence(annotate):
         act()
         assert 'cannot be written' in wait_for_error(session)
         np.testing.assert_array_equal(session.labels, before)
-        assert len(session.controller.session.state.objects) == 1
-    session.controller.target_layer.data.flags.writeable = True
+        assert len(session.workspace.session.state.objects) == 1
+    session.workspace.target_layer.data.flags.writeable = True
     session.controller.undo()
     assert not session.labels.any()
 
@@ -177,7 +177,7 @@ def test_labels_that_cannot_be_read_are_not_taken_as_the_target(annotate):
     gone.append(1)
     session.widget.labels_choice.value = layer
     assert 'the disk is gone' in wait_for_error(session)
-    assert session.controller.target_layer is None
+    assert session.workspace.target_layer is None
     assert session.widget.labels_choice.value == 'New labels layer'
     session.viewer.layers.remove(layer)
     commit_at(session, 60, 60)
@@ -190,8 +190,8 @@ def test_labels_whose_shape_was_changed_are_replaced_by_new_ones(annotate):
     session.controller.set_target(layer)
     session.click(60, 60)
     layer.data = np.zeros((30, 40), int)
-    session.controller.commit()
-    assert session.controller.target_layer is not layer
+    session.controller.objects.commit()
+    assert session.workspace.target_layer is not layer
     assert session.labels[60, 60] == 1
 
 
@@ -200,9 +200,9 @@ def test_an_image_given_pixels_of_another_shape_begins_anew_and_keeps_its_labels
 ):
     session = annotate(IMAGE)
     commit_at(session, 60, 60)
-    old = session.controller.target_layer
+    old = session.workspace.target_layer
     session.click(60, 150)
-    session.controller.image.data = IMAGE[:50, :70]
+    session.workspace.image.data = IMAGE[:50, :70]
     session.settle()
     assert 'another shape' in said(session)
     assert old in session.viewer.layers
@@ -217,8 +217,8 @@ def test_an_image_given_pixels_of_another_shape_begins_anew_and_keeps_its_labels
 def test_an_image_removed_while_it_is_encoded_leaves_its_labels(annotate):
     session = annotate(IMAGE)
     commit_at(session, 60, 60)
-    labels = session.controller.target_layer
-    session.controller.cursor_right()
+    labels = session.workspace.target_layer
+    session.controller.cursor.move(0, 1)
     started, go_on = threading.Event(), threading.Event()
     encode = session.model.encode
 
@@ -227,15 +227,15 @@ def test_an_image_removed_while_it_is_encoded_leaves_its_labels(annotate):
         assert go_on.wait(20)
         return encode(pixels)
 
-    session.controller.set_model('another', 'cpu')
+    session.controller.flow.set_model('another', 'cpu')
     session.model.encode = held
     session.points.add(np.array((60.0, 150)))
     session.qtbot.waitUntil(started.is_set)
-    session.viewer.layers.remove(session.controller.image)
+    session.viewer.layers.remove(session.workspace.image)
     session.settle()
     go_on.set()
     session.qtbot.wait(200)
-    assert session.controller.image is None
+    assert session.workspace.image is None
     assert 'Open an image' in said(session)
     assert list(session.viewer.layers) == [labels]
     assert labels.data[60, 60] == 1
@@ -246,10 +246,10 @@ def test_two_viewers_are_annotated_side_by_side(annotate):
     first.points.add(np.array((60.0, 60)))
     second.click(40, 40)
     first.wait_for('ready')
-    second.controller.commit()
-    assert first.controller.target_layer is None
+    second.controller.objects.commit()
+    assert first.controller.workspace.target_layer is None
     assert first.preview[60, 60] == 1
-    first.controller.commit()
+    first.controller.objects.commit()
     assert first.labels.shape == (120, 200)
     assert second.labels.shape == (80, 90)
     second.controller.undo()
@@ -265,10 +265,13 @@ def test_two_widgets_on_one_viewer_share_a_labels_layer(annotate, fake_factory):
     widget = AnnotatorWidget(first.viewer, fake_factory)
     first.viewer.window.add_dock_widget(widget, name='Click to label, again')
     second = Annotating(first.viewer, widget, first.qtbot, first.model)
-    assert first.controller.layers.points is not second.controller.layers.points
+    assert (
+        first.controller.workspace.layers.points
+        is not second.controller.workspace.layers.points
+    )
     commit_at(first, 60, 40)
-    layer = first.controller.target_layer
-    assert second.controller.possible_targets() == [layer]
+    layer = first.controller.workspace.target_layer
+    assert second.controller.workspace.possible_targets() == [layer]
     second.widget.labels_choice.value = layer
     commit_at(second, 60, 150)
     assert layer.data[60, 150] == 2
@@ -279,7 +282,7 @@ def test_two_widgets_on_one_viewer_share_a_labels_layer(annotate, fake_factory):
     assert layer.data[60, 150] == 0
     assert layer.data[60, 40] == 1
     assert layer.data[20, 100] == 3
-    assert len(first.controller.session.state.objects) == 2
+    assert len(first.controller.workspace.session.state.objects) == 2
     second.controller.close()
     commit_at(first, 100, 100)
     assert layer.data[100, 100] != 0
@@ -347,7 +350,7 @@ def test_a_damaged_session_file_is_said_stays_and_does_not_stop_new_work(
     path.write_text(broken)
     again = annotate(IMAGE)
     again.qtbot.waitUntil(lambda: path.name in said(again), timeout=10_000)
-    assert again.controller.offer is None
+    assert again.controller.autosave.offer is None
     commit_at(again, 60, 150)
     assert again.labels[60, 150] == 1
     assert path.read_text() == broken
@@ -360,7 +363,7 @@ def test_a_session_of_another_image_is_not_offered(annotate, sessions):
     path.write_text(json.dumps(content))
     again = annotate(IMAGE)
     again.qtbot.waitUntil(lambda: 'another image' in said(again), timeout=10_000)
-    assert again.controller.offer is None
+    assert again.controller.autosave.offer is None
     assert path.exists()
 
 
@@ -402,7 +405,7 @@ def test_every_action_without_an_image_does_nothing(
     viewer.window.add_dock_widget(widget, name='Click to label')
     for shortcut in SHORTCUTS:
         if shortcut.action != 'show_help':
-            getattr(widget.controller, shortcut.action)()
+            shortcut.act(widget.controller)
     assert len(viewer.layers) == 0
-    assert widget.controller.status.text
+    assert widget.controller.workspace.status.text
     widget.controller.flow.thread.stop(timeout=5)

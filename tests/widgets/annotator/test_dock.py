@@ -42,7 +42,7 @@ def test_click_preview_commit_undo_and_a_second_object(annotate):
     session.click(60, 60)
     assert session.preview[60, 60] == 1
     assert session.preview.sum() == pytest.approx(disc_area((120, 200)), rel=0.1)
-    assert session.controller.target_layer is None, 'committed before it was asked to'
+    assert session.workspace.target_layer is None, 'committed before it was asked to'
     assert session.widget.action_bar.commit.isEnabled()
 
     session.widget.action_bar.commit.click()
@@ -119,7 +119,7 @@ def test_polarity_can_be_switched_and_an_outside_point_trims_the_mask(annotate):
     session.click(60, 60)
     before = session.preview.sum()
     assert session.widget.tools.buttons['Inside'].isChecked()
-    session.controller.toggle_polarity()
+    session.controller.tools.toggle_polarity()
     assert session.widget.tools.buttons['Outside'].isChecked()
     session.click(60, 80)
     assert 0 < session.preview.sum() < before
@@ -134,7 +134,7 @@ def test_in_select_mode_toggling_flips_the_selected_points(annotate):
     session.click(60, 100)
     session.points.mode = 'select'
     session.points.selected_data = {1}
-    session.controller.toggle_polarity()
+    session.controller.tools.toggle_polarity()
     session.wait_for('ready')
     assert session.points.features['polarity'].tolist() == ['inside', 'outside']
     assert session.preview[60, 100] == 0
@@ -142,11 +142,11 @@ def test_in_select_mode_toggling_flips_the_selected_points(annotate):
 
 def test_outside_points_alone_ask_for_an_inside_point_and_predict_nothing(annotate):
     session = annotate()
-    session.controller.set_polarity(False)
+    session.controller.tools.set_polarity(False)
     session.points.add(np.array((60, 60)))
     session.settle()
     assert session.model.decoded == 0
-    assert 'inside' in session.controller.status.text
+    assert 'inside' in session.workspace.status.text
     assert not session.widget.action_bar.commit.isEnabled()
 
 
@@ -156,7 +156,7 @@ def test_a_prompt_outside_the_image_is_ignored_and_said_so(annotate):
     session.points.add(np.array((60, 500)))
     session.settle()
     assert len(session.points.data) == 1
-    assert 'outside' in session.controller.status.text
+    assert 'outside' in session.workspace.status.text
     assert session.model.decoded == 1
     assert session.preview.any()
 
@@ -165,7 +165,7 @@ def test_a_prompt_outside_the_image_is_ignored_and_said_so(annotate):
 def test_a_box_drawn_in_any_direction_is_the_same_box(annotate, start, end):
     session = annotate()
     session.draw(start, end)
-    assert session.controller.draft.boxes == ((20.5, 30.5, 70.5, 90.5),)
+    assert session.workspace.draft.boxes == ((20.5, 30.5, 70.5, 90.5),)
     assert session.preview[40, 60] == 1
     assert session.preview[90, 60] == 0
 
@@ -178,10 +178,10 @@ def test_several_boxes_are_several_objects(annotate):
     session.wait_for('ready')
     assert len(session.shapes.data) == 2
     assert session.preview[80, 90] != session.preview[20, 20] != 0
-    session.controller.commit()
+    session.controller.objects.commit()
     assert session.labels[20, 20] == 1
     assert session.labels[80, 90] == 2
-    assert [item.draft.boxes for item in session.controller.session.state.objects] == [
+    assert [item.draft.boxes for item in session.workspace.session.state.objects] == [
         ((10.5, 10.5, 30.5, 30.5),),
         ((60.5, 60.5, 100.5, 120.5),),
     ]
@@ -207,7 +207,7 @@ def test_choosing_a_candidate_changes_the_mask_without_predicting_again(annotate
     session.controller.undo()
     assert session.preview.sum() == middle
     session.controller.choose_candidate(0)
-    session.controller.commit()
+    session.controller.objects.commit()
     assert (session.labels > 0).sum() == small
 
 
@@ -215,7 +215,7 @@ def test_several_prompts_offer_no_alternatives(annotate):
     session = annotate()
     session.click(60, 60)
     session.click(60, 80)
-    assert len(session.controller.candidates) == 1
+    assert len(session.workspace.candidates) == 1
     assert not session.widget.candidates.buttons[0].isEnabled()
 
 
@@ -253,10 +253,10 @@ def test_as_many_undos_as_steps_lead_back_and_redos_forth(annotate):
 def test_a_new_object_keeps_the_pixels_of_earlier_ones(annotate):
     session = annotate()
     session.click(60, 60)
-    session.controller.commit()
+    session.controller.objects.commit()
     first = session.labels == 1
     session.click(60, 75)
-    session.controller.commit()
+    session.controller.objects.commit()
     np.testing.assert_array_equal(session.labels == 1, first)
     assert (session.labels == 2).any()
 
@@ -264,9 +264,9 @@ def test_a_new_object_keeps_the_pixels_of_earlier_ones(annotate):
 def test_a_mask_wholly_on_other_labels_is_not_committed_and_said_so(annotate):
     session = annotate()
     session.click(60, 60)
-    session.controller.commit()
+    session.controller.objects.commit()
     session.click(60, 60)
-    session.controller.commit()
+    session.controller.objects.commit()
     assert session.stage() == 'error'
     assert set(np.unique(session.labels)) == {0, 1}
     assert len(session.points.data) == 1, 'the prompts are still there to change'
@@ -275,8 +275,8 @@ def test_a_mask_wholly_on_other_labels_is_not_committed_and_said_so(annotate):
 def test_napari_own_undo_takes_a_commit_back_and_our_history_follows(annotate):
     session = annotate()
     session.click(60, 60)
-    session.controller.commit()
-    layer = session.controller.target_layer
+    session.controller.objects.commit()
+    layer = session.workspace.target_layer
     layer.undo()
     session.wait_for('ready')
     assert not session.labels.any()
@@ -285,15 +285,15 @@ def test_napari_own_undo_takes_a_commit_back_and_our_history_follows(annotate):
     session.settle()
     assert session.labels[60, 60] == 1
     assert len(session.points.data) == 0
-    assert not session.controller.session.can_redo
+    assert not session.workspace.session.can_redo
 
 
 def test_undo_takes_back_painting_by_hand_before_the_commit_under_it(annotate):
     session = annotate()
     session.click(60, 60)
-    session.controller.commit()
+    session.controller.objects.commit()
     committed = session.labels.copy()
-    layer = session.controller.target_layer
+    layer = session.workspace.target_layer
     layer.paint((60, 60), 9)
     assert session.labels[60, 60] == 9
     session.controller.undo()
@@ -308,12 +308,12 @@ def test_undo_takes_back_painting_by_hand_before_the_commit_under_it(annotate):
 def test_painting_by_hand_belongs_to_the_object_with_that_label(annotate):
     session = annotate()
     session.click(60, 60)
-    session.controller.commit()
-    layer = session.controller.target_layer
+    session.controller.objects.commit()
+    layer = session.workspace.target_layer
     layer.brush_size = 9
     layer.paint((5, 5), 1)
     layer.paint((60, 60), 0)
-    (item,) = session.controller.session.state.objects
+    (item,) = session.workspace.session.state.objects
     mask = item.region.full_mask((120, 200))
     np.testing.assert_array_equal(mask, session.labels == 1)
     assert mask[5, 5]
@@ -323,8 +323,8 @@ def test_painting_by_hand_belongs_to_the_object_with_that_label(annotate):
 def test_undoing_a_commit_leaves_what_others_wrote_over_it(annotate):
     session = annotate()
     session.click(60, 60)
-    session.controller.commit()
-    session.controller.target_layer.data[60, 60] = 9
+    session.controller.objects.commit()
+    session.workspace.target_layer.data[60, 60] = 9
     session.controller.undo()
     assert session.labels[60, 60] == 9
     assert (session.labels > 0).sum() == 1
@@ -333,12 +333,12 @@ def test_undoing_a_commit_leaves_what_others_wrote_over_it(annotate):
 def test_the_next_label_is_above_any_painted_by_hand(annotate):
     session = annotate()
     session.click(60, 60)
-    session.controller.commit()
-    layer = session.controller.target_layer
+    session.controller.objects.commit()
+    layer = session.workspace.target_layer
     with layer.block_history():
         layer.data_setitem((np.array([5]), np.array([5])), 7)
     session.click(60, 150)
-    session.controller.commit()
+    session.controller.objects.commit()
     assert session.labels[60, 150] == 8
 
 
@@ -349,8 +349,8 @@ def test_commits_go_into_a_chosen_labels_layer_and_leave_what_is_there(annotate)
     layer = session.viewer.add_labels(existing, name='mine')
     session.widget.labels_choice.value = layer
     session.click(60, 60)
-    session.controller.commit()
-    assert session.controller.target_layer == layer
+    session.controller.objects.commit()
+    assert session.workspace.target_layer == layer
     assert layer.data[60, 60] == 5
     assert (np.asarray(layer.data)[:10] == 4).all()
 
@@ -358,17 +358,17 @@ def test_commits_go_into_a_chosen_labels_layer_and_leave_what_is_there(annotate)
 def test_labels_of_another_shape_are_not_offered(annotate):
     session = annotate()
     session.viewer.add_labels(np.zeros((50, 50), int), name='other')
-    assert session.controller.possible_targets() == []
+    assert session.workspace.possible_targets() == []
 
 
 def test_commit_pressed_before_the_mask_is_there_happens_when_it_is(annotate):
     session = annotate()
     session.model.encode_seconds = 0.3
     session.points.add(np.array((60, 60)))
-    session.controller.commit()
-    assert session.controller.target_layer is None
+    session.controller.objects.commit()
+    assert session.workspace.target_layer is None
     session.qtbot.waitUntil(
-        lambda: session.controller.target_layer is not None, timeout=10_000
+        lambda: session.workspace.target_layer is not None, timeout=10_000
     )
     session.settle()
     assert session.labels[60, 60] == 1
@@ -377,10 +377,10 @@ def test_commit_pressed_before_the_mask_is_there_happens_when_it_is(annotate):
 def test_changing_the_model_keeps_labels_and_prompts_and_predicts_anew(annotate):
     session = annotate()
     session.click(60, 60)
-    session.controller.commit()
+    session.controller.objects.commit()
     session.click(60, 150)
     decoded = session.model.decoded
-    session.controller.set_model('another', 'cpu')
+    session.controller.flow.set_model('another', 'cpu')
     session.wait_for('ready')
     assert session.labels[60, 60] == 1
     assert len(session.points.data) == 1
@@ -403,23 +403,23 @@ def test_renaming_helper_and_image_layers_changes_nothing(annotate):
     for number, layer in enumerate(list(session.viewer.layers)):
         layer.name = f'renamed {number}'
     session.click(60, 60)
-    session.controller.commit()
+    session.controller.objects.commit()
     assert session.labels[60, 60] == 1
 
 
 def test_a_deleted_labels_layer_is_replaced_by_a_new_one_at_the_next_commit(annotate):
     session = annotate()
     session.click(60, 60)
-    session.controller.commit()
-    session.viewer.layers.remove(session.controller.target_layer)
+    session.controller.objects.commit()
+    session.viewer.layers.remove(session.workspace.target_layer)
     session.click(60, 150)
-    session.controller.commit()
+    session.controller.objects.commit()
     assert set(np.unique(session.labels)) == {0, 2}, 'no number is given twice'
 
 
 def test_drafts_of_an_image_wait_while_another_is_annotated(annotate):
     session = annotate()
-    first = session.controller.image
+    first = session.workspace.image
     session.click(60, 60)
     other = session.viewer.add_image(np.zeros((80, 90), np.uint8), name='other')
     session.widget.image_choice.value = other
@@ -435,7 +435,7 @@ def test_drafts_of_an_image_wait_while_another_is_annotated(annotate):
 def test_replacing_the_pixels_of_the_image_predicts_anew(annotate):
     session = annotate()
     session.click(60, 60)
-    session.controller.image.data = np.zeros((120, 200), np.uint8)
+    session.workspace.image.data = np.zeros((120, 200), np.uint8)
     session.wait_for('ready')
     assert session.model.encoded == 2
 
@@ -444,8 +444,8 @@ def test_the_status_tells_encoding_ready_and_error(annotate):
     session = annotate()
     session.model.encode_seconds = 0.3
     seen = []
-    session.controller.updated.connect(
-        lambda: seen.append(session.controller.status.text)
+    session.workspace.updated.connect(
+        lambda: seen.append(session.workspace.status.text)
     )
     session.click(60, 60)
     assert any('Encoding' in text for text in seen)
@@ -458,9 +458,9 @@ def test_a_failing_model_shows_its_sentence_and_loses_nothing(annotate):
 
     session = annotate()
     session.click(60, 60)
-    session.controller.commit()
+    session.controller.objects.commit()
     session.model.fail_with = CheckpointError('The file is broken; fetch it again.')
-    session.controller.set_model('broken', 'cpu')
+    session.controller.flow.set_model('broken', 'cpu')
     session.points.add(np.array((60, 150)))
     session.wait_for('error')
     assert 'broken; fetch' in session.widget.status.sentence.toPlainText()
@@ -475,27 +475,27 @@ def test_intensities_as_displayed_use_the_contrast_limits_of_the_layer(annotate)
     image = np.linspace(0, 4000, 120 * 200).reshape(120, 200).astype(np.uint16)
     session = annotate(image, contrast_limits=(100, 900))
     session.click(60, 60)
-    assert session.controller.mapping.high > 3000
+    assert session.controller.flow.mapping.high > 3000
     session.widget.intensity_choice.value = 'as displayed'
     session.wait_for('ready')
-    mapping = session.controller.mapping
+    mapping = session.controller.flow.mapping
     assert (mapping.low, mapping.high) == (100, 900)
 
 
 def test_the_labels_choice_says_where_the_commits_of_each_image_go(annotate):
     session = annotate()
     session.click(60, 60)
-    session.controller.commit()
-    first = session.controller.target_layer
+    session.controller.objects.commit()
+    first = session.workspace.target_layer
     assert session.widget.labels_choice.value == first
     twin = session.viewer.add_image(np.zeros((120, 200), np.uint8), name='twin')
     session.widget.image_choice.value = twin
-    assert session.controller.target_layer is None
+    assert session.workspace.target_layer is None
     assert session.widget.labels_choice.value == 'New labels layer'
     session.click(60, 150)
-    session.controller.commit()
-    assert session.controller.target_layer != first
-    assert session.widget.labels_choice.value == session.controller.target_layer
+    session.controller.objects.commit()
+    assert session.workspace.target_layer != first
+    assert session.widget.labels_choice.value == session.workspace.target_layer
 
 
 def test_a_helper_layer_that_came_back_still_has_its_keys(annotate):
@@ -514,6 +514,6 @@ def test_a_first_commit_reads_no_other_frame_of_the_new_labels(annotate, monkeyp
     session.click(60, 60)
     read = []
     monkeypatch.setattr(labels_writer, '_highest_label', lambda data: read.append(data))
-    session.controller.commit()
+    session.controller.objects.commit()
     assert session.labels[60, 60] == 1
     assert read == []

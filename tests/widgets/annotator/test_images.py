@@ -28,7 +28,7 @@ def stack(*shape: int) -> np.ndarray:
 def test_every_kind_of_single_image_can_be_clicked_and_committed(annotate, image, rgb):
     session = annotate(image, rgb=rgb)
     session.click(45, 50)
-    session.controller.commit()
+    session.controller.objects.commit()
     assert session.labels.shape == image.shape[:2]
     assert session.labels[45, 50] == 1
 
@@ -41,13 +41,13 @@ def test_a_stack_is_annotated_frame_by_frame(annotate, rgb):
     session.viewer.dims.set_current_step(0, 3)
     session.click(3, 30, 40)
     assert session.preview.shape == (1, 60, 90)
-    session.controller.commit()
+    session.controller.objects.commit()
     assert session.labels.shape == (5, 60, 90)
     assert session.labels[3, 30, 40] == 1
     assert not session.labels[[0, 1, 2, 4]].any()
     session.viewer.dims.set_current_step(0, 1)
     session.click(1, 30, 60)
-    session.controller.commit()
+    session.controller.objects.commit()
     assert session.labels[1, 30, 60] == 2
     assert session.model.encoded == 2
 
@@ -84,7 +84,7 @@ def test_a_lazy_stack_is_never_loaded_whole(annotate):
     session.viewer.dims.set_current_step(0, 4)
     lazy.frames_read.clear()
     session.click(4, 30, 40)
-    session.controller.commit()
+    session.controller.objects.commit()
     assert session.labels[4, 30, 40] == 1
     assert lazy.frames_read == {4}
 
@@ -106,7 +106,7 @@ def test_dask_and_zarr_stacks_are_annotated(annotate, kind, tmp_path):
     session = annotate(image, contrast_limits=(0, 255))
     session.viewer.dims.set_current_step(0, 1)
     session.click(1, 30, 40)
-    session.controller.commit()
+    session.controller.objects.commit()
     assert session.labels[1, 30, 40] == 1
 
 
@@ -114,7 +114,7 @@ def test_a_multiscale_image_is_annotated_at_full_resolution(annotate):
     image = stack(400, 600)
     session = annotate([image, image[::2, ::2], image[::4, ::4]], multiscale=True)
     session.click(200, 300)
-    session.controller.commit()
+    session.controller.objects.commit()
     assert session.labels.shape == (400, 600)
     assert session.labels[200, 300] == 1
 
@@ -135,32 +135,33 @@ def test_a_transformed_image_gives_the_mask_of_the_plain_one(annotate, transform
     plain = annotate(image)
     plain.click(30, 50)
     moved = annotate(image, **transform)
-    world = moved.controller.image.data_to_world((30, 50))
+    world = moved.controller.workspace.image.data_to_world((30, 50))
     moved.click(*moved.points.world_to_data(world))
     np.testing.assert_array_equal(moved.preview, plain.preview)
-    moved.controller.commit()
-    layer = moved.controller.target_layer
+    moved.controller.objects.commit()
+    layer = moved.controller.workspace.target_layer
     corner = (79, 139)
     np.testing.assert_allclose(
-        layer.data_to_world(corner), moved.controller.image.data_to_world(corner)
+        layer.data_to_world(corner),
+        moved.controller.workspace.image.data_to_world(corner),
     )
     np.testing.assert_allclose(
-        moved.controller.layers.preview.data_to_world(corner),
-        moved.controller.image.data_to_world(corner),
+        moved.controller.workspace.layers.preview.data_to_world(corner),
+        moved.controller.workspace.image.data_to_world(corner),
     )
 
 
 def test_a_scaled_stack_keeps_preview_and_labels_on_the_frame(annotate):
     session = annotate(stack(5, 60, 90), scale=(2.5, 0.5, 0.25), translate=(10, 0, 3))
     session.viewer.dims.set_current_step(0, 3)
-    assert session.controller.frame == (3,)
+    assert session.workspace.frame == (3,)
     session.click(3, 30, 40)
-    image = session.controller.image
+    image = session.workspace.image
     np.testing.assert_allclose(
-        session.controller.layers.preview.data_to_world((0, 30, 40)),
+        session.workspace.layers.preview.data_to_world((0, 30, 40)),
         image.data_to_world((3, 30, 40)),
     )
-    session.controller.commit()
+    session.controller.objects.commit()
     assert session.labels[3, 30, 40] == 1
     assert session.labels.sum() == (session.labels[3] > 0).sum()
 
@@ -168,9 +169,9 @@ def test_a_scaled_stack_keeps_preview_and_labels_on_the_frame(annotate):
 def test_changing_the_scale_of_the_image_moves_the_helper_layers_with_it(annotate):
     session = annotate(stack(60, 90))
     session.click(30, 40)
-    session.controller.image.scale = (3, 2)
+    session.workspace.image.scale = (3, 2)
     np.testing.assert_allclose(session.points.scale, (3, 2))
-    preview = session.controller.layers.preview
+    preview = session.workspace.layers.preview
     np.testing.assert_allclose(preview.data_to_world((10, 10)), (30, 20))
     session.click(30, 60)
     assert session.preview[30, 60] == 1
@@ -180,7 +181,7 @@ def test_an_image_of_nans_is_reported_in_one_sentence(annotate):
     session = annotate(np.full((40, 50), np.nan, np.float32))
     session.points.add(np.array((20, 20)))
     session.wait_for('error')
-    assert 'no finite pixel' in session.controller.status.text
+    assert 'no finite pixel' in session.workspace.status.text
 
 
 def test_an_unreadable_frame_is_reported_and_the_others_stay_usable(annotate):
@@ -190,7 +191,7 @@ def test_an_unreadable_frame_is_reported_and_the_others_stay_usable(annotate):
     frames.broken = {1}
     session.points.add(np.array((1, 30, 40)))
     session.wait_for('error')
-    assert 'the disk is gone' in session.controller.status.text
+    assert 'the disk is gone' in session.workspace.status.text
     session.viewer.dims.set_current_step(0, 2)
     session.click(2, 30, 40)
     assert session.preview[0, 30, 40] == 1
@@ -201,7 +202,7 @@ def test_a_four_dimensional_stack_is_annotated_at_its_time_and_plane(annotate):
     session.viewer.dims.set_current_step(0, 2)
     session.viewer.dims.set_current_step(1, 1)
     session.click(2, 1, 30, 40)
-    session.controller.commit()
+    session.controller.objects.commit()
     assert session.labels.shape == (3, 4, 60, 90)
     assert session.labels[2, 1, 30, 40] == 1
     assert session.labels.astype(bool).sum() == session.labels[2, 1].astype(bool).sum()
@@ -214,11 +215,11 @@ def test_in_a_view_of_other_axes_or_in_3d_the_status_says_how_to_go_on(annotate)
     session.viewer.dims.set_current_step(0, 2)
     session.click(2, 30, 40)
     session.viewer.dims.ndisplay = 3
-    assert '2D' in session.controller.status.text
+    assert '2D' in session.workspace.status.text
     session.viewer.dims.ndisplay = 2
     session.wait_for('ready')
     session.viewer.dims.order = (1, 0, 2)
-    assert '2D' in session.controller.status.text
+    assert '2D' in session.workspace.status.text
     session.viewer.dims.order = (0, 1, 2)
     session.wait_for('ready')
     assert session.preview[0, 30, 40] == 1

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.gui
 def two_objects(session) -> None:
     for column in (60, 150):
         session.click(60, column)
-        session.controller.commit()
+        session.controller.objects.commit()
 
 
 def test_a_reopened_object_has_its_prompts_and_gets_its_own_label_back(annotate):
@@ -23,10 +23,10 @@ def test_a_reopened_object_has_its_prompts_and_gets_its_own_label_back(annotate)
     assert session.labels[60, 60] == 0
     assert session.labels[60, 150] == 2
     session.click(60, 80)
-    session.controller.commit()
+    session.controller.objects.commit()
     assert session.labels[60, 60] == session.labels[60, 80] == 1
     session.click(100, 100)
-    session.controller.commit()
+    session.controller.objects.commit()
     assert session.labels[100, 100] == 3
 
 
@@ -35,16 +35,16 @@ def test_no_other_object_takes_the_label_of_one_that_is_open(annotate):
     session.viewer.dims.set_point(0, 0)
     session.points.add(np.array((0.0, 60, 60)))
     session.wait_for('ready')
-    session.controller.commit()
+    session.controller.objects.commit()
     session.controller.objects.reopen_at((0, 60, 60))
     session.wait_for('ready')
     session.viewer.dims.set_point(0, 1)
     session.points.add(np.array((1.0, 60, 60)))
     session.wait_for('ready')
-    session.controller.commit()
+    session.controller.objects.commit()
     session.viewer.dims.set_point(0, 0)
     session.wait_for('ready')
-    session.controller.commit()
+    session.controller.objects.commit()
     assert session.labels[1, 60, 60] == 2
     assert session.labels[0, 60, 60] == 1
 
@@ -74,7 +74,7 @@ def test_clearing_a_reopened_object_deletes_it(annotate):
     session.controller.clear()
     assert set(np.unique(session.labels)) == {0, 1}
     session.click(20, 150)
-    session.controller.commit()
+    session.controller.objects.commit()
     assert session.labels[20, 150] == 3
 
 
@@ -84,10 +84,10 @@ def test_where_there_is_no_object_of_ours_nothing_happens_and_it_is_said(
 ):
     session = annotate()
     session.click(60, 150)
-    session.controller.commit()
+    session.controller.objects.commit()
     before = session.labels.copy()
     assert not session.controller.objects.reopen_at(place)
-    assert 'no object' in session.controller.status.text
+    assert 'no object' in session.workspace.status.text
     assert np.array_equal(session.labels, before)
 
 
@@ -96,25 +96,25 @@ def test_where_an_object_was_painted_over_by_hand_what_was_painted_is_reopened(
 ):
     session = annotate()
     session.click(60, 60)
-    session.controller.commit()
+    session.controller.objects.commit()
     area = (session.labels == 1).sum()
-    session.controller.target_layer.fill((60, 60), 9)
+    session.workspace.target_layer.fill((60, 60), 9)
     assert session.controller.objects.reopen_at((60, 60))
     session.wait_for('ready')
     assert len(session.points.data) == 0, 'it was made without prompts'
-    assert session.controller.draft.number == 9
-    assert session.controller.draft.mask.full_mask((120, 200)).sum() == area
-    session.controller.commit()
+    assert session.workspace.draft.number == 9
+    assert session.workspace.draft.mask.full_mask((120, 200)).sum() == area
+    session.controller.objects.commit()
     assert session.labels[60, 60] == 9
 
 
 def test_an_object_overwritten_by_other_code_is_not_reopened_there(annotate):
     session = annotate()
     session.click(60, 60)
-    session.controller.commit()
-    session.controller.target_layer.data[55:65, 55:65] = 9
+    session.controller.objects.commit()
+    session.workspace.target_layer.data[55:65, 55:65] = 9
     assert not session.controller.objects.reopen_at((60, 60))
-    assert 'no object' in session.controller.status.text
+    assert 'no object' in session.workspace.status.text
     assert session.labels[60, 60] == 9
 
 
@@ -125,7 +125,7 @@ def test_with_the_edit_tool_a_real_click_reopens_and_a_drag_moves_the_view(annot
 
     session = annotate()
     session.click(60, 100)
-    session.controller.commit()
+    session.controller.objects.commit()
     session.viewer.window.resize(1000, 700)
     session.viewer.window.show()
     session.qtbot.wait(300)

@@ -22,7 +22,7 @@ class Mouse:
         self._session = session
         # Asking the canvas moves the mouse, which is no good while it is pressed.
         self._corner, self._far = self._canvas.at(0, 0), self._canvas.at(100, 100)
-        session.controller.use_points()
+        session.controller.tools.use_points()
 
     def _place(self, row: float, column: float) -> Any:
         span = self._far - self._corner
@@ -55,12 +55,12 @@ def test_the_mask_is_shown_before_the_button_is_let_go(annotate):
     mouse = Mouse(session)
     mouse.press(60, 60)
     wait_for_mask(session, 60, 60)
-    assert session.controller.draft.empty
+    assert session.workspace.draft.empty
     assert len(session.points.data) == 0
     mouse.release(60, 60)
     session.wait_for('ready')
-    assert len(session.controller.draft.points) == 1
-    assert session.controller.shown is not None
+    assert len(session.workspace.draft.points) == 1
+    assert session.workspace.shown is not None
     assert session.preview[60, 60] == 1
     assert session.model.decoded == 1, 'the same question was put twice'
 
@@ -73,7 +73,7 @@ def test_a_quick_click_is_one_prediction_too(annotate):
     session.wait_for('ready')
     wait_for_mask(session, 60, 60)
     assert session.model.decoded == 1
-    session.controller.commit()
+    session.controller.objects.commit()
     assert session.labels[60, 60] == 1
 
 
@@ -87,8 +87,8 @@ def test_a_second_point_is_asked_for_together_with_the_first(annotate):
     assert session.preview[60, 60] == 1
     mouse.release(60, 150)
     session.wait_for('ready')
-    assert len(session.controller.draft.points) == 2
-    assert session.controller.draft.candidate is None
+    assert len(session.workspace.draft.points) == 2
+    assert session.workspace.draft.candidate is None
     assert session.model.decoded == 2
 
 
@@ -101,7 +101,7 @@ def test_letting_go_elsewhere_brings_the_mask_of_the_prompts_back(annotate):
     mouse.move(60, 100)
     mouse.release(60, 100)
     wait_for_mask(session, 60, 150, 0)
-    assert len(session.controller.draft.points) == 1
+    assert len(session.workspace.draft.points) == 1
     assert session.preview[60, 60] == 1
 
 
@@ -114,9 +114,9 @@ def test_letting_go_elsewhere_without_prompts_leaves_no_mask(annotate):
     mouse.release(60, 120)
     wait_for_mask(session, 60, 60, 0)
     assert not session.preview.any()
-    assert session.controller.draft.empty
-    session.controller.commit()
-    assert session.controller.target_layer is None
+    assert session.workspace.draft.empty
+    session.controller.objects.commit()
+    assert session.workspace.target_layer is None
 
 
 def test_pressing_outside_the_image_asks_for_nothing(annotate):
@@ -131,11 +131,11 @@ def test_pressing_outside_the_image_asks_for_nothing(annotate):
 def test_pressing_with_a_point_outside_the_object_only_asks_for_nothing(annotate):
     session = annotate()
     mouse = Mouse(session)
-    session.controller.toggle_polarity()
+    session.controller.tools.toggle_polarity()
     mouse.press(60, 60)
     mouse.release(60, 60)
     session.qtbot.wait(100)
-    assert [p.positive for p in session.controller.draft.points] == [False]
+    assert [p.positive for p in session.workspace.draft.points] == [False]
     assert session.model.decoded == 0
 
 
@@ -144,10 +144,10 @@ def test_pressing_while_a_commit_waits_leaves_that_commit_its_mask(annotate):
     mouse = Mouse(session)
     session.model.encode_seconds = 0.3
     session.points.add(np.array([60, 60]))
-    session.controller.commit()
+    session.controller.objects.commit()
     mouse.press(60, 150)
     session.qtbot.waitUntil(
-        lambda: session.controller.target_layer is not None, timeout=10_000
+        lambda: session.workspace.target_layer is not None, timeout=10_000
     )
     mouse.release(60, 150)
     session.wait_for('ready')
@@ -166,4 +166,4 @@ def test_changing_the_frame_with_the_button_down_shows_nothing_of_the_other(anno
     session.viewer.dims.set_current_step(0, 1)
     session.settle()
     assert not session.preview.any()
-    assert session.controller.session.state.draft((0,)).empty
+    assert session.workspace.session.state.draft((0,)).empty

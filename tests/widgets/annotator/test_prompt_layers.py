@@ -40,15 +40,15 @@ def press(session, key: str) -> None:
 
 def test_a_scribble_is_one_prediction_along_its_whole_length(annotate):
     session = annotate()
-    session.controller.use_scribble()
+    session.controller.tools.use_scribble()
     assert session.widget.tools.buttons['Scribble'].isChecked()
     scribble(session, (60, 30), (60, 100), (60, 170))
     assert session.model.decoded == 1
     assert session.preview[60, 30] == session.preview[60, 100] == 1
     assert session.preview[60, 170] == 1
-    (drawn,) = session.controller.draft.scribbles
+    (drawn,) = session.workspace.draft.scribbles
     assert drawn.places == ((60, 30), (60, 100), (60, 170))
-    session.controller.commit()
+    session.controller.objects.commit()
     assert session.labels[60, 170] == 1
     assert len(session.shapes.data) == 0
 
@@ -56,11 +56,11 @@ def test_a_scribble_is_one_prediction_along_its_whole_length(annotate):
 def test_a_scribble_outside_trims_the_mask(annotate):
     session = annotate()
     session.draw((20, 30), (100, 170))
-    session.controller.use_scribble()
-    session.controller.toggle_polarity()
-    assert session.controller.layers.shape_tool is not None, 'the tool stays'
+    session.controller.tools.use_scribble()
+    session.controller.tools.toggle_polarity()
+    assert session.workspace.layers.shape_tool is not None, 'the tool stays'
     scribble(session, (60, 140), (60, 160))
-    assert session.controller.draft.scribbles[0].positive is False
+    assert session.workspace.draft.scribbles[0].positive is False
     assert session.preview[60, 60] == 1
     assert session.preview[60, 150] == 0
 
@@ -72,7 +72,7 @@ def test_a_scribble_drawn_with_the_mouse_is_read(annotate):
     session = annotate()
     canvas = session.show_canvas()
     start, end = canvas.at(60, 60), canvas.at(60, 140)
-    session.controller.use_scribble()
+    session.controller.tools.use_scribble()
     left = Qt.MouseButton.LeftButton
     canvas.move(start)
     QTest.mousePress(canvas.native, left, pos=start)
@@ -80,7 +80,7 @@ def test_a_scribble_drawn_with_the_mouse_is_read(annotate):
         canvas.move(start + (end - start) * (part / 8))
     QTest.mouseRelease(canvas.native, left, pos=end)
     session.wait_for('ready')
-    (drawn,) = session.controller.draft.scribbles
+    (drawn,) = session.workspace.draft.scribbles
     assert drawn.places[0] == pytest.approx((60, 60), abs=4)
     assert drawn.places[-1] == pytest.approx((60, 140), abs=15)
     assert session.preview[60, 100] == 1
@@ -88,13 +88,13 @@ def test_a_scribble_drawn_with_the_mouse_is_read(annotate):
 
 def test_a_lasso_starts_from_the_area_it_encloses(annotate):
     session = annotate()
-    session.controller.use_lasso()
+    session.controller.tools.use_lasso()
     assert session.widget.tools.buttons['Lasso'].isChecked()
     lasso(session, (20, 40), (20, 120), (90, 120), (90, 40))
     assert session.preview[50, 80] == 1
     assert session.preview[50, 20] == 0
     assert int(session.preview.sum()) == pytest.approx(70 * 80, rel=0.1)
-    session.controller.toggle_polarity()
+    session.controller.tools.toggle_polarity()
     lasso(session, (40, 90), (40, 130), (70, 130), (70, 90))
     assert session.preview[55, 105] == 0, 'a lasso outside is cut out'
     assert session.preview[55, 60] == 1
@@ -111,7 +111,7 @@ def test_the_label_under_the_cursor_becomes_the_mask_prompt(annotate):
     session.wait_for('ready')
     assert (session.preview.astype(bool) == (existing == 3)).mean() > 0.98
     session.click(60, 130)
-    session.controller.commit()
+    session.controller.objects.commit()
     assert session.labels[60, 100] == 3, 'the other label is kept'
     assert session.labels[60, 130] == 4
 
@@ -125,23 +125,23 @@ def test_refine_predicts_from_the_mask_shown_and_is_one_undo(annotate):
     session.widget.action_bar.refine.click()
     session.wait_for('ready')
     assert session.model.decoded == before + 1
-    mask = session.controller.draft.mask.full_mask((120, 200))
+    mask = session.workspace.draft.mask.full_mask((120, 200))
     np.testing.assert_array_equal(mask, shown.astype(bool))
     session.controller.undo()
     session.wait_for('ready')
-    assert session.controller.draft.mask is None
+    assert session.workspace.draft.mask is None
     np.testing.assert_array_equal(session.preview, shown)
 
 
 def test_refining_without_a_single_mask_says_what_to_do(annotate):
     session = annotate()
-    session.controller.refine()
-    assert 'click first' in session.controller.status.text
+    session.controller.objects.refine()
+    assert 'click first' in session.workspace.status.text
     session.draw((10, 10), (30, 30))
     session.draw((60, 60), (100, 120))
-    session.controller.refine()
-    assert 'single object' in session.controller.status.text
-    assert session.controller.draft.mask is None
+    session.controller.objects.refine()
+    assert 'single object' in session.workspace.status.text
+    assert session.workspace.draft.mask is None
 
 
 def test_prompts_belong_to_the_box_they_lie_in(annotate):
@@ -150,13 +150,13 @@ def test_prompts_belong_to_the_box_they_lie_in(annotate):
     session.draw((60, 100), (110, 180))
     session.settle()
     session.wait_for('ready')
-    session.controller.set_polarity(False)
+    session.controller.tools.set_polarity(False)
     session.click(100, 170)
     assert session.preview[20, 20] != 0
     assert session.preview[62, 102] not in (0, session.preview[20, 20])
     assert session.preview[100, 170] == 0
-    session.controller.commit()
-    first, second = session.controller.session.state.objects
+    session.controller.objects.commit()
+    first, second = session.workspace.session.state.objects
     assert first.draft.points == ()
     assert len(second.draft.points) == 1
     assert (first.label, second.label) == (1, 2)
@@ -166,14 +166,14 @@ def test_all_kinds_of_prompts_describe_one_object_and_each_is_one_undo(annotate)
     session = annotate()
     session.draw((20, 30), (100, 170))
     session.click(60, 60)
-    session.controller.set_polarity(False)
+    session.controller.tools.set_polarity(False)
     session.click(60, 165)
-    session.controller.set_polarity(True)
-    session.controller.use_scribble()
+    session.controller.tools.set_polarity(True)
+    session.controller.tools.use_scribble()
     scribble(session, (40, 50), (40, 110))
-    session.controller.use_lasso()
+    session.controller.tools.use_lasso()
     lasso(session, (30, 40), (30, 120), (90, 120), (90, 40))
-    draft = session.controller.draft
+    draft = session.workspace.draft
     counts = [
         len(kind)
         for kind in (draft.points, draft.boxes, draft.scribbles, draft.outlines)
@@ -182,13 +182,13 @@ def test_all_kinds_of_prompts_describe_one_object_and_each_is_one_undo(annotate)
     assert session.preview[60, 80] == 1
     assert session.preview[60, 165] == 0
     final = session.preview.copy()
-    session.controller.commit()
-    (item,) = session.controller.session.state.objects
+    session.controller.objects.commit()
+    (item,) = session.workspace.session.state.objects
     assert item.draft.same_prompts(draft)
     np.testing.assert_array_equal(session.labels == 1, final.astype(bool))
     for _ in range(6):
         session.controller.undo()
-    assert session.controller.draft.empty
+    assert session.workspace.draft.empty
     assert len(session.points.data) == len(session.shapes.data) == 0
 
 
@@ -207,7 +207,7 @@ def test_an_object_is_made_with_the_keyboard_alone(annotate):
     canvas.key(Qt.Key.Key_Up, control, shift)
     canvas.key(Qt.Key.Key_G, alt)
     session.wait_for('ready')
-    (point,) = session.controller.draft.points
+    (point,) = session.workspace.draft.points
     assert (point.row, point.column) == (59.5 - 2 * 4 + 0.5, 99.5 - 4 + 0.5)
     canvas.key(Qt.Key.Key_Q)
     for _ in range(4):
@@ -215,7 +215,7 @@ def test_an_object_is_made_with_the_keyboard_alone(annotate):
     canvas.key(Qt.Key.Key_G, alt)
     session.qtbot.waitUntil(lambda: len(session.points.data) == 2)
     session.wait_for('ready')
-    assert [p.positive for p in session.controller.draft.points] == [True, False]
+    assert [p.positive for p in session.workspace.draft.points] == [True, False]
     canvas.key(Qt.Key.Key_W)
     assert session.labels[51, 90] == 1
     canvas.key(Qt.Key.Key_U)
@@ -225,10 +225,10 @@ def test_an_object_is_made_with_the_keyboard_alone(annotate):
 def test_the_keyboard_cursor_stops_at_the_edge_and_goes_with_its_image(annotate):
     session = annotate()
     for _ in range(80):
-        session.controller.cursor_right()
-        session.controller.cursor_down()
+        session.controller.cursor.move(0, 1)
+        session.controller.cursor.move(1, 0)
     assert session.controller.cursor.position == (119, 199)
-    session.controller.place_point()
+    session.controller.cursor.place_point()
     session.wait_for('ready')
     other = session.viewer.add_image(np.zeros((40, 50), np.uint8), name='other')
     session.controller.set_image(other)
@@ -239,20 +239,20 @@ def test_class_keys_choose_the_class_of_the_next_objects(annotate):
     session = annotate()
     session.controller.objects.set_classes((FIRST_CLASS, POLYP))
     press(session, 'Alt+2')
-    assert session.controller.session.state.current_class == 5
+    assert session.workspace.session.state.current_class == 5
     session.click(60, 40)
-    session.controller.commit()
+    session.controller.objects.commit()
     press(session, 'Shift+C')
-    assert session.controller.session.state.current_class == 1
+    assert session.workspace.session.state.current_class == 1
     session.click(60, 150)
-    session.controller.commit()
-    classes = [item.class_id for item in session.controller.session.state.objects]
+    session.controller.objects.commit()
+    classes = [item.class_id for item in session.workspace.session.state.objects]
     assert classes == [5, 1]
-    features = session.controller.target_layer.features
+    features = session.workspace.target_layer.features
     named = dict(zip(features['index'], features['class'], strict=True))
     assert named == {0: '', 1: 'polyp', 2: 'object'}
     press(session, 'Alt+7')
-    assert session.controller.session.state.current_class == 1, 'there is no seventh'
+    assert session.workspace.session.state.current_class == 1, 'there is no seventh'
 
 
 def test_semantic_labels_have_the_values_names_and_colours_of_classes(annotate):
@@ -263,8 +263,8 @@ def test_semantic_labels_have_the_values_names_and_colours_of_classes(annotate):
     press(session, 'Alt+2')
     for column in (40, 150):
         session.click(60, column)
-        session.controller.commit()
-    layer = session.controller.target_layer
+        session.controller.objects.commit()
+    layer = session.workspace.target_layer
     assert np.unique(layer.data).tolist() == [0, 5]
     named = dict(zip(layer.features['index'], layer.features['class'], strict=True))
     assert named == {0: '', 5: 'polyp'}
@@ -277,10 +277,10 @@ def test_semantic_labels_have_the_values_names_and_colours_of_classes(annotate):
 def test_the_names_of_classes_in_the_labels_follow_undo(annotate):
     session = annotate()
     session.click(60, 40)
-    session.controller.commit()
+    session.controller.objects.commit()
     session.click(60, 150)
-    session.controller.commit()
-    layer = session.controller.target_layer
+    session.controller.objects.commit()
+    layer = session.workspace.target_layer
     assert layer.features['index'].tolist() == [0, 1, 2]
     session.controller.undo()
     assert layer.features['index'].tolist() == [0, 1]
@@ -290,12 +290,12 @@ def test_the_object_under_the_cursor_is_deleted_and_comes_back_by_undo(annotate)
     session = annotate()
     for column in (40, 100):
         session.click(60, column)
-        session.controller.commit()
+        session.controller.objects.commit()
     before = session.labels.copy()
     press(session, 'Ctrl+Shift+Right')
     press(session, 'Shift+K')
     assert np.unique(session.labels).tolist() == [0, 1]
-    assert 'undo brings it back' in session.controller.status.text
+    assert 'undo brings it back' in session.workspace.status.text
     session.controller.undo()
     np.testing.assert_array_equal(session.labels, before)
     assert not session.controller.objects.delete_at((5, 195))
@@ -311,18 +311,18 @@ def test_an_object_gets_another_class_and_its_label_only_if_that_is_the_classs(
     objects.set_classes((FIRST_CLASS, POLYP))
     objects.set_output(output)
     session.click(60, 40)
-    session.controller.commit()
+    session.controller.objects.commit()
     # What an object is called does not depend on what later ones are.
     objects.set_output('semantic' if output == 'instance' else 'instance')
     assert objects.reclassify_at((60, 40), 5)
     assert session.labels[60, 40] == label
-    (item,) = session.controller.session.state.objects
+    (item,) = session.workspace.session.state.objects
     assert (item.class_id, item.label) == (5, label)
-    features = session.controller.target_layer.features
+    features = session.workspace.target_layer.features
     assert features['class'].tolist() == ['', 'polyp']
     session.controller.undo()
     assert session.labels[60, 40] == 1
-    assert session.controller.session.state.objects[0].class_id == 1
+    assert session.workspace.session.state.objects[0].class_id == 1
 
 
 def test_a_change_of_the_clean_up_shows_at_once_is_committed_and_undone(annotate):
@@ -339,7 +339,7 @@ def test_a_change_of_the_clean_up_shows_at_once_is_committed_and_undone(annotate
     np.testing.assert_array_equal(session.preview, both)
     assert not session.widget.cleanup.largest.isChecked()
     session.controller.objects.set_cleanup(CleanUp(largest_only=True))
-    session.controller.commit()
+    session.controller.objects.commit()
     assert session.labels[60, 195] == 0
     assert session.labels[60, 60] == 1
 
@@ -350,22 +350,22 @@ def test_keys_go_to_the_next_and_previous_frame_without_objects(annotate):
     for frame in (1, 2):
         session.viewer.dims.set_current_step(0, frame)
         session.click(frame, 30, 40)
-        session.controller.commit()
+        session.controller.objects.commit()
     session.viewer.dims.set_current_step(0, 0)
     press(session, 'Shift+Right')
-    assert session.controller.frame == (3,)
+    assert session.workspace.frame == (3,)
     press(session, 'Shift+Left')
-    assert session.controller.frame == (0,)
+    assert session.workspace.frame == (0,)
     press(session, 'Shift+Left')
-    assert session.controller.frame == (4,), 'round at the end'
+    assert session.workspace.frame == (4,), 'round at the end'
     assert session.controller.frames.done == {1, 2}
     for frame in (0, 3, 4):
         session.viewer.dims.set_current_step(0, frame)
         session.click(frame, 30, 40)
-        session.controller.commit()
+        session.controller.objects.commit()
     press(session, 'Shift+Right')
-    assert session.controller.frame == (4,)
-    assert 'Every frame' in session.controller.status.text
+    assert session.workspace.frame == (4,)
+    assert 'Every frame' in session.workspace.status.text
 
 
 def test_neighbours_are_encoded_at_idle_so_that_a_click_there_needs_no_encoding(
@@ -380,8 +380,8 @@ def test_neighbours_are_encoded_at_idle_so_that_a_click_there_needs_no_encoding(
     session.controller.frames.prefetching = False
     session.viewer.dims.set_current_step(0, 3)
     said = []
-    session.controller.updated.connect(
-        lambda: said.append(session.controller.status.text)
+    session.workspace.updated.connect(
+        lambda: said.append(session.workspace.status.text)
     )
     session.click(3, 30, 40)
     session.settle()

@@ -59,11 +59,11 @@ def test_the_first_mask_is_shown_at_once_and_gives_way_to_the_better_one(session
     assert session.model.gate.reached.wait(10)
     assert shown(session) == disc(FIRST)
     stages, controller = [], session.controller
-    controller.updated.connect(lambda: stages.append(session.stage()))
+    controller.workspace.updated.connect(lambda: stages.append(session.stage()))
     wait_for_second(session)
     assert set(stages) == {'ready'}, 'nothing else is shown in between'
-    assert controller.chosen_candidate == 1
-    assert [c.close_up is not None for c in controller.candidates] == [
+    assert controller.workspace.chosen_candidate == 1
+    assert [c.close_up is not None for c in controller.workspace.candidates] == [
         False,
         True,
         False,
@@ -89,7 +89,7 @@ def test_what_is_committed_is_what_the_session_replays(session):
     wait_for_second(session)
     seen = session.preview[0] != 0
     session.widget.action_bar.commit.click()
-    (item,) = session.controller.session.state.objects
+    (item,) = session.workspace.session.state.objects
     replayed = np.zeros((SIDE, SIDE), bool)
     replayed[item.region.slices] = item.region.mask()
     np.testing.assert_array_equal(replayed, seen)
@@ -117,9 +117,9 @@ def test_a_second_look_at_an_earlier_prompt_is_dropped(session):
     )
     wait_until(
         session.qtbot,
-        lambda: session.controller.shown.predictions[0].best.close_up is not None,
+        lambda: session.workspace.shown.predictions[0].best.close_up is not None,
     )
-    window = session.controller.shown.predictions[0].best.close_up.window
+    window = session.workspace.shown.predictions[0].best.close_up.window
     assert window[3] - window[1] > 4 * FIRST + 10, 'around both discs'
     assert session.model.encoded == 3
 
@@ -152,9 +152,9 @@ def test_another_candidate_is_looked_at_when_it_is_chosen(session):
     session.controller.choose_candidate(0)
     assert shown(session) == disc(FIRST / 2), 'at once'
     wait_until(
-        session.qtbot, lambda: session.controller.candidates[0].close_up is not None
+        session.qtbot, lambda: session.workspace.candidates[0].close_up is not None
     )
-    assert session.controller.chosen_candidate == 0
+    assert session.workspace.chosen_candidate == 0
     session.controller.choose_candidate(1)
     assert shown(session) == disc(SECOND), 'kept'
     session.qtbot.wait(100)
@@ -165,28 +165,28 @@ def test_an_open_question_is_about_the_masks_in_view(session):
     session.model.gate.open()
     session.click(0, 500, 500)
     wait_for_second(session)
-    session.controller.commit()
+    session.controller.objects.commit()
     session.model.gate.close()
     session.controller.objects.set_overlap('ask')
     session.click(0, 500, 540)
     assert session.model.gate.reached.wait(10)
-    session.controller.commit()
-    assert session.controller.objects.question is not None
+    session.controller.objects.commit()
+    assert session.workspace.question is not None
     seen = shown(session)
     session.model.gate.open()
     session.qtbot.wait(300)
-    assert session.controller.objects.question is not None
+    assert session.workspace.question is not None
     assert shown(session) == seen
 
 
 def test_without_second_looks_the_first_mask_stays(session):
-    session.controller.set_second_look(False)
+    session.controller.flow.set_second_look(False)
     session.model.gate.open()
     session.click(0, 500, 500)
     session.qtbot.wait(300)
     assert shown(session) == disc(FIRST)
     assert session.model.encoded == 1
-    session.controller.set_second_look(True)
+    session.controller.flow.set_second_look(True)
     wait_for_second(session)
 
 
@@ -199,13 +199,13 @@ def test_a_small_image_is_not_looked_at_again(annotate, fake_model):
 
 def test_several_boxes_are_each_looked_at_again(session):
     session.draw((0, 100, 100), (0, 160, 160))
-    session.draw((0, 700, 700), (0, 760, 760))
     session.model.gate.open()
+    session.draw((0, 700, 700), (0, 760, 760))
     wait_until(
         session.qtbot,
-        lambda: all(p.best.close_up for p in session.controller.shown.predictions),
+        lambda: all(p.best.close_up for p in session.workspace.shown.predictions),
     )
-    assert len(session.controller.shown.predictions) == 2
+    assert len(session.workspace.shown.predictions) == 2
     assert set(np.unique(session.preview)) == {0, 1, 2}
 
 

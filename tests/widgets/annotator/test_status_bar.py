@@ -15,9 +15,9 @@ LONG_ERROR = (
 
 @pytest.fixture
 def panel(qtbot):
-    from napari_kdsam.widgets.annotator.status_bar import StatePanel
+    from napari_kdsam.widgets.annotator.status_bar import StatusBar
 
-    widget = StatePanel()
+    widget = StatusBar()
     qtbot.addWidget(widget)
     widget.resize(290, 80)
     widget.show()
@@ -26,9 +26,9 @@ def panel(qtbot):
 
 
 def status(stage: str, text: str):
-    from napari_kdsam.widgets.annotator.status import Stage, Status
+    from napari_kdsam.widgets.annotator.status import StatusKind, StatusLine
 
-    return Status(Stage(stage), text)
+    return StatusLine(StatusKind(stage), text)
 
 
 def details(panel) -> str:
@@ -40,15 +40,17 @@ def height(panel) -> int:
 
 
 def test_each_stage_has_a_mark_of_its_own_shape_or_colour(panel):
-    from napari_kdsam.widgets.annotator.status import Stage
+    from napari_kdsam.widgets.annotator.status import StatusKind
 
     marks = {}
-    for stage in Stage:
+    for stage in StatusKind:
         panel.show_status(status(stage.value, 'A sentence.'))
         assert panel.sentence.toPlainText() == 'A sentence.'
         marks[stage] = panel.mark.text()
-    shapes = {marks[s] for s in (Stage.WAITING, Stage.WORKING, Stage.READY)}
-    assert len(shapes | {marks[Stage.ERROR]}) == 4
+    shapes = {
+        marks[s] for s in (StatusKind.WAITING, StatusKind.WORKING, StatusKind.READY)
+    }
+    assert len(shapes | {marks[StatusKind.ERROR]}) == 4
 
 
 def test_text_is_shown_as_it_is_not_as_markup(panel):

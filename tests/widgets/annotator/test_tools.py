@@ -37,10 +37,10 @@ def test_a_scribble_is_a_prompt_and_an_outside_one_trims_the_mask(annotate):
     draw(session, [(60, 40), (60, 100)], 'path')
     before = session.preview.copy()
     assert before[60, 70] == 1
-    session.controller.toggle_polarity()
+    session.controller.tools.toggle_polarity()
     draw(session, [(40, 70), (80, 70)], 'path')
     assert 0 < session.preview.sum() < before.sum()
-    scribbles = session.controller.draft.scribbles
+    scribbles = session.workspace.draft.scribbles
     assert [scribble.positive for scribble in scribbles] == [True, False]
 
 
@@ -49,7 +49,7 @@ def test_a_lasso_is_a_mask_to_start_from_and_an_outside_one_cuts(annotate):
     draw(session, [(20, 20), (20, 100), (100, 100), (100, 20)], 'polygon')
     assert session.preview[60, 60] == 1
     assert session.preview[60, 150] == 0
-    session.controller.toggle_polarity()
+    session.controller.tools.toggle_polarity()
     draw(session, [(20, 20), (20, 60), (100, 60), (100, 20)], 'polygon')
     assert session.preview[60, 40] == 0
     assert session.preview[60, 80] == 1
@@ -59,10 +59,10 @@ def test_toggling_with_one_layer_active_relabels_nothing_on_the_other(annotate):
     session = annotate()
     draw(session, [(60, 40), (60, 100)], 'path')
     session.click(60, 60)
-    session.controller.use_scribble()
-    session.controller.toggle_polarity()
-    session.controller.use_points()
-    session.controller.toggle_polarity()
+    session.controller.tools.use_scribble()
+    session.controller.tools.toggle_polarity()
+    session.controller.tools.use_points()
+    session.controller.tools.toggle_polarity()
     assert session.shapes.features['polarity'].tolist() == ['inside']
     assert session.points.features['polarity'].tolist() == ['inside']
 
@@ -73,11 +73,11 @@ def test_all_kinds_of_prompts_describe_one_object_and_undo_one_by_one(annotate):
     session.draw((30, 30), (90, 120))
     draw(session, [(60, 60), (60, 90)], 'path')
     draw(session, [(40, 40), (40, 80), (80, 80), (80, 40)], 'polygon')
-    assert len(session.controller.shown.predictions) == 1
+    assert len(session.workspace.shown.predictions) == 1
     for _ in range(4):
         session.controller.undo()
     session.settle()
-    assert session.controller.draft.empty
+    assert session.workspace.draft.empty
     assert len(session.shapes.data) == len(session.points.data) == 0
 
 
@@ -92,19 +92,19 @@ def test_a_label_of_anyone_can_be_the_start_of_an_object(annotate):
     assert session.preview[50, 60] == 1
     assert session.preview[100, 150] == 0
     session.controller.objects.load_mask_at((110, 190))
-    assert 'no label' in session.controller.status.text
+    assert 'no label' in session.workspace.status.text
 
 
 def test_refining_starts_again_from_the_mask_shown(annotate):
     session = annotate()
     session.click(60, 60)
     decoded = session.model.decoded
-    session.controller.refine()
+    session.controller.objects.refine()
     session.wait_for('ready')
     assert session.model.decoded == decoded + 1
-    assert session.controller.draft.mask is not None
+    assert session.workspace.draft.mask is not None
     session.controller.undo()
-    assert session.controller.draft.mask is None
+    assert session.workspace.draft.mask is None
 
 
 def test_overwriting_takes_pixels_from_the_earlier_object_and_undo_gives_them_back(
@@ -112,14 +112,14 @@ def test_overwriting_takes_pixels_from_the_earlier_object_and_undo_gives_them_ba
 ):
     session = annotate()
     session.click(60, 60)
-    session.controller.commit()
+    session.controller.objects.commit()
     first = session.labels.copy()
     session.controller.objects.set_overlap('overwrite')
     session.click(60, 75)
-    session.controller.commit()
+    session.controller.objects.commit()
     assert session.labels[60, 75] == 2
     assert (session.labels == 1).sum() < (first == 1).sum()
-    one, two = session.controller.session.state.objects
+    one, two = session.workspace.session.state.objects
     np.testing.assert_array_equal(one.region.full_mask(SHAPE), session.labels == 1)
     np.testing.assert_array_equal(two.region.full_mask(SHAPE), session.labels == 2)
     session.controller.undo()
@@ -129,21 +129,21 @@ def test_overwriting_takes_pixels_from_the_earlier_object_and_undo_gives_them_ba
 def test_asking_waits_for_an_answer_and_a_second_commit_keeps_the_others(annotate):
     session = annotate()
     session.click(60, 60)
-    session.controller.commit()
+    session.controller.objects.commit()
     first = session.labels.copy()
     session.controller.objects.set_overlap('ask')
     session.click(60, 75)
-    session.controller.commit()
+    session.controller.objects.commit()
     np.testing.assert_array_equal(session.labels, first)
     assert not session.widget.question.isHidden()
     assert 'label 1' in session.widget.question.text.text()
-    session.controller.commit()
+    session.controller.objects.commit()
     assert session.widget.question.isHidden()
     np.testing.assert_array_equal(session.labels == 1, first == 1)
     assert session.labels[60, 90] == 2
     session.controller.undo()
     session.wait_for('ready')
-    session.controller.commit()
+    session.controller.objects.commit()
     session.widget.question.buttons[1].click()
     assert session.labels[60, 70] == 3, 'overwritten, under a number of its own'
 
@@ -151,11 +151,11 @@ def test_asking_waits_for_an_answer_and_a_second_commit_keeps_the_others(annotat
 def test_changing_the_policy_commits_the_object_in_the_making_the_old_way(annotate):
     session = annotate()
     session.click(60, 60)
-    session.controller.commit()
+    session.controller.objects.commit()
     session.click(60, 75)
     session.controller.objects.set_overlap('overwrite')
     assert session.labels[60, 60] == 1, 'kept, as it was when the object began'
-    assert len(session.controller.session.state.objects) == 2
+    assert len(session.workspace.session.state.objects) == 2
 
 
 def test_classes_name_labels_and_semantic_output_writes_them(annotate):
@@ -165,18 +165,18 @@ def test_classes_name_labels_and_semantic_output_writes_them(annotate):
         (ObjectClass(1, 'polyp', '#ff0000'), ObjectClass(2, 'tool', '#00ff00'))
     )
     by_name(session, 'class_2')(session.viewer)
-    assert controller.session.state.current_class == 2
+    assert controller.workspace.session.state.current_class == 2
     session.click(60, 40)
-    controller.commit()
-    features = controller.target_layer.features.set_index('index')
+    controller.objects.commit()
+    features = controller.workspace.target_layer.features.set_index('index')
     assert features.loc[1, 'class'] == 'tool'
     controller.objects.set_output('semantic')
     session.click(60, 150)
-    controller.commit()
+    controller.objects.commit()
     assert session.labels[60, 150] == 2, 'the class, not the next number'
-    controller.next_class()
-    assert controller.session.state.current_class == 1
-    numbers = [item.number for item in controller.session.state.objects]
+    controller.objects.next_class()
+    assert controller.workspace.session.state.current_class == 1
+    numbers = [item.number for item in controller.workspace.session.state.objects]
     assert len(set(numbers)) == 2
 
 
@@ -187,9 +187,9 @@ def test_an_object_can_be_deleted_and_given_another_class(annotate):
         (ObjectClass(1, 'polyp', '#ff0000'), ObjectClass(2, 'tool', '#00ff00'))
     )
     session.click(60, 60)
-    controller.commit()
+    controller.objects.commit()
     assert controller.objects.reclassify_at((60, 60), 2)
-    assert controller.session.state.objects[0].class_id == 2
+    assert controller.workspace.session.state.objects[0].class_id == 2
     assert controller.objects.delete_at((60, 60))
     assert not session.labels.any()
     controller.undo()
@@ -204,24 +204,24 @@ def test_the_object_under_the_cursor_gets_the_class_of_the_next_object(annotate)
         (ObjectClass(1, 'polyp', '#ff0000'), ObjectClass(2, 'tool', '#00ff00'))
     )
     session.click(60, 60)
-    controller.commit()
-    controller.class_2()
+    controller.objects.commit()
+    controller.objects.use_class(2)
     session.viewer.cursor.position = (60, 60)
-    controller.reclassify()
-    assert controller.session.state.objects[0].class_id == 2
+    controller.objects.reclassify_current(session.controller.cursor.position)
+    assert controller.workspace.session.state.objects[0].class_id == 2
     controller.undo()
-    assert controller.session.state.objects[0].class_id == 1
+    assert controller.workspace.session.state.objects[0].class_id == 1
     session.viewer.cursor.position = (5, 195)
-    controller.reclassify()
-    assert 'no object under the cursor' in controller.status.text
+    controller.objects.reclassify_current(session.controller.cursor.position)
+    assert 'no object under the cursor' in controller.workspace.status.text
 
 
 def test_changing_the_image_changes_whose_labels_undo_is_for(annotate):
     session = annotate()
-    controller, first = session.controller, session.controller.image
+    controller, first = session.controller, session.workspace.image
     session.click(60, 60)
-    controller.commit()
-    labels = controller.target_layer
+    controller.objects.commit()
+    labels = controller.workspace.target_layer
     other = session.viewer.add_image(np.zeros((40, 50), np.uint8), name='other')
     bound = len(labels.keymap)
     assert bound
@@ -236,15 +236,15 @@ def test_clean_up_changes_the_preview_at_once_and_is_what_is_committed(annotate)
     session.click(60, 60)
     before = float(session.preview.sum())
     session.widget.cleanup.snap.setCurrentIndex(2)
-    assert session.controller.session.state.cleanup == CleanUp(snap='ellipse')
+    assert session.workspace.session.state.cleanup == CleanUp(snap='ellipse')
     assert 'circumference' in session.widget.cleanup.ellipse.text()
     fitted = session.preview.copy()
     assert float(fitted.sum()) == pytest.approx(before, rel=0.1)
-    session.controller.commit()
+    session.controller.objects.commit()
     np.testing.assert_array_equal(session.labels > 0, fitted > 0)
     session.controller.undo()
     session.controller.undo()
-    assert not session.controller.session.state.cleanup.active
+    assert not session.workspace.session.state.cleanup.active
     assert session.widget.cleanup.value == CleanUp()
 
 
@@ -256,7 +256,7 @@ def test_neighbours_are_encoded_at_idle_so_that_the_next_click_need_not_wait(ann
     session.qtbot.waitUntil(lambda: session.model.encoded == 4, timeout=10_000)
     session.viewer.dims.set_point(0, 5)
     session.click(5, 60, 60)
-    frame = session.controller.shown
+    frame = session.workspace.shown
     assert frame is not None
     seen = session.model.encoded
     session.viewer.dims.set_point(0, 6)
@@ -281,16 +281,16 @@ def test_keys_go_to_the_next_unfinished_frame_and_the_strip_shows_what_is_done(
     for frame in (0, 1):
         session.viewer.dims.set_point(0, frame)
         session.click(frame, 60, 60)
-        session.controller.commit()
+        session.controller.objects.commit()
     session.viewer.dims.set_point(0, 0)
     by_name(session, 'next_unfinished')(session.viewer)
-    assert session.controller.frame == (2,)
+    assert session.workspace.frame == (2,)
     session.viewer.dims.set_point(0, 0)
     by_name(session, 'previous_unfinished')(session.viewer)
-    assert session.controller.frame == (3,)
+    assert session.workspace.frame == (3,)
     assert session.widget.strip.text.text().startswith('2 of 4')
     session.widget.strip.frame_chosen.emit(1)
-    assert session.controller.frame == (1,)
+    assert session.workspace.frame == (1,)
 
 
 def test_undo_shows_the_frame_it_changes(annotate):
@@ -298,32 +298,32 @@ def test_undo_shows_the_frame_it_changes(annotate):
     session = annotate(stack)
     session.viewer.dims.set_point(0, 1)
     session.click(1, 60, 60)
-    session.controller.commit()
+    session.controller.objects.commit()
     session.viewer.dims.set_point(0, 3)
     session.controller.undo()
     session.wait_for('ready')
-    assert session.controller.frame == (1,)
+    assert session.workspace.frame == (1,)
     assert not session.labels.any()
     session.viewer.dims.set_point(0, 3)
     session.controller.redo()
     session.settle()
-    assert session.controller.frame == (1,)
+    assert session.workspace.frame == (1,)
     assert session.labels[1, 60, 60] == 1
 
 
 def test_everything_can_be_done_without_a_mouse(annotate):
     session = annotate()
     for _ in range(5):
-        session.controller.cursor_left()
-    session.controller.cursor_up()
+        session.controller.cursor.move(0, -1)
+    session.controller.cursor.move(-1, 0)
     by_name(session, 'place_point')(session.viewer)
     session.wait_for('ready')
-    (point,) = session.controller.draft.points
+    (point,) = session.workspace.draft.points
     assert point.column == pytest.approx(99.5 - 20, abs=1)
     by_name(session, 'commit')(session.viewer)
     assert session.labels.any()
     by_name(session, 'reopen')(session.viewer)
     session.wait_for('ready')
-    assert session.controller.draft.number == 1
+    assert session.workspace.draft.number == 1
     by_name(session, 'clear')(session.viewer)
     assert not session.labels.any()

@@ -425,7 +425,7 @@ def test_a_frame_corrected_with_the_annotator_is_a_key_frame_as_well(annotate, q
     annotating.controller.clear()
     session.look_at(3)
     annotating.draw((3, 20, 60), (3, 40, 80))
-    annotating.controller.commit()
+    annotating.controller.objects.commit()
     widget.continue_button.click()
     session.wait()
     assert session.filled() == list(range(7))

@@ -1,4 +1,4 @@
-"""Keep each image's session in a file, and find the one left by an earlier time."""
+"""Keep each image's session in a file, and bring back the one an earlier time left."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 
+from napari_kdsam.annotation.commands import as_one
 from napari_kdsam.annotation.content_digest import digest_of_image
 from napari_kdsam.annotation.session_file import (
     SavedSession,
@@ -20,6 +21,7 @@ from napari_kdsam.annotation.session_file import (
     write_session,
 )
 from napari_kdsam.core.errors import KDSAMError
+from napari_kdsam.widgets.annotator.workspace import Workspace
 from napari_kdsam.widgets.shared.background import BackgroundWorker
 
 if TYPE_CHECKING:
@@ -78,22 +80,24 @@ class _Kept:
 class Autosave(QObject):
     """Write sessions in a thread of its own: commits at once, prompts within a second.
 
-    Attributes
+    Earlier sessions of the images are found in that thread, and offered.
+
+    Parameters
     ----------
-    found : Signal
-        (record, Offer) when an earlier session of an image was found.
-    failed : Signal
-        (sentence,) when a session could not be kept; work goes on in memory.
+    workspace : Workspace
     """
 
-    found = Signal(object, object)
-    failed = Signal(str)
+    # From the thread: (record, Offer), and a sentence on what could not be kept.
+    _found = Signal(object, object)
+    _failed = Signal(str)
     # Files in use by any annotator of this process are not offered to another.
     _in_use: set[Path] = set()
 
-    def __init__(self) -> None:
+    def __init__(self, workspace: Workspace) -> None:
         super().__init__()
+        self._workspace = workspace
         self._kept: dict[ImageRecord, _Kept] = {}
+        self._offers: dict[ImageRecord, Offer] = {}
         self._failure = ''
         self._on = True
         self._beside = False
@@ -102,6 +106,15 @@ class Autosave(QObject):
         self._timer.setSingleShot(True)
         self._timer.setInterval(_DELAY_MS)
         self._timer.timeout.connect(self.save)
+        self._found.connect(self._on_found)
+        # Work goes on in memory.
+        self._failed.connect(workspace.fail)
+
+    @property
+    def offer(self) -> Offer | None:
+        """Earlier work on the image in view that can be restored."""
+        record = self._workspace.record
+        return self._offers.get(record) if record is not None else None
 
     def configure(self, on: bool, beside: bool) -> None:
         """Write files or not, and beside the images where that is possible."""
@@ -111,7 +124,7 @@ class Autosave(QObject):
         """Keep the session of an image from now on, and look for an earlier one."""
         kept = self._kept.get(record)
         if kept is None or kept.data_version != record.data_version:
-            self.forget(record)
+            self._release(record)
             kept = _Kept(
                 record,
                 record.data_version,
@@ -122,16 +135,11 @@ class Autosave(QObject):
             self._kept[record] = kept
             self._worker.do(self._identify, kept)
 
-    def changed(self, record: ImageRecord, *, at_once: bool) -> None:
-        """Say that a session has changed; write it now, or soon."""
-        kept = self._kept.get(record)
-        if kept is None or not self._on:
-            return
-        kept.state, kept.waiting = record.session.state, True
-        if at_once:
-            self.save()
-        elif not self._timer.isActive():
-            self._timer.start()
+    def changed(
+        self, record: ImageRecord, before: AnnotationState, after: AnnotationState
+    ) -> None:
+        """Save a session that has changed, at once if an object came or went."""
+        self._wait(record, at_once=before.objects != after.objects)
 
     def save(self) -> None:
         """Write every session that has changed."""
@@ -141,17 +149,62 @@ class Autosave(QObject):
                 kept.waiting = False
                 self._worker.do(self._write, kept)
 
-    def adopt(self, record: ImageRecord, offer: Offer) -> None:
-        """Go on in the file of a restored session."""
+    def restore(self) -> None:
+        """Bring back the objects and prompts of an earlier session, as one step.
+
+        Raises
+        ------
+        ImageError
+            If the labels cannot hold its objects; the offer stays.
+        """
+        record, layers = self._workspace.record, self._workspace.layers
+        if record is None or layers is None or record not in self._offers:
+            return
+        offer = self._offers[record]
+        target, above = None, 0
+        saved = offer.saved.state
+        if saved.objects:
+            highest = max(saved.highest_number, *(o.label for o in saved.objects))
+            viewer = self._workspace.viewer
+            target = record.ensure_target(viewer, layers.preview, highest)
+            above = max(target.highest, record.session.state.highest_number)
+            target.check_label(above + highest)
+        record.session.execute(as_one(offer.saved.restoring(target, above)))
+        del self._offers[record]
         kept = self._kept.get(record)
         if kept is not None:
             self._worker.do(self._take_over, kept, offer.path)
+        self._wait(record, at_once=True)
 
-    def discard(self, offer: Offer) -> None:
-        """Delete an earlier session."""
-        self._worker.do(offer.path.unlink, missing_ok=True)
+    def discard(self) -> None:
+        """Delete the earlier session of the image in view."""
+        record = self._workspace.record
+        if record is not None and record in self._offers:
+            self._worker.do(self._offers.pop(record).path.unlink, missing_ok=True)
 
     def forget(self, record: ImageRecord) -> None:
+        """Save a last time the session of an image that is gone."""
+        self._offers.pop(record, None)
+        self._release(record)
+
+    def close(self) -> None:
+        """Write what has changed; the files stay."""
+        self._offers.clear()
+        for record in list(self._kept):
+            self._release(record)
+        self._worker.close()
+
+    def _wait(self, record: ImageRecord, *, at_once: bool) -> None:
+        kept = self._kept.get(record)
+        if kept is None or not self._on:
+            return
+        kept.state, kept.waiting = record.session.state, True
+        if at_once:
+            self.save()
+        elif not self._timer.isActive():
+            self._timer.start()
+
+    def _release(self, record: ImageRecord) -> None:
         """Write a last time, and keep the session no longer."""
         kept = self._kept.get(record)
         if kept is not None:
@@ -159,11 +212,9 @@ class Autosave(QObject):
             self._worker.do(self._let_go, kept)
             del self._kept[record]
 
-    def close(self) -> None:
-        """Write what has changed; the files stay."""
-        for record in list(self._kept):
-            self.forget(record)
-        self._worker.close()
+    def _on_found(self, record: ImageRecord, offer: Offer) -> None:
+        self._offers[record] = offer
+        self._workspace.updated.emit()
 
     def _identify(self, kept: _Kept) -> None:
         try:
@@ -187,7 +238,7 @@ class Autosave(QObject):
                 continue
             if saved.shape == kept.shape:
                 time = datetime.fromtimestamp(_time_of(path))
-                self.found.emit(kept.record, Offer(saved, path, time))
+                self._found.emit(kept.record, Offer(saved, path, time))
                 return
 
     def _write(self, kept: _Kept) -> None:
@@ -222,7 +273,7 @@ class Autosave(QObject):
         # A full disk would say so after each click.
         if text != self._failure:
             self._failure = text
-            self.failed.emit(text)
+            self._failed.emit(text)
 
 
 def _folder_beside(image: Any) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,23 +19,23 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
+from napari_kdsam.core.ellipse import Ellipse, fit_ellipse
+from napari_kdsam.core.geometry import Mask
 from napari_kdsam.model.registry import WEIGHTS_SUFFIXES, list_models
 from napari_kdsam.widgets.annotator.candidate_bar import CandidateBar
 from napari_kdsam.widgets.annotator.class_list import ClassList
-from napari_kdsam.widgets.annotator.cleanup_panel import CleanUpPanel
+from napari_kdsam.widgets.annotator.cleanup_panel import CleanUpPanel, describe_ellipse
 from napari_kdsam.widgets.annotator.controller import AnnotationController
-from napari_kdsam.widgets.annotator.dock_refresh import DockRefresh
 from napari_kdsam.widgets.annotator.frame_strip import FrameStrip
 from napari_kdsam.widgets.annotator.help import HelpPanel
+from napari_kdsam.widgets.annotator.key_bindings import KeyAction, bind, unbind
 from napari_kdsam.widgets.annotator.panels import ActionBar, QuestionBar, ToolBar
 from napari_kdsam.widgets.annotator.shortcuts import (
-    KeyAction,
     bound_shortcuts,
     key_actions,
     tooltip,
-    unbind,
 )
-from napari_kdsam.widgets.annotator.status_bar import StatePanel
+from napari_kdsam.widgets.annotator.status_bar import StatusBar
 from napari_kdsam.widgets.preferences import Preferences, load_preferences, on_change
 from napari_kdsam.widgets.shared.connections import Connections
 from napari_kdsam.widgets.shared.inference_thread import (
@@ -42,6 +43,7 @@ from napari_kdsam.widgets.shared.inference_thread import (
     make_predictor,
 )
 from napari_kdsam.widgets.shared.qt_parts import form_of, plain_button, scrolling
+from napari_kdsam.widgets.shared.transforms import pixel_size_of
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -53,7 +55,7 @@ _OVERLAPS = {'Keep other labels': 'keep', 'Overwrite': 'overwrite', 'Ask': 'ask'
 _OUTPUTS = {'A label for each object': 'instance', 'A label for each class': 'semantic'}
 
 
-class AnnotatorWidget(DockRefresh, QWidget):
+class AnnotatorWidget(QWidget):
     """Turn clicks on an image layer into labels.
 
     Parameters
@@ -79,13 +81,14 @@ class AnnotatorWidget(DockRefresh, QWidget):
         self.controller = AnnotationController(
             napari_viewer, predictor_factory, self.shortcuts
         )
+        self.workspace = self.controller.workspace
         self._files: list[str] = []
+        self._fitted: tuple[Mask | None, Ellipse | None] = (None, None)
         self.help_window: HelpPanel | None = None
         self._key_actions = key_actions(self.controller, self.shortcuts)
         self._build()
-        for key, action in self._key_actions.items():
-            napari_viewer.bind_key(key, action, overwrite=True)
-        self.controller.updated.connect(self._refresh)
+        bind(napari_viewer, self._key_actions)
+        self.workspace.updated.connect(self._refresh)
         self.controller.help_wanted.connect(self._show_help)
         self._layer_events = Connections()
         self._layer_events.connect(
@@ -114,7 +117,7 @@ class AnnotatorWidget(DockRefresh, QWidget):
         images = self._images()
         self._on_image_chosen(active if active in images else (images or [None])[-1])
         if warnings or refused:
-            self.controller.say(' '.join([*warnings, *refused]))
+            self.workspace.say(' '.join([*warnings, *refused]))
         self._refresh()
 
     def _build(self) -> None:
@@ -131,7 +134,7 @@ class AnnotatorWidget(DockRefresh, QWidget):
         self.model_choice.changed.connect(self._on_model_chosen)
         self.device_choice.changed.connect(self._on_model_chosen)
         self.intensity_choice.changed.connect(
-            lambda value: controller.set_intensity(value == 'as displayed')
+            lambda value: controller.flow.set_intensity(value == 'as displayed')
         )
         self.overlap_choice.changed.connect(controller.objects.set_overlap)
         self.output_choice.changed.connect(controller.objects.set_output)
@@ -152,10 +155,10 @@ class AnnotatorWidget(DockRefresh, QWidget):
             (
                 'Overwrite',
                 tooltip('commit_overwriting', self.shortcuts),
-                controller.commit_overwriting,
+                partial(controller.objects.commit, overwrite=True),
             ),
         )
-        self.tools = ToolBar(controller, self.shortcuts)
+        self.tools = ToolBar(self.workspace, controller.tools, self.shortcuts)
         self.candidates = CandidateBar(tooltip('next_candidate', self.shortcuts))
         self.candidates.chosen.connect(controller.choose_candidate)
         self.action_bar = ActionBar(controller, self.shortcuts)
@@ -174,7 +177,7 @@ class AnnotatorWidget(DockRefresh, QWidget):
             'Shortcuts', tooltip('show_help', self.shortcuts)
         )
         self.help_button.clicked.connect(lambda _: controller.show_help())
-        self.status = StatePanel()
+        self.status = StatusBar()
         self._lay_out()
 
     def _lay_out(self) -> None:
@@ -247,8 +250,8 @@ class AnnotatorWidget(DockRefresh, QWidget):
 
     def _apply_to_work(self, preferences: Preferences) -> None:
         self.controller.frames.prefetching = preferences.prefetch
-        self.controller.set_second_look(preferences.second_look)
-        self.controller.set_autosave(
+        self.controller.flow.set_second_look(preferences.second_look)
+        self.controller.autosave.configure(
             preferences.autosave, preferences.sessions == 'beside the image'
         )
 
@@ -262,7 +265,7 @@ class AnnotatorWidget(DockRefresh, QWidget):
         if self._preferences.keys != before.keys:
             warnings.append('Changed keys hold when "Click to label" is opened again.')
         if warnings:
-            self.controller.say(' '.join(warnings))
+            self.workspace.say(' '.join(warnings))
 
     def _images(self) -> list[Image]:
         from napari.layers import Image
@@ -270,7 +273,7 @@ class AnnotatorWidget(DockRefresh, QWidget):
         return [layer for layer in self.viewer.layers if isinstance(layer, Image)]
 
     def _label_choices(self) -> list[Any]:
-        return [_NEW_LABELS, *self.controller.possible_targets()]
+        return [_NEW_LABELS, *self.workspace.possible_targets()]
 
     def _model_choices(self) -> list[str]:
         known = [entry.name for entry in list_models() if entry.available]
@@ -290,7 +293,9 @@ class AnnotatorWidget(DockRefresh, QWidget):
             self._use_chosen_model()
 
     def _use_chosen_model(self) -> None:
-        self.controller.set_model(self.model_choice.value, self.device_choice.value)
+        self.controller.flow.set_model(
+            self.model_choice.value, self.device_choice.value
+        )
 
     def _ask_for_weights(self) -> None:
         pattern = ' '.join(f'*{suffix}' for suffix in WEIGHTS_SUFFIXES)
@@ -321,18 +326,18 @@ class AnnotatorWidget(DockRefresh, QWidget):
     def _refresh_choices(self, event: Any = None) -> None:
         images = self._images()
         # Without an event it is known already which images cannot be annotated.
-        if event is not None and self.controller.image is None and images:
+        if event is not None and self.workspace.image is None and images:
             # napari is still in the middle of adding the layer.
             QTimer.singleShot(0, self._pick_an_image)
         with self.image_choice.changed.blocked():
             self.image_choice.reset_choices()
-            if self.controller.image in images:
-                self.image_choice.value = self.controller.image
+            if self.workspace.image in images:
+                self.image_choice.value = self.workspace.image
         self._refresh_labels()
 
     def _pick_an_image(self) -> None:
         images = self._images()
-        if self.controller.image is None and images:
+        if self.workspace.image is None and images:
             self._on_image_chosen(images[-1])
 
     def _refresh_labels(self) -> None:
@@ -342,23 +347,66 @@ class AnnotatorWidget(DockRefresh, QWidget):
                 self.labels_choice.value = self._target_choice()
 
     def _target_choice(self) -> Any:
-        target = self.controller.target_layer
+        target = self.workspace.target_layer
         return _NEW_LABELS if target is None else target
 
     def _refresh(self) -> None:
-        controller = self.controller
-        self.status.show_status(controller.status)
-        offer, question = controller.offer, controller.objects.question
+        self.status.show_status(self.workspace.status)
+        offer, question = self.controller.autosave.offer, self.workspace.question
         self.offer.ask('' if offer is None else offer.describe())
         self.question.ask('' if question is None else question.describe())
         self.tools.refresh()
         self.action_bar.refresh()
-        self.refresh_candidates()
-        self.refresh_classes()
-        self.refresh_frames()
-        self.refresh_engine()
+        self._refresh_candidates()
+        self._refresh_classes()
+        frames = self.controller.frames
+        self.strip.show_frames(frames.count, frames.done, frames.open, frames.current)
+        self._refresh_engine()
         if self._target_choice() != self.labels_choice.value:
             self._refresh_labels()
+
+    def _refresh_candidates(self) -> None:
+        workspace = self.workspace
+        shown = workspace.shown
+        if shown is None or len(workspace.candidates) < 2 or not shown.thumbnails:
+            self.candidates.clear()
+        else:
+            self.candidates.show_candidates(
+                shown.thumbnails,
+                [candidate.score for candidate in workspace.candidates],
+                workspace.chosen_candidate,
+                shown.predictions[0].best_index,
+            )
+
+    def _refresh_classes(self) -> None:
+        """Show classes and clean-up, with the ellipse in the preview."""
+        state = self.workspace.session.state
+        counts = Counter(item.class_id for item in state.objects)
+        self.classes.show_classes(state.classes, state.current_class, counts)
+        if self.cleanup.value != state.cleanup:
+            self.cleanup.value = state.cleanup
+        text, image, shown = '', self.workspace.image, self.workspace.shown
+        if state.cleanup.snap == 'ellipse' and image is not None and shown is not None:
+            masks = shown.masks(self.workspace.chosen_candidate, state.cleanup)
+            # The dock is refreshed several times a click; the mask changes once.
+            if masks[0] is not self._fitted[0]:
+                self._fitted = masks[0], fit_ellipse(masks[0])
+            ellipse = self._fitted[1]
+            if ellipse is not None:
+                text = describe_ellipse(ellipse, *pixel_size_of(image))
+        self.cleanup.show_ellipse(text)
+
+    def _refresh_engine(self) -> None:
+        """Show the model, its times and memory."""
+        flow = self.controller.flow
+        if flow.mapping is not None:
+            described = flow.mapping.describe()
+            self.intensity_choice.tooltip = f'The model sees {described}'
+        engine = flow.engine
+        if engine is not None:
+            self.status.show_engine(engine.model, engine.device)
+            self.status.show_times(engine.encode_ms, flow.decode_ms)
+            self.status.show_memory(engine.frames, engine.nbytes)
 
 
 def _folded(title: str, layout: Any) -> QCollapsible:
@@ -381,7 +429,7 @@ def _release(
 ) -> None:
     """Let go of the viewer; the widget's buttons are already gone."""
     refresh, show_help = slots
-    controller.updated.disconnect(refresh)
+    controller.workspace.updated.disconnect(refresh)
     controller.help_wanted.disconnect(show_help)
     layer_events.close()
     stop_preferences()

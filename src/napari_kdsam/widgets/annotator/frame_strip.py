@@ -174,7 +174,7 @@ class _Cells(QWidget):
 
     def paintEvent(self, event: Any) -> None:
         text = self.palette().color(QPalette.ColorRole.WindowText)
-        done_colour, open_colour = _ON_DARK if text.lightness() > 127 else _ON_LIGHT
+        done_color, open_color = _ON_DARK if text.lightness() > 127 else _ON_LIGHT
         groove = QColor(text)
         groove.setAlpha(30)
         painter = QPainter(self)
@@ -190,24 +190,24 @@ class _Cells(QWidget):
             if cell.done:
                 part = max(2, round(cell.done * tall))
                 top = self.height() - part
-                painter.fillRect(cell.left, top, bar, part, done_colour)
+                painter.fillRect(cell.left, top, bar, part, done_color)
         for cell in cells:
             if cell.open:
                 # Wide enough to be seen, and apart from a bar below it.
                 bar = max(cell.right - cell.left - gap, _THINNEST)
                 part = tall // 2
-                painter.fillRect(cell.left, _POINTER, bar, part, open_colour)
+                painter.fillRect(cell.left, _POINTER, bar, part, open_color)
                 window = self.palette().window()
                 painter.fillRect(cell.left, _POINTER + part, bar, 1, window)
             if current in cell.frames:
                 self._point_at(painter, (cell.left + cell.right - gap) / 2, text)
         painter.end()
 
-    def _point_at(self, painter: QPainter, column: float, colour: QColor) -> None:
+    def _point_at(self, painter: QPainter, column: float, color: QColor) -> None:
         # Never cut off by the ends of the strip.
         column = min(max(column, _POINTER - 1), self.width() - _POINTER + 1)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        painter.setBrush(colour)
+        painter.setBrush(color)
         painter.drawPolygon(
             QPolygonF(
                 [

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
 
 from napari_kdsam.annotation.frames import neighbours, next_unfinished
 from napari_kdsam.core.stack_index import FrameIndex
-
-if TYPE_CHECKING:
-    from napari_kdsam.widgets.annotator.image_record import ImageRecord
+from napari_kdsam.widgets.annotator.prediction import PredictionFlow
+from napari_kdsam.widgets.annotator.workspace import Workspace
 
 
 class FrameActions:
-    """Frames of the image that a controller annotates.
+    """Frames of the image being annotated.
 
     Parameters
     ----------
-    controller : AnnotationController
+    workspace : Workspace
+    flow : PredictionFlow
+        Embeds the neighbours of the frame in view when it has answered.
 
     Attributes
     ----------
@@ -24,52 +25,50 @@ class FrameActions:
         Whether neighbours of the frame in view are embedded when nothing else is to do.
     """
 
-    def __init__(self, controller: Any) -> None:
-        self._controller = controller
+    def __init__(self, workspace: Workspace, flow: PredictionFlow) -> None:
+        self._workspace = workspace
+        self._flow = flow
         self._direction = 1
         self.prefetching = True
+        flow.answered.connect(self.prefetch)
 
     @property
     def count(self) -> int:
         """Frames of the stack; 0 without an image."""
-        record: ImageRecord | None = self._controller.record
+        record = self._workspace.record
         return record.frames.count if record is not None else 0
 
     @property
     def done(self) -> frozenset[int]:
         """Places in the stack of the frames with committed objects."""
-        return self._places(self._controller.session.state.done_frames)
+        return self._places(self._workspace.session.state.done_frames)
 
     @property
     def open(self) -> frozenset[int]:
         """Places in the stack of the frames with prompts that are not committed."""
-        return self._places(self._controller.session.state.drafts)
+        return self._places(self._workspace.session.state.drafts)
 
     @property
     def current(self) -> int:
         """Place in the stack of the frame in view."""
-        record: ImageRecord | None = self._controller.record
-        return (
-            record.frames.flat_index(self._controller.frame)
-            if record is not None
-            else 0
-        )
+        record, frame = self._workspace.record, self._workspace.frame
+        return record.frames.flat_index(frame) if record is not None else 0
 
-    def _places(self, frames: Any) -> frozenset[int]:
-        record: ImageRecord | None = self._controller.record
+    def _places(self, frames: Iterable[FrameIndex]) -> frozenset[int]:
+        record = self._workspace.record
         if record is None:
             return frozenset()
         return frozenset(record.frames.flat_index(frame) for frame in frames)
 
     def go_to(self, frame: FrameIndex) -> None:
         """Show a frame."""
-        record: ImageRecord | None = self._controller.record
+        record = self._workspace.record
         if record is not None:
-            record.frames.go_to(self._controller.viewer.dims, frame)
+            record.frames.go_to(self._workspace.viewer.dims, frame)
 
     def go_to_place(self, place: int) -> None:
         """Show the frame at a place in the stack."""
-        record: ImageRecord | None = self._controller.record
+        record = self._workspace.record
         if record is not None:
             self.go_to(record.frames.index_of(place))
 
@@ -79,7 +78,7 @@ class FrameActions:
             return
         place = next_unfinished(self.count, self.done, self.current, step)
         if place is None:
-            self._controller.say('Every frame has an object.')
+            self._workspace.say('Every frame has an object.')
         else:
             self.go_to_place(place)
 
@@ -90,7 +89,7 @@ class FrameActions:
 
     def prefetch(self) -> None:
         """Have the neighbours of the frame in view embedded at idle."""
-        record: ImageRecord | None = self._controller.record
+        record = self._workspace.record
         if record is None or self.count < 2 or not self.prefetching:
             return
         places = neighbours(
@@ -99,6 +98,4 @@ class FrameActions:
             direction=self._direction,
             leading_shape=record.frames.leading_shape,
         )
-        self._controller.flow.prefetch(
-            record, [record.frames.index_of(p) for p in places]
-        )
+        self._flow.prefetch([record.frames.index_of(place) for place in places])

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QTimer
 
-from napari_kdsam.annotation.commands import Command, Several
+from napari_kdsam.annotation.commands import Command, CompositeCommand
 from napari_kdsam.annotation.label_commands import PixelCommand
 from napari_kdsam.annotation.region import Values
-from napari_kdsam.widgets.annotator.shortcuts import (
-    LAYER_SHORTCUTS,
-    key_actions,
-    unbind,
-)
+from napari_kdsam.widgets.annotator.key_bindings import KeyAction, bind, unbind
+from napari_kdsam.widgets.annotator.workspace import Workspace
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -27,13 +25,17 @@ class HistorySync:
 
     Parameters
     ----------
-    controller : AnnotationController
+    workspace : Workspace
+    undo_keys : mapping of str to callable
+        Bound on the labels.
     """
 
-    def __init__(self, controller: Any) -> None:
-        self._controller = controller
+    def __init__(
+        self, workspace: Workspace, undo_keys: Mapping[str, KeyAction]
+    ) -> None:
+        self._workspace = workspace
+        self._undo_keys = undo_keys
         self._layer: Labels | None = None
-        self._actions = key_actions(controller, LAYER_SHORTCUTS)
 
     def follow(self, record: ImageRecord) -> None:
         """Watch the layer that an image's commits go to."""
@@ -45,39 +47,38 @@ class HistorySync:
         if layer is None:
             return
         layer.events.set_data.connect(self._on_refreshed)
-        for key, action in self._actions.items():
-            layer.bind_key(key, action, overwrite=True)
+        bind(layer, self._undo_keys)
 
     def close(self) -> None:
         """Let go of the layer; its keys are napari's again."""
         layer, self._layer = self._layer, None
         if layer is not None:
             layer.events.set_data.disconnect(self._on_refreshed)
-            unbind(layer, self._actions)
+            unbind(layer, self._undo_keys)
 
     def _on_refreshed(self, event: Any = None) -> None:
-        record = self._controller.record
+        record = self._workspace.record
         if record is None or record.target is None or record.target.being_written:
             return
         # napari announces its own undo by no event but this one, after each change.
         QTimer.singleShot(0, self._compare)
 
     def _compare(self) -> None:
-        record: ImageRecord | None = self._controller.record
+        record = self._workspace.record
         if record is None or record.target is None or self._layer is None:
             return
         if record.target.layer is not self._layer:
             return
         session = record.session
         if _stands(session.last_done, forwards=False):
-            session.undo(revoke=False)
+            session.undo(revert=False)
         elif _stands(session.last_undone, forwards=True):
-            session.redo(enact=False)
+            session.redo(apply=False)
 
 
 def _stands(command: Command | None, *, forwards: bool) -> bool:
     """Whether the labels hold what a command writes, or what it takes back."""
-    parts = command.commands if isinstance(command, Several) else (command,)
+    parts = command.commands if isinstance(command, CompositeCommand) else (command,)
     changes = [
         (part.target, change)
         for part in parts

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_kdsam.annotation.commands import AddPoint
 from napari_kdsam.annotation.state import PointPrompt
+from napari_kdsam.widgets.annotator.workspace import Workspace
 from napari_kdsam.widgets.shared.layer_marks import HELPER_KEY
 from napari_kdsam.widgets.shared.transforms import copy_transform, transform_of
 
 if TYPE_CHECKING:
-    from napari.layers import Points
+    from napari.layers import Image, Points
 
     from napari_kdsam.widgets.annotator.image_record import ImageRecord
 
@@ -25,12 +26,12 @@ class KeyboardCursor:
 
     Parameters
     ----------
-    controller : AnnotationController
+    workspace : Workspace
     """
 
-    def __init__(self, controller: Any) -> None:
-        self._controller = controller
-        self._image: Any = None
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._image: Image | None = None
         self._place: tuple[float, float] = (0.0, 0.0)
         self._layer: Points | None = None
 
@@ -39,23 +40,23 @@ class KeyboardCursor:
         """Whether the cross is on the image being annotated."""
         return (
             self._layer is not None
-            and self._layer in self._controller.viewer.layers
-            and self._image is self._controller.image
+            and self._layer in self._workspace.viewer.layers
+            and self._image is self._workspace.image
         )
 
     @property
     def position(self) -> tuple[float, ...]:
         """World point of the cross, or else of the mouse."""
-        record: ImageRecord | None = self._controller.record
+        record = self._workspace.record
         if record is None or not self.shown:
-            return tuple(self._controller.viewer.cursor.position)
-        frame = self._controller.frame
+            return tuple(self._workspace.viewer.cursor.position)
+        frame = self._workspace.frame
         return tuple(record.image.data_to_world((*frame, *self._place)))
 
     def move(self, down: int, right: int) -> None:
         """Move the cross by a fiftieth of the image."""
-        record: ImageRecord | None = self._controller.record
-        if record is None or self._controller.layers is None:
+        record = self._workspace.record
+        if record is None or self._workspace.layers is None:
             return
         rows, columns = record.frames.shape[-2:]
         if not self.shown:
@@ -70,13 +71,13 @@ class KeyboardCursor:
 
     def place_point(self) -> None:
         """Add a point of the present polarity at the cross, or at the mouse."""
-        record: ImageRecord | None = self._controller.record
-        layers = self._controller.layers
+        record = self._workspace.record
+        layers = self._workspace.layers
         place = record.frames.pixel_at(self.position) if record is not None else None
         if record is None or layers is None:
             return
         if place is None:
-            self._controller.say('The cursor is beside the image.')
+            self._workspace.say('The cursor is beside the image.')
             return
         frame, (row, column) = place
         point = PointPrompt(float(row), float(column), layers.positive)
@@ -85,18 +86,18 @@ class KeyboardCursor:
     def close(self) -> None:
         """Take the cross away."""
         layer, self._layer = self._layer, None
-        if layer is not None and layer in self._controller.viewer.layers:
-            self._controller.viewer.layers.remove(layer)
+        if layer is not None and layer in self._workspace.viewer.layers:
+            self._workspace.viewer.layers.remove(layer)
 
     def follow_frame(self) -> None:
         """Show the cross on the frame in view."""
-        if self.shown:
-            self._draw(self._controller.record)
+        if self._workspace.record is not None and self.shown:
+            self._draw(self._workspace.record)
 
     def _draw(self, record: ImageRecord) -> None:
         from napari.layers import Points
 
-        data = np.array([(*self._controller.frame, *self._place)], float)
+        data = np.array([(*self._workspace.frame, *self._place)], float)
         if self.shown and self._layer is not None:
             self._layer.data = data
             copy_transform(record.image, self._layer)
@@ -112,7 +113,7 @@ class KeyboardCursor:
             metadata={HELPER_KEY: True},
             **transform_of(record.image),
         )
-        viewer = self._controller.viewer
+        viewer = self._workspace.viewer
         active = viewer.layers.selection.active
         viewer.add_layer(self._layer)
         viewer.layers.selection.active = active

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from qtpy.QtCore import QTimer
 
+from napari_kdsam.widgets.annotator.workspace import Workspace
+
 if TYPE_CHECKING:
+    from napari.layers import Image, Labels, Layer
+
     from napari_kdsam.widgets.annotator.image_record import ImageRecord
 
 _NEW_SHAPE = (
@@ -16,17 +21,38 @@ _NEW_SHAPE = (
 )
 
 
+class LayerOwner(Protocol):
+    """Takes up layers for annotation, and gives them up."""
+
+    def set_image(self, image: Image | None) -> None:
+        """Annotate another image layer, or none."""
+
+    def set_target(self, labels: Labels | None) -> None:
+        """Commit to this layer; None for a new one."""
+
+    def drop(self, image: Layer) -> None:
+        """Keep nothing of an image any more."""
+
+    def renew_image(self) -> None:
+        """Go on with other pixels of the same image."""
+
+    def renew_layers(self) -> None:
+        """Show everything again in a prompt layer that was made anew."""
+
+
 class LayerWatch:
     """Mend what a deleted layer or replaced pixels leave behind.
 
     Parameters
     ----------
-    controller : AnnotationController
+    workspace : Workspace
+    owner : LayerOwner
     """
 
-    def __init__(self, controller: Any) -> None:
-        self._controller = controller
-        self._removed = controller.viewer.layers.events.removed
+    def __init__(self, workspace: Workspace, owner: LayerOwner) -> None:
+        self._workspace = workspace
+        self._owner = owner
+        self._removed = workspace.viewer.layers.events.removed
         self._removed.connect(self._on_removed)
 
     def close(self) -> None:
@@ -35,49 +61,45 @@ class LayerWatch:
 
     def on_image_data(self, event: Any = None) -> None:
         """Predict again from new pixels; those of another shape begin anew."""
-        controller = self._controller
-        record: ImageRecord | None = controller.record
-        if record is None:
+        record, layers = self._workspace.record, self._workspace.layers
+        if record is None or layers is None:
             return
         record.data_version += 1
         record.shown.clear()
-        if controller.layers.fits_image():
-            controller.keeper.watch(record)
-            controller.refresh_preview()
+        if layers.fits_image():
+            self._owner.renew_image()
         else:
             # napari has not told the viewer of the new extent yet.
-            QTimer.singleShot(0, partial(self._begin_anew, record))
+            _soon(self._begin_anew, record)
 
     def _begin_anew(self, record: ImageRecord) -> None:
-        controller = self._controller
-        if controller.record is record:
-            controller.set_image(None)
-            controller.drop(record.image)
-            controller.set_image(record.image)
-            controller.say(_NEW_SHAPE)
+        if self._workspace.record is record:
+            self._owner.set_image(None)
+            self._owner.drop(record.image)
+            self._owner.set_image(record.image)
+            self._workspace.say(_NEW_SHAPE)
 
     def _on_removed(self, event: Any) -> None:
-        controller, layer = self._controller, event.value
+        layers, layer = self._workspace.layers, event.value
         # napari is still in the middle of removing it.
-        if controller.layers is not None and layer in controller.layers.layers:
-            QTimer.singleShot(0, partial(self._restore, layer))
-        elif controller.knows(layer):
-            QTimer.singleShot(0, partial(self._drop, layer))
-        elif layer == controller.target_layer:
-            controller.set_target(None)
+        if layers is not None and layer in layers.layers:
+            _soon(self._restore, layer)
+        elif layer in self._workspace.records:
+            _soon(self._drop, layer)
+        elif layer == self._workspace.target_layer:
+            self._owner.set_target(None)
 
-    def _restore(self, removed: Any) -> None:
-        controller = self._controller
-        if controller.layers is not None:
-            controller.layers.restore(removed)
-            controller.show_contrast()
-            controller.edits.show_drafts()
-            controller.refresh_preview()
-            controller.use_points()
+    def _restore(self, removed: Layer) -> None:
+        if self._workspace.layers is not None:
+            self._workspace.layers.restore(removed)
+            self._owner.renew_layers()
 
-    def _drop(self, removed: Any) -> None:
-        controller = self._controller
-        if removed not in controller.viewer.layers:
-            if removed == controller.image:
-                controller.set_image(None)
-            controller.drop(removed)
+    def _drop(self, removed: Layer) -> None:
+        if removed not in self._workspace.viewer.layers:
+            if removed == self._workspace.image:
+                self._owner.set_image(None)
+            self._owner.drop(removed)
+
+
+def _soon(act: Callable[[Any], None], value: Any) -> None:
+    QTimer.singleShot(0, partial(act, value))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +29,16 @@ from napari_kdsam.annotation.region import PixelChange, PixelRegion
 from napari_kdsam.annotation.state import CommittedObject, ObjectClass
 from napari_kdsam.core.errors import KDSAMError
 from napari_kdsam.widgets.annotator.class_display import show_classes_on
-from napari_kdsam.widgets.annotator.status import Stage, Status
+from napari_kdsam.widgets.annotator.history_sync import HistorySync
+from napari_kdsam.widgets.annotator.prediction import PredictionFlow
+from napari_kdsam.widgets.annotator.prompt_tools import PromptTools
+from napari_kdsam.widgets.annotator.status import OverlapQuestion, StatusKind
+from napari_kdsam.widgets.annotator.workspace import Workspace
 
 if TYPE_CHECKING:
     from napari_kdsam.annotation.cleanup import CleanUp
     from napari_kdsam.widgets.annotator.image_record import ImageRecord, Shown
+    from napari_kdsam.widgets.annotator.prompt_layers import PromptLayers
     from napari_kdsam.widgets.shared.labels_writer import LabelsLayerTarget
 
 Overlap = Literal['keep', 'overwrite', 'ask']
@@ -40,32 +46,6 @@ Output = Literal['instance', 'semantic']
 NOTHING_THERE = 'There is no object here that was committed with this tool.'
 NOTHING_TO_WRITE = 'Not committed: the mask is empty or lies on other labels only.'
 LAYER_ERRORS = (KDSAMError, OSError, ValueError, TypeError)
-
-
-@dataclass(frozen=True)
-class OverlapQuestion:
-    """Asked before a commit that touches other labels.
-
-    Attributes
-    ----------
-    pixels : int
-        How many pixels of other labels the masks cover.
-    labels : tuple of int
-        The labels that have them.
-    """
-
-    pixels: int
-    labels: tuple[int, ...]
-
-    def describe(self) -> str:
-        """One sentence for the window."""
-        many = len(self.labels) > 1
-        names = ', '.join(str(label) for label in self.labels[:5])
-        more = '…' if len(self.labels) > 5 else ''
-        return (
-            f'The mask covers {self.pixels} pixels of label{"s" if many else ""} '
-            f'{names}{more}. Keep {"them" if many else "it"}, or overwrite?'
-        )
 
 
 @dataclass(frozen=True)
@@ -78,11 +58,16 @@ class _Policy:
 
 
 class ObjectActions:
-    """Commit, reopen, delete and reclassify objects for a controller.
+    """Commit, reopen, delete and reclassify objects.
 
     Parameters
     ----------
-    controller : AnnotationController
+    workspace : Workspace
+    flow : PredictionFlow
+        Says when masks that are to be committed have come.
+    history : HistorySync
+        Follows the layer that a commit makes.
+    tools : PromptTools
 
     Attributes
     ----------
@@ -92,34 +77,39 @@ class ObjectActions:
     output : str
         ``instance`` gives each object a label of its own, ``semantic`` that of its
         class.
-    question : OverlapQuestion or None
-        Waiting for an answer.
     """
 
-    def __init__(self, controller: Any) -> None:
-        self._controller = controller
+    def __init__(
+        self,
+        workspace: Workspace,
+        flow: PredictionFlow,
+        history: HistorySync,
+        tools: PromptTools,
+    ) -> None:
+        self._workspace = workspace
+        self._flow = flow
+        self._history = history
+        self._tools = tools
         self.overlap: Overlap = 'keep'
         self.output: Output = 'instance'
-        self.question: OverlapQuestion | None = None
-        self._waiting: _Policy | None = None
 
     def set_overlap(self, overlap: Overlap) -> None:
         """Change the policy; an object in the making is committed under the old one."""
         if overlap != self.overlap:
             self._bank()
             self.overlap = overlap
-            self._controller.updated.emit()
+            self._workspace.updated.emit()
 
     def set_output(self, output: Output) -> None:
         """Change the output; an object in the making is committed under the old one."""
         if output != self.output:
             self._bank()
             self.output = output
-            self._controller.updated.emit()
+            self._workspace.updated.emit()
 
     def _bank(self) -> None:
         # A question that is open goes on waiting for its answer.
-        if self.question is None and self._controller.draft.predictable:
+        if self._workspace.question is None and self._workspace.draft.predictable:
             self.commit()
 
     def commit(self, *, overwrite: bool | None = None) -> bool:
@@ -134,75 +124,61 @@ class ObjectActions:
             Answer to the question, or None to follow the policy. A second commit
             while the question is open keeps the other labels.
         """
-        asked, self.question = self.question, None
+        asked, self._workspace.question = self._workspace.question, None
         if overwrite is None and asked is not None:
             overwrite = False
         policy = _Policy(overwrite, self.overlap, self.output)
-        if self._controller.shown is not None:
+        if self._workspace.shown is not None:
             return self._commit(policy)
-        if self._controller.draft.predictable:
-            self._waiting = policy
+        if self._workspace.draft.predictable:
+            self._flow.when_masks_come(partial(self._commit, policy))
             text = 'Commits as soon as the mask is there…'
-            self._controller.set_status(Status(Stage.WORKING, text))
+            self._workspace.set_status(StatusKind.WORKING, text)
         return False
 
-    def commit_waiting(self) -> None:
-        """Commit the masks that have come, if that was asked for before."""
-        # Masks of a drag come as well, and are not to be committed.
-        if self._waiting is not None and self._controller.shown is not None:
-            policy, self._waiting = self._waiting, None
-            self._commit(policy)
-
-    @property
-    def waits(self) -> bool:
-        """Whether a commit waits for masks that are on their way."""
-        return self._waiting is not None
-
-    def wait_no_longer(self) -> None:
-        """Commit nothing that is still to come."""
-        self._waiting = None
-
     def _commit(self, policy: _Policy) -> bool:
-        controller = self._controller
-        record, shown = controller.record, controller.shown
-        if record is None or shown is None or controller.layers is None:
+        workspace = self._workspace
+        record, shown = workspace.record, workspace.shown
+        if record is None or shown is None or workspace.layers is None:
             return False
         overwrite = policy.overwrite
         if overwrite is None:
             overwrite = policy.overlap == 'overwrite'
             if policy.overlap == 'ask':
-                self.question = self._question(record, shown)
-                if self.question is not None:
-                    controller.say(self.question.describe())
+                workspace.question = self._question(record, shown)
+                if workspace.question is not None:
+                    workspace.say(workspace.question.describe())
                     return False
         semantic = policy.output == 'semantic'
         try:
-            commands = self._commit_commands(record, shown, overwrite, semantic)
+            commands = self._commit_commands(
+                record, workspace.layers, shown, overwrite, semantic
+            )
             if not commands:
-                controller.set_status(Status(Stage.ERROR, NOTHING_TO_WRITE))
+                workspace.fail(NOTHING_TO_WRITE)
                 return False
             labels = [command.item.label for command in commands]
             record.session.execute(as_one(commands))
         except LAYER_ERRORS as error:
-            controller.set_status(Status(Stage.ERROR, f'Not committed: {error}'))
+            workspace.fail(f'Not committed: {error}')
             return False
-        controller.history.follow(record)
+        self._history.follow(record)
         name = ', '.join(str(label) for label in labels)
         text = f'Committed as label {name}. Click inside the next structure.'
-        controller.set_status(Status(Stage.WAITING, text))
+        workspace.set_status(StatusKind.WAITING, text)
         return True
 
     def _masks(
         self, record: ImageRecord, shown: Shown
     ) -> tuple[NDArray[np.bool_], ...]:
         return shown.masks(
-            self._controller.chosen_candidate, record.session.state.cleanup
+            self._workspace.chosen_candidate, record.session.state.cleanup
         )
 
     def _question(self, record: ImageRecord, shown: Shown) -> OverlapQuestion | None:
         if record.target is None:
             return None
-        there = record.target.frame(self._controller.frame)
+        there = record.target.frame(self._workspace.frame)
         union = np.logical_or.reduce(self._masks(record, shown))
         covered = there[union & (there != 0)]
         if covered.size == 0:
@@ -211,14 +187,18 @@ class ObjectActions:
         return OverlapQuestion(int(covered.size), labels)
 
     def _commit_commands(
-        self, record: ImageRecord, shown: Shown, overwrite: bool, semantic: bool
+        self,
+        record: ImageRecord,
+        layers: PromptLayers,
+        shown: Shown,
+        overwrite: bool,
+        semantic: bool,
     ) -> list[CommitObject]:
-        controller, state = self._controller, record.session.state
-        frame = controller.frame
+        state, frame = record.session.state, self._workspace.frame
         masks = self._masks(record, shown)
         if not any(mask.any() for mask in masks):
             return []
-        target = record.ensure_target(controller.viewer, controller.layers.preview)
+        target = record.ensure_target(self._workspace.viewer, layers.preview)
         before = target.frame(frame)
         free = np.ones(before.shape, bool) if overwrite else before == 0
         draft = state.draft(frame)
@@ -227,7 +207,7 @@ class ObjectActions:
             number = state.highest_number + 1
         commands: list[CommitObject] = []
         parts = objects_of(draft)
-        candidates = shown.candidates(controller.chosen_candidate)
+        candidates = shown.candidates(self._workspace.chosen_candidate)
         for part, mask, candidate in zip(parts, masks, candidates, strict=True):
             region = PixelRegion.of_mask(frame, mask & free)
             if region is None:
@@ -262,8 +242,8 @@ class ObjectActions:
         if found is None:
             return False
         item, target = found
-        waiting = self._controller.session.state.draft(item.frame)
-        if not waiting.empty and self._controller.shown is not None:
+        waiting = self._workspace.session.state.draft(item.frame)
+        if not waiting.empty and self._workspace.shown is not None:
             # Prompts of another object on the frame would be lost: commit them first.
             if not self.commit():
                 return False
@@ -273,7 +253,7 @@ class ObjectActions:
             item, target = found
         if not self._execute(ReopenObject(target, item)):
             return False
-        self._controller.use_points()
+        self._tools.use_points()
         return True
 
     def delete_at(self, point: tuple[float, ...]) -> bool:
@@ -284,7 +264,7 @@ class ObjectActions:
         item, target = found
         if not self._execute(DeleteObject(target, item)):
             return False
-        self._controller.say(f'Deleted label {item.label}; undo brings it back.')
+        self._workspace.say(f'Deleted label {item.label}; undo brings it back.')
         return True
 
     def reclassify_at(self, point: tuple[float, ...], class_id: int) -> bool:
@@ -296,10 +276,17 @@ class ObjectActions:
         label = class_id if item.semantic else item.label
         return self._execute(ReclassifyObject(target, item, class_id, label))
 
+    def reclassify_current(self, point: tuple[float, ...]) -> None:
+        """Give the object at a world point the class of the next object."""
+        current = self._workspace.session.state.current_class
+        if not self.reclassify_at(point, current):
+            self._workspace.say(
+                'There is no object under the cursor to give a class to.'
+            )
+
     def load_mask_at(self, point: tuple[float, ...]) -> bool:
         """Start the draft from whatever label is at a world point, ours or not."""
-        controller = self._controller
-        record: ImageRecord | None = controller.record
+        record = self._workspace.record
         place = record.frames.pixel_at(point) if record is not None else None
         if record is not None and record.target is not None and place is not None:
             frame, (row, column) = place
@@ -307,36 +294,49 @@ class ObjectActions:
             if labels[row, column] != 0:
                 region = PixelRegion.of_mask(frame, labels == labels[row, column])
                 return self._execute(LoadMask(frame, region))
-        controller.say('There is no label under the cursor to start from.')
+        self._workspace.say('There is no label under the cursor to start from.')
         return False
 
     def refine(self) -> None:
         """Predict again from the mask shown, as SAM refines its own answers."""
-        controller = self._controller
-        record, shown = controller.record, controller.shown
+        workspace = self._workspace
+        record, shown = workspace.record, workspace.shown
         if record is None or shown is None or len(shown.predictions) != 1:
-            controller.say('Refining needs the mask of a single object; click first.')
+            workspace.say('Refining needs the mask of a single object; click first.')
             return
-        region = PixelRegion.of_mask(controller.frame, self._masks(record, shown)[0])
+        region = PixelRegion.of_mask(workspace.frame, self._masks(record, shown)[0])
         if region is not None:
-            self._execute(LoadMask(controller.frame, region))
+            self._execute(LoadMask(workspace.frame, region))
 
     def choose_class(self, class_id: int) -> None:
         """Give the next objects another class."""
-        state = self._controller.session.state
+        state = self._workspace.session.state
         known = {item.id for item in state.classes}
         if class_id in known and class_id != state.current_class:
             self._execute(ChangeClass(class_id))
 
+    def use_class(self, number: int) -> None:
+        """Give the next objects the class at a place in the list, from 1."""
+        classes = self._workspace.session.state.classes
+        if 1 <= number <= len(classes):
+            self.choose_class(classes[number - 1].id)
+
+    def next_class(self) -> None:
+        """Give the next objects the next class, after the last the first."""
+        state = self._workspace.session.state
+        known = [item.id for item in state.classes]
+        place = known.index(state.current_class) if state.current_class in known else -1
+        self.choose_class(known[(place + 1) % len(known)])
+
     def set_classes(self, classes: tuple[ObjectClass, ...]) -> None:
         """Add, rename, recolour or remove classes."""
-        record = self._controller.record
+        record = self._workspace.record
         if record is not None and classes and classes != record.session.state.classes:
             self._execute(SetClasses(classes))
 
     def set_cleanup(self, cleanup: CleanUp) -> None:
         """Clean masks up in another way, the one in view at once."""
-        record = self._controller.record
+        record = self._workspace.record
         if record is not None and cleanup != record.session.state.cleanup:
             self._execute(SetCleanUp(cleanup))
 
@@ -344,31 +344,31 @@ class ObjectActions:
         self, target: LabelsLayerTarget, changes: tuple[PixelChange, ...]
     ) -> None:
         """Take what was painted by hand into the history, so that undo finds it."""
-        for record in self._controller.records:
+        for record in self._workspace.records.values():
             if record.target is target:
                 record.session.execute(PaintPixels(target, changes))
 
     def _object_at(
         self, point: tuple[float, ...]
     ) -> tuple[CommittedObject, LabelsLayerTarget] | None:
-        record: ImageRecord | None = self._controller.record
+        record = self._workspace.record
         place = record.frames.pixel_at(point) if record is not None else None
         if record is not None and record.target is not None and place is not None:
             frame, (row, column) = place
             item = record.session.state.object_at(frame, row, column)
             if item and record.target.frame(frame)[row, column] == item.label:
                 return item, record.target
-        self._controller.say(NOTHING_THERE)
+        self._workspace.say(NOTHING_THERE)
         return None
 
     def _execute(self, command: Command) -> bool:
-        record = self._controller.record
+        record = self._workspace.record
         if record is None:
             return False
         try:
             record.session.execute(command)
         except LAYER_ERRORS as error:
-            self._controller.set_status(Status(Stage.ERROR, f'Not done: {error}'))
+            self._workspace.fail(f'Not done: {error}')
             return False
         return True
 

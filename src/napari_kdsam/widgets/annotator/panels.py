@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import (
     QButtonGroup,
@@ -17,11 +17,13 @@ from qtpy.QtWidgets import (
 )
 
 from napari_kdsam.widgets.annotator.prompt_layers import BOX, LASSO, SCRIBBLE
-from napari_kdsam.widgets.annotator.shortcuts import Shortcut, tooltip
+from napari_kdsam.widgets.annotator.shortcuts import Shortcut, shortcut_of, tooltip
 from napari_kdsam.widgets.shared.qt_parts import plain_button
 
 if TYPE_CHECKING:
     from napari_kdsam.widgets.annotator.controller import AnnotationController
+    from napari_kdsam.widgets.annotator.prompt_tools import PromptTools
+    from napari_kdsam.widgets.annotator.workspace import Workspace
 
 
 class QuestionBar(QWidget):
@@ -62,30 +64,34 @@ class ToolBar(QWidget):
 
     Parameters
     ----------
-    controller : AnnotationController
+    workspace : Workspace
+    tools : PromptTools
     shortcuts : sequence of Shortcut
         For the tooltips.
     """
 
     def __init__(
-        self, controller: AnnotationController, shortcuts: tuple[Shortcut, ...]
+        self,
+        workspace: Workspace,
+        tools: PromptTools,
+        shortcuts: tuple[Shortcut, ...],
     ) -> None:
         super().__init__()
-        self._controller = controller
+        self._workspace = workspace
         self._group = QButtonGroup(self)
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setSpacing(4)
-        tools: tuple[tuple[str, str, Callable[[], None]], ...] = (
-            ('+ Inside', 'toggle_polarity', partial(controller.set_polarity, True)),
-            ('× Outside', 'toggle_polarity', partial(controller.set_polarity, False)),
-            ('✎ Edit', 'reopen', controller.use_pick),
-            ('▭ Box', 'use_box', controller.use_box),
-            ('∿ Scribble', 'use_scribble', controller.use_scribble),
-            ('⬠ Lasso', 'use_lasso', controller.use_lasso),
+        buttons: tuple[tuple[str, str, Callable[[], None]], ...] = (
+            ('+ Inside', 'toggle_polarity', partial(tools.set_polarity, True)),
+            ('× Outside', 'toggle_polarity', partial(tools.set_polarity, False)),
+            ('✎ Edit', 'reopen', tools.use_pick),
+            ('▭ Box', 'use_box', tools.use_box),
+            ('∿ Scribble', 'use_scribble', tools.use_scribble),
+            ('⬠ Lasso', 'use_lasso', tools.use_lasso),
         )
         self.buttons: dict[str, QPushButton] = {}
-        for place, (text, action, act) in enumerate(tools):
+        for place, (text, action, act) in enumerate(buttons):
             button = plain_button(text, tooltip(action, shortcuts))
             button.setCheckable(True)
             button.clicked.connect(partial(_call, act))
@@ -95,7 +101,8 @@ class ToolBar(QWidget):
 
     def refresh(self) -> None:
         """Mark the tool in use."""
-        layers, picking = self._controller.layers, self._controller.pick.active
+        layers = self._workspace.layers
+        picking = layers is not None and layers.picking
         tool = layers.shape_tool if layers is not None else None
         positive = layers is None or layers.positive
         in_use = {
@@ -129,25 +136,24 @@ class ActionBar(QWidget):
         self, controller: AnnotationController, shortcuts: tuple[Shortcut, ...]
     ) -> None:
         super().__init__()
-        self._controller = controller
-        self.commit = plain_button('Commit', tooltip('commit', shortcuts))
-        self.clear = plain_button('Clear', tooltip('clear', shortcuts))
-        self.refine = plain_button('Refine', tooltip('refine', shortcuts))
-        self.undo = plain_button('Undo', tooltip('undo', shortcuts))
-        self.redo = plain_button('Redo', tooltip('redo', shortcuts))
-        for button, name in (
-            (self.commit, 'commit'),
-            (self.clear, 'clear'),
-            (self.refine, 'refine'),
-            (self.undo, 'undo'),
-            (self.redo, 'redo'),
-        ):
-            button.clicked.connect(partial(_call, getattr(controller, name)))
+        self._workspace = controller.workspace
+
+        def button(text: str, action: str) -> QPushButton:
+            made = plain_button(text, tooltip(action, shortcuts))
+            act = partial(shortcut_of(action, shortcuts).act, controller)
+            made.clicked.connect(partial(_call, act))
+            return made
+
+        self.commit = button('Commit', 'commit')
+        self.clear = button('Clear', 'clear')
+        self.refine = button('Refine', 'refine')
+        self.undo = button('Undo', 'undo')
+        self.redo = button('Redo', 'redo')
         first, second = QHBoxLayout(), QHBoxLayout()
         first.addWidget(self.commit, stretch=2)
         first.addWidget(self.refine, stretch=1)
-        for button in (self.clear, self.undo, self.redo):
-            second.addWidget(button)
+        for widget in (self.clear, self.undo, self.redo):
+            second.addWidget(widget)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(4)
@@ -156,10 +162,10 @@ class ActionBar(QWidget):
 
     def refresh(self) -> None:
         """Enable what can be done now."""
-        controller = self._controller
-        self.commit.setEnabled(controller.can_commit)
-        self.clear.setEnabled(not controller.draft.empty)
-        shown: Any = controller.shown
+        workspace = self._workspace
+        shown = workspace.shown
+        self.commit.setEnabled(workspace.draft.predictable)
+        self.clear.setEnabled(not workspace.draft.empty)
         self.refine.setEnabled(shown is not None and len(shown.predictions) == 1)
-        self.undo.setEnabled(controller.session.can_undo)
-        self.redo.setEnabled(controller.session.can_redo)
+        self.undo.setEnabled(workspace.session.can_undo)
+        self.redo.setEnabled(workspace.session.can_redo)

@@ -1,4 +1,4 @@
-"""Requests out, answers in: only the answer to the newest request ever arrives."""
+"""From the prompts in view to their masks in the preview."""
 
 from __future__ import annotations
 
@@ -8,12 +8,23 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
+from psygnal import Signal
 
 from napari_kdsam.annotation.draft_prompts import prompts_of
 from napari_kdsam.annotation.state import Draft
+from napari_kdsam.core.errors import KDSAMError
+from napari_kdsam.core.intensity import IntensityMapping
 from napari_kdsam.core.stack_index import FrameIndex
 from napari_kdsam.model.registry import DEFAULT_MODEL
 from napari_kdsam.widgets.annotator.image_record import ImageRecord, Shown
+from napari_kdsam.widgets.annotator.status import (
+    EMPTY_MASK,
+    FIRST_CLICK,
+    ONLY_OUTSIDE,
+    OTHER_VIEW,
+    StatusKind,
+)
+from napari_kdsam.widgets.annotator.workspace import Workspace
 from napari_kdsam.widgets.shared.inference_thread import (
     InferenceThread,
     PredictorFactory,
@@ -28,7 +39,6 @@ from napari_kdsam.widgets.shared.requests import (
 if TYPE_CHECKING:
     import numpy as np
 
-    from napari_kdsam.core.intensity import IntensityMapping
     from napari_kdsam.core.prompts import Prompt
     from napari_kdsam.inference.predictor import Prediction
 
@@ -37,58 +47,195 @@ _THUMBNAIL_PIXELS = 1000
 
 
 class PredictionFlow:
-    """Number requests, and drop the answers that have been overtaken.
+    """Ask for masks, drop the answers that have been overtaken, and show the others.
 
     Parameters
     ----------
+    workspace : Workspace
     predictor_factory : callable
         Makes a predictor from a model's and a device's name.
-    on_progress : callable
-        Called with a sentence when a slow step of the newest request begins.
-    on_answer : callable
-        Called with the `Answer` to the newest request.
-    on_second_look : callable
-        Called with the `Answer` to the newest second look.
-    on_engine : callable
-        Called with the `EngineState` when it has changed.
 
     Attributes
     ----------
+    answered : psygnal.Signal
+        Emitted when new masks have been shown.
+    thread : InferenceThread
     model, device : str
         Used for the next requests.
-    use_contrast_limits : bool
-        Map intensities as displayed instead of automatically.
-    second_look : bool
-        Look again at small objects of large images.
-    thread : InferenceThread
+    mapping : IntensityMapping or None
+        How the last answered image's values became 8 bits.
+    engine : EngineState or None
+        Model, device, encoding time and memory, once a model is loaded.
+    decode_ms : float or None
+        How long the last click took to decode.
     """
 
+    answered = Signal()
+
     def __init__(
-        self,
-        predictor_factory: PredictorFactory,
-        on_progress: Callable[[str], None],
-        on_answer: Callable[[Answer], None],
-        on_second_look: Callable[[Answer], None],
-        on_engine: Callable[[EngineState], None],
+        self, workspace: Workspace, predictor_factory: PredictorFactory
     ) -> None:
         self.model = DEFAULT_MODEL
         self.device = 'auto'
-        self.use_contrast_limits = False
-        self.second_look = True
+        self.mapping: IntensityMapping | None = None
+        self.engine: EngineState | None = None
+        self.decode_ms: float | None = None
+        self._workspace = workspace
+        self._use_contrast_limits = False
+        self._second_look = True
         self._newest = 0
         self._awaited: Any = None
         self._looked_at: tuple[Shown, int] | None = None
-        self._pass_progress = on_progress
-        self._pass_answer = on_answer
-        self._pass_second_look = on_second_look
+        self._ahead: tuple[ImageRecord, FrameIndex, Shown] | None = None
+        self._when_masks_come: Callable[[], object] | None = None
         self.thread = InferenceThread(predictor_factory)
         self.thread.progressed.connect(self._on_progress)
         self.thread.answered.connect(self._on_answer)
         self.thread.looked_again.connect(self._on_second_look)
-        self._pass_engine = on_engine
         self.thread.engine_changed.connect(self._on_engine)
 
-    def request(self, record: ImageRecord, frame: FrameIndex, draft: Draft) -> None:
+    def set_model(self, model: str, device: str) -> None:
+        """Use another model or device; labels and prompts stay."""
+        if (model, device) != (self.model, self.device):
+            self.model, self.device = model, device
+            self._predict_again()
+            self.preload()
+
+    def set_intensity(self, use_contrast_limits: bool) -> None:
+        """Map intensities as displayed, or automatically."""
+        if use_contrast_limits != self._use_contrast_limits:
+            self._use_contrast_limits = use_contrast_limits
+            self._predict_again()
+
+    def set_second_look(self, on: bool) -> None:
+        """Look again at small objects of large images, or not."""
+        if on != self._second_look:
+            self._second_look = on
+            self._predict_again()
+
+    def refresh(self) -> None:
+        """Show the masks of the frame in view, asking for them if they are not there."""
+        workspace = self._workspace
+        record, layers = workspace.record, workspace.layers
+        if layers is None or record is None:
+            return
+        if not record.frames.in_plane(workspace.viewer.dims):
+            self.forget()
+            workspace.show_status(OTHER_VIEW)
+            return
+        self._use_ahead(record)
+        shown = workspace.shown
+        if shown is not None and all(
+            candidate.has_mask
+            for candidate in shown.candidates(workspace.chosen_candidate)
+        ):
+            self._forget_requests()
+            self._show(shown)
+            self._look_again()
+        elif workspace.draft.predictable:
+            self._request(record)
+        else:
+            self.forget()
+            layers.mask.show(workspace.frame, (), '')
+            workspace.show_status(
+                FIRST_CLICK if workspace.draft.empty else ONLY_OUTSIDE
+            )
+
+    def predict_ahead(self, frame: FrameIndex, draft: Draft) -> bool:
+        """Show the masks of prompts that are not in the session, or not yet.
+
+        Returns
+        -------
+        bool
+            Whether they were asked for.
+        """
+        record, dims = self._workspace.record, self._workspace.viewer.dims
+        if record is None or not draft.predictable or not record.frames.in_plane(dims):
+            return False
+        try:
+            self._ask(record, frame, draft)
+        except KDSAMError:
+            # Half-way through an edit prompts may make no sense; the end decides.
+            return False
+        return True
+
+    def forget_ahead(self) -> None:
+        """Let masks that were predicted ahead go."""
+        self._ahead = None
+
+    @property
+    def promised(self) -> bool:
+        """Whether something waits for the masks of the prompts in view."""
+        return self._when_masks_come is not None
+
+    def when_masks_come(self, act: Callable[[], object]) -> None:
+        """Call once the masks of the prompts in view are shown, unless they change."""
+        self._when_masks_come = act
+
+    def prefetch(self, frames: list[FrameIndex]) -> None:
+        """Have frames embedded when there is nothing else to do."""
+        record = self._workspace.record
+        if record is None:
+            return
+        read, mapping = (
+            record.frames.reader(),
+            record.mapping(self._use_contrast_limits),
+        )
+        self.thread.prefetch(
+            [
+                Prefetch(
+                    record.token(frame),
+                    partial(read, frame),
+                    mapping,
+                    self.model,
+                    self.device,
+                )
+                for frame in frames
+            ]
+        )
+
+    def preload(self) -> None:
+        """Load the model while there is nothing else to do."""
+        self.thread.preload(self.model, self.device)
+
+    def forget(self) -> None:
+        """Want no answer any more."""
+        self._forget_requests()
+        self._looked_at = None
+        self.thread.cancel_second_look()
+
+    def close(self) -> None:
+        """Want no answer ever again, and let the thread end."""
+        self.forget()
+        self.thread.stop()
+
+    def _forget_requests(self) -> None:
+        """Want no answer to a prompt any more; a second look may go on."""
+        self._when_masks_come = None
+        self._overtake()
+
+    def _overtake(self) -> None:
+        self._newest += 1
+        self._awaited = None
+        self.thread.cancel_waiting()
+
+    def _predict_again(self) -> None:
+        for record in self._workspace.records.values():
+            record.shown.clear()
+        self.refresh()
+
+    def _request(self, record: ImageRecord) -> None:
+        workspace = self._workspace
+        self._when_masks_come = None
+        try:
+            self._ask(record, workspace.frame, workspace.draft)
+        except KDSAMError as error:
+            self.forget()
+            workspace.set_status(StatusKind.WAITING, str(error))
+            return
+        workspace.set_status(StatusKind.WORKING, 'Predicting…')
+
+    def _ask(self, record: ImageRecord, frame: FrameIndex, draft: Draft) -> None:
         """Ask for the masks of a draft; any earlier request is overtaken.
 
         Does nothing if the answer to the very same question is on its way.
@@ -98,60 +245,32 @@ class PredictionFlow:
         PromptError
             If the prompts do not say where an object is.
         """
-        request = self._request(record, frame, draft)
-        asked = replace(draft, number=None)
+        request = self._make_request(record, frame, draft)
         question = (
             request.image_token,
-            asked,
+            replace(draft, number=None),
             request.mapping,
             self.model,
             self.device,
         )
         if question == self._awaited:
             return
-        self.forget()
+        self._overtake()
+        self._looked_at = None
+        self.thread.cancel_second_look()
         self._awaited = question
         self.thread.submit(replace(request, number=self._newest))
 
-    def look_again(
-        self, record: ImageRecord, frame: FrameIndex, shown: Shown, candidate: int
-    ) -> None:
-        """Ask for a better mask than one that is shown, unless that was done already.
-
-        Parameters
-        ----------
-        record : ImageRecord
-        frame : tuple of int
-        shown : Shown
-        candidate : int
-            Index of the candidate in view, if it is one of several.
-        """
-        looked_at = shown, candidate
-        if (
-            not self.second_look
-            or candidate in shown.looked_again
-            or looked_at == self._looked_at
-        ):
-            return
-        self._looked_at = looked_at
-        request = self._request(record, frame, shown.draft)
-        self.thread.look_again(
-            replace(
-                request,
-                candidate=candidate,
-                context=(record, frame, shown),
-                first_look=shown.predictions,
-            )
-        )
-
-    def _request(self, record: ImageRecord, frame: FrameIndex, draft: Draft) -> Request:
+    def _make_request(
+        self, record: ImageRecord, frame: FrameIndex, draft: Draft
+    ) -> Request:
         prompts = prompts_of(draft, record.frames.plane_shape)
         return Request(
             number=self._newest,
             image_token=record.token(frame),
             read_frame=partial(record.frames.reader(), frame),
             prompts=prompts,
-            mapping=record.mapping(self.use_contrast_limits),
+            mapping=record.mapping(self._use_contrast_limits),
             model=self.model,
             device=self.device,
             candidate=draft.candidate,
@@ -160,60 +279,127 @@ class PredictionFlow:
             finish=_thumbnails if _offers_candidates(prompts) else None,
         )
 
-    def prefetch(self, record: ImageRecord, frames: list[FrameIndex]) -> None:
-        """Have frames embedded when there is nothing else to do."""
-        mapping = record.mapping(self.use_contrast_limits)
-        self.thread.prefetch(
-            [
-                Prefetch(
-                    record.token(frame),
-                    partial(record.frames.reader(), frame),
-                    mapping,
-                    self.model,
-                    self.device,
-                )
-                for frame in frames
-            ]
-        )
-
-    def forget(self) -> None:
-        """Want no answer any more."""
-        self.forget_requests()
-        self._looked_at = None
-        self.thread.cancel_second_look()
-
-    def forget_requests(self) -> None:
-        """Want no answer to a prompt any more; a second look may go on."""
-        self._newest += 1
-        self._awaited = None
-        self.thread.cancel_waiting()
-
-    def preload(self) -> None:
-        """Load the model while there is nothing else to do."""
-        self.thread.preload(self.model, self.device)
-
-    def close(self) -> None:
-        """Want no answer ever again, and let the thread end."""
-        self.forget()
-        self.thread.stop()
-
     def _on_progress(self, number: int, text: str) -> None:
         if number == self._newest:
-            self._pass_progress(text)
+            self._workspace.set_status(StatusKind.WORKING, text)
 
     def _on_engine(self, engine: EngineState) -> None:
-        self._pass_engine(engine)
+        self.engine = engine
+        self._workspace.updated.emit()
 
     def _on_answer(self, answer: Answer) -> None:
-        if answer.request.number == self._newest:
-            self._awaited = None
-            self._pass_answer(answer)
+        if answer.request.number != self._newest:
+            return
+        self._awaited = None
+        if not answer.predictions:
+            self._when_masks_come = None
+            self._workspace.fail(answer.error)
+            return
+        asked: tuple[ImageRecord, FrameIndex, Draft] = answer.request.context
+        record, frame, draft = asked
+        shown = Shown(draft, answer.predictions, tuple(answer.finished or ()))
+        if draft.same_prompts(record.session.state.draft(frame)):
+            record.shown[frame] = shown
+        else:
+            self._ahead = record, frame, shown
+        self.mapping = answer.mapping
+        self.decode_ms = answer.milliseconds
+        self._show(shown, answer.milliseconds)
+        # Masks of a drag come as well, and are not those that were promised.
+        if self._when_masks_come is not None and self._workspace.shown is not None:
+            act, self._when_masks_come = self._when_masks_come, None
+            act()
+        if self._workspace.shown is shown:
+            self._look_again()
+        self.answered.emit()
+
+    def _use_ahead(self, record: ImageRecord) -> None:
+        """Take the masks that were predicted ahead, if they are those of the prompts."""
+        if self._ahead is None:
+            return
+        of, frame, shown = self._ahead
+        if of is not record or frame != self._workspace.frame:
+            self._ahead = None
+        elif shown.draft.same_prompts(self._workspace.draft):
+            record.shown[frame] = shown
+            self._ahead = None
+
+    def _show(self, shown: Shown, milliseconds: float | None = None) -> None:
+        """Paint the masks of predictions, and say how long they took."""
+        workspace = self._workspace
+        if workspace.layers is None:
+            return
+        in_view = shown is workspace.shown
+        chosen = workspace.chosen_candidate if in_view else shown.draft.candidate
+        masks = shown.masks(chosen, workspace.session.state.cleanup)
+        workspace.layers.mask.show(workspace.frame, masks, workspace.class_color)
+        scores = [candidate.score for candidate in shown.candidates(chosen)]
+        parts = [f'Ready: predicted overlap {min(scores):.2f}']
+        if len(masks) > 1:
+            parts = [f'Ready: {len(masks)} objects, overlaps from {min(scores):.2f}']
+        elif len(workspace.candidates) > 1:
+            number = workspace.chosen_candidate + 1
+            parts.append(f'candidate {number} of {len(workspace.candidates)}')
+        if milliseconds is not None:
+            parts.append(f'{milliseconds:.0f} ms')
+        if any(candidate.close_up for candidate in shown.candidates(chosen)):
+            parts.append('second look')
+        if any(mask.any() for mask in masks):
+            workspace.set_status(StatusKind.READY, ', '.join(parts))
+        else:
+            workspace.show_status(EMPTY_MASK)
+
+    def _look_again(self) -> None:
+        """Ask for a better mask than the one in view, unless that was done already."""
+        workspace = self._workspace
+        record, frame, shown = workspace.record, workspace.frame, workspace.shown
+        if record is None or shown is None:
+            return
+        candidate = workspace.chosen_candidate
+        if (
+            not self._second_look
+            or candidate in shown.looked_again
+            or self._looked_at == (shown, candidate)
+        ):
+            return
+        self._looked_at = shown, candidate
+        self.thread.look_again(
+            replace(
+                self._make_request(record, frame, shown.draft),
+                candidate=candidate,
+                context=(record, frame, shown),
+                first_look=shown.predictions,
+            )
+        )
 
     def _on_second_look(self, answer: Answer) -> None:
-        _, _, shown = answer.request.context
-        if self._looked_at == (shown, answer.request.candidate):
-            self._looked_at = None
-            self._pass_second_look(answer)
+        """Replace the masks in view, if they are those that were looked at again."""
+        workspace, chosen = self._workspace, answer.request.candidate
+        asked: tuple[ImageRecord, FrameIndex, Shown] = answer.request.context
+        record, frame, first = asked
+        if self._looked_at != (first, chosen):
+            return
+        self._looked_at = None
+        if (
+            record is not workspace.record
+            or frame != workspace.frame
+            or first is not workspace.shown
+            or chosen != workspace.chosen_candidate
+            # What a question is about stays until it is answered.
+            or workspace.question is not None
+        ):
+            return
+        first.looked_again.add(chosen)
+        if not answer.predictions:
+            return
+        thumbnails = tuple(answer.finished or first.thumbnails)
+        better = Shown(first.draft, answer.predictions, thumbnails, first.looked_again)
+        record.shown[frame] = better
+        before = workspace.status
+        self._show(better)
+        if before.kind is not StatusKind.READY:
+            # Something went wrong in the meantime, and is still to be read.
+            workspace.show_status(before)
 
 
 def _offers_candidates(prompts: Sequence[Prompt]) -> bool:
@@ -221,14 +407,16 @@ def _offers_candidates(prompts: Sequence[Prompt]) -> bool:
 
 
 def _thumbnails(
-    frame: NDArray[Any], predictions: tuple[Prediction, ...], mapping: IntensityMapping
+    frame: NDArray[Any],
+    predictions: tuple[Prediction, ...],
+    mapping: IntensityMapping,
 ) -> tuple[NDArray[np.uint8], ...]:
     """Pictures of the candidates of a single object, made in the thread."""
-    candidates = predictions[0].candidates
     from napari_kdsam.core.intensity import check_image
     from napari_kdsam.inference.masks import mask_of_logits
     from napari_kdsam.io.thumbnails import candidate_thumbnails
 
+    candidates = predictions[0].candidates
     # A picture needs few pixels, and whole masks of large frames are slow to make.
     step = max(1, max(candidates[0].image_shape) // _THUMBNAIL_PIXELS)
     image = check_image(frame)[::step, ::step]

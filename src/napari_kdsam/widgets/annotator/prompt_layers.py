@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from napari_kdsam.annotation.state import Draft, PointPrompt
 from napari_kdsam.core.stack_index import FrameIndex
-from napari_kdsam.widgets.annotator.drag_watch import watch_drags, watch_presses
+from napari_kdsam.widgets.annotator.key_bindings import KeyAction, bind
 from napari_kdsam.widgets.annotator.preview import PreviewLayer
-from napari_kdsam.widgets.annotator.shortcuts import KeyAction
 from napari_kdsam.widgets.shared.connections import Connections
 from napari_kdsam.widgets.shared.prompt_geometry import (
     COLORS,
@@ -42,6 +41,24 @@ if TYPE_CHECKING:
 __all__ = ['NEGATIVE', 'POLARITY', 'POSITIVE', 'PromptLayers']
 
 BOX, SCRIBBLE, LASSO = 'add_rectangle', 'add_path', 'add_polygon_lasso'
+_MOVING = ('select', 'direct')
+_PICKING = 'pan_zoom'
+
+
+class PromptListener(Protocol):
+    """Is told what the user does in the prompt layers."""
+
+    def on_edit(self) -> None:
+        """Points or shapes have changed."""
+
+    def on_drag(self) -> None:
+        """A point or a shape is being dragged; its layer's data follow the mouse."""
+
+    def on_press(self, position: Any) -> None:
+        """The button that adds a point at this position of the layer is held down."""
+
+    def on_release(self) -> None:
+        """That button was let go; napari decides after this whether to add the point."""
 
 
 class PromptLayers:
@@ -51,12 +68,7 @@ class PromptLayers:
     ----------
     viewer : napari.viewer.Viewer
     image : napari.layers.Image
-    on_edit : callable
-        Called without arguments when the user has changed points or shapes.
-    on_drag : callable
-        Called without arguments while the user drags a point or a shape.
-    on_press, on_release : callable
-        See `watch_presses`.
+    listener : PromptListener
     keys : mapping of str to callable
         Bound on points and shapes, also on those that replace deleted ones.
     """
@@ -65,21 +77,16 @@ class PromptLayers:
         self,
         viewer: Viewer,
         image: Image,
-        on_edit: Callable[[], None],
-        on_drag: Callable[[], None],
-        on_press: Callable[[Any], None],
-        on_release: Callable[[], None],
+        listener: PromptListener,
         keys: Mapping[str, KeyAction],
     ) -> None:
         self._viewer = viewer
         self._image = image
-        self._on_edit = on_edit
-        self._on_drag = on_drag
-        self._on_press = on_press
-        self._on_release = on_release
+        self._listener = listener
         self._keys = keys
         self._shape = spatial_shape(image)
         self._positive = True
+        self._picking = False
         self.mask = PreviewLayer(image)
         self.points: Points = self._new_points()
         self.shapes: Shapes = self._new_shapes()
@@ -125,13 +132,30 @@ class PromptLayers:
 
     def use_points(self) -> None:
         """Make left clicks add points."""
+        self._picking = False
         self._viewer.layers.selection.active = self.points
         self.points.mode = 'add'
 
     def use_shape(self, tool: str) -> None:
         """Make dragging draw with one of the tools BOX, SCRIBBLE and LASSO."""
+        self._picking = False
         self._viewer.layers.selection.active = self.shapes
         self.shapes.mode = tool
+
+    def use_pick(self) -> None:
+        """Make a click pick an object; dragging still moves the view."""
+        self._picking = True
+        self._viewer.layers.selection.active = self.points
+        self.points.mode = _PICKING
+
+    @property
+    def picking(self) -> bool:
+        """Whether the next click picks an object."""
+        return (
+            self._picking
+            and self._viewer.layers.selection.active == self.points
+            and self.points.mode == _PICKING
+        )
 
     @property
     def shape_tool(self) -> str | None:
@@ -219,7 +243,7 @@ class PromptLayers:
 
         # napari announces each edit before and after; only the result counts.
         if event.action in (ActionType.ADDED, ActionType.REMOVED, ActionType.CHANGED):
-            self._on_edit()
+            self._listener.on_edit()
 
     def _new_points(self) -> Points:
         from napari.layers import Points
@@ -238,7 +262,8 @@ class PromptLayers:
             **transform_of(self._image),
         )
         self._attend(layer)
-        watch_presses(layer, self._on_press, self._on_release)
+        # Before napari adds the point.
+        layer.mouse_drag_callbacks.insert(0, self._watch_press)
         return layer
 
     def _new_shapes(self) -> Shapes:
@@ -259,6 +284,25 @@ class PromptLayers:
 
     def _attend(self, layer: Layer) -> None:
         layer.events.data.connect(self._on_data)
-        watch_drags(layer, self._on_drag)
-        for key, action in self._keys.items():
-            layer.bind_key(key, action, overwrite=True)
+        layer.mouse_drag_callbacks.append(self._watch_drag)
+        bind(layer, self._keys)
+
+    def _watch_press(self, points: Any, event: Any) -> Iterator[None]:
+        # napari adds a point when the button is let go, a tenth of a second later,
+        # unless the mouse was moved away.
+        if str(points.mode) != 'add':
+            return
+        self._listener.on_press(points.world_to_data(event.position))
+        yield
+        while event.type == 'mouse_move':
+            yield
+        self._listener.on_release()
+
+    def _watch_drag(self, layer: Any, event: Any) -> Iterator[None]:
+        # napari reports a dragged prompt only once it is let go.
+        if str(layer.mode) not in _MOVING:
+            return
+        yield
+        while event.type == 'mouse_move':
+            self._listener.on_drag()
+            yield

@@ -6,15 +6,23 @@ Only keys that napari leaves free on every layer and in its menus are used.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from functools import partial
+from typing import TYPE_CHECKING, Literal, get_args
 
-KeyAction = Callable[[Any], Any]
+from napari_kdsam.widgets.annotator.key_bindings import (
+    KeyAction,
+    key_action,
+    napari_key,
+)
+
+if TYPE_CHECKING:
+    from napari_kdsam.widgets.annotator.controller import AnnotationController
+
 Group = Literal['Prompts', 'Mask', 'Objects', 'Frames', 'Help']
 GROUPS: tuple[Group, ...] = get_args(Group)
 CLASS_KEYS = 9
-_HELD_DELAY_MS, _HELD_INTERVAL_MS = 300, 60
 _CURSOR = 'Move the keyboard cursor; hold the key to go on'
 _CLASSES = f'Class 1 to {CLASS_KEYS}'
 
@@ -26,7 +34,9 @@ class Shortcut:
     Attributes
     ----------
     action : str
-        Name of the controller's method.
+        Its name in the user's preferences.
+    act : callable
+        Does it, given the controller.
     key : str
         Such as 'W' or 'Control-Shift-Left', where Control is Command on a Mac; empty
         for no key.
@@ -42,6 +52,7 @@ class Shortcut:
     """
 
     action: str
+    act: Callable[[AnnotationController], object]
     key: str
     title: str
     group: Group
@@ -49,77 +60,196 @@ class Shortcut:
     held: bool = False
 
 
+def _class_shortcut(number: int) -> Shortcut:
+    return Shortcut(
+        f'class_{number}',
+        lambda c: c.objects.use_class(number),
+        f'Alt-{number}',
+        f'Class {number}',
+        'Objects',
+        _CLASSES,
+    )
+
+
+def _cursor_shortcut(side: str, down: int, right: int) -> Shortcut:
+    return Shortcut(
+        f'cursor_{side.lower()}',
+        lambda c: c.cursor.move(down, right),
+        f'Control-Shift-{side}',
+        f'Move the keyboard cursor {side.lower()}',
+        'Prompts',
+        _CURSOR,
+        held=True,
+    )
+
+
 SHORTCUTS = (
-    Shortcut('use_points', 'G', 'Points: click inside or outside', 'Prompts'),
-    Shortcut('use_box', 'H', 'Box: drag around the object', 'Prompts'),
-    Shortcut('use_scribble', 'Shift-G', 'Scribble: draw along the object', 'Prompts'),
-    Shortcut('use_lasso', 'Shift-H', 'Lasso: draw around the object', 'Prompts'),
-    Shortcut('toggle_polarity', 'Q', 'Next click: inside or outside', 'Prompts'),
-    Shortcut('place_point', 'Alt-G', 'Place a point at the cursor', 'Prompts'),
-    *(
-        Shortcut(
-            f'cursor_{side.lower()}',
-            f'Control-Shift-{side}',
-            f'Move the keyboard cursor {side.lower()}',
-            'Prompts',
-            _CURSOR,
-            held=True,
-        )
-        for side in ('Left', 'Right', 'Up', 'Down')
-    ),
-    Shortcut('undo', 'U', 'Undo prompt or commit', 'Prompts'),
-    Shortcut('redo', 'J', 'Redo', 'Prompts'),
     Shortcut(
-        'clear', 'K', 'Clear the prompts; a reopened object is deleted', 'Prompts'
+        'use_points',
+        lambda c: c.tools.use_points(),
+        'G',
+        'Points: click inside or outside',
+        'Prompts',
     ),
-    Shortcut('commit', 'W', 'Commit the mask as the next label', 'Mask'),
-    # Not Alt-W, which opens the Window menu.
-    Shortcut('commit_overwriting', 'Shift-O', 'Commit over other labels', 'Mask'),
-    Shortcut('next_candidate', 'N', 'Next candidate mask', 'Mask'),
-    Shortcut('refine', 'Shift-N', 'Refine: predict again from the mask shown', 'Mask'),
+    Shortcut(
+        'use_box',
+        lambda c: c.tools.use_box(),
+        'H',
+        'Box: drag around the object',
+        'Prompts',
+    ),
+    Shortcut(
+        'use_scribble',
+        lambda c: c.tools.use_scribble(),
+        'Shift-G',
+        'Scribble: draw along the object',
+        'Prompts',
+    ),
+    Shortcut(
+        'use_lasso',
+        lambda c: c.tools.use_lasso(),
+        'Shift-H',
+        'Lasso: draw around the object',
+        'Prompts',
+    ),
+    Shortcut(
+        'toggle_polarity',
+        lambda c: c.tools.toggle_polarity(),
+        'Q',
+        'Next click: inside or outside',
+        'Prompts',
+    ),
+    Shortcut(
+        'place_point',
+        lambda c: c.cursor.place_point(),
+        'Alt-G',
+        'Place a point at the cursor',
+        'Prompts',
+    ),
+    _cursor_shortcut('Left', 0, -1),
+    _cursor_shortcut('Right', 0, 1),
+    _cursor_shortcut('Up', -1, 0),
+    _cursor_shortcut('Down', 1, 0),
+    Shortcut('undo', lambda c: c.undo(), 'U', 'Undo prompt or commit', 'Prompts'),
+    Shortcut('redo', lambda c: c.redo(), 'J', 'Redo', 'Prompts'),
+    Shortcut(
+        'clear',
+        lambda c: c.clear(),
+        'K',
+        'Clear the prompts; a reopened object is deleted',
+        'Prompts',
+    ),
+    Shortcut(
+        'commit',
+        lambda c: c.objects.commit(),
+        'W',
+        'Commit the mask as the next label',
+        'Mask',
+    ),
+    Shortcut(
+        'commit_overwriting',
+        lambda c: c.objects.commit(overwrite=True),
+        # Not Alt-W, which opens the Window menu.
+        'Shift-O',
+        'Commit over other labels',
+        'Mask',
+    ),
+    Shortcut(
+        'next_candidate',
+        lambda c: c.next_candidate(),
+        'N',
+        'Next candidate mask',
+        'Mask',
+    ),
+    Shortcut(
+        'refine',
+        lambda c: c.objects.refine(),
+        'Shift-N',
+        'Refine: predict again from the mask shown',
+        'Mask',
+    ),
     Shortcut(
         'load_mask',
+        lambda c: c.objects.load_mask_at(c.cursor.position),
         'Shift-Q',
         'Use the label under the cursor as the mask prompt',
         'Mask',
     ),
-    Shortcut('reopen', 'Shift-W', 'Reopen the object under the cursor', 'Objects'),
     Shortcut(
-        'delete_object', 'Shift-K', 'Delete the object under the cursor', 'Objects'
+        'reopen',
+        lambda c: c.objects.reopen_at(c.cursor.position),
+        'Shift-W',
+        'Reopen the object under the cursor',
+        'Objects',
     ),
-    Shortcut('next_class', 'Shift-C', 'Next class', 'Objects'),
+    Shortcut(
+        'delete_object',
+        lambda c: c.objects.delete_at(c.cursor.position),
+        'Shift-K',
+        'Delete the object under the cursor',
+        'Objects',
+    ),
+    Shortcut(
+        'next_class',
+        lambda c: c.objects.next_class(),
+        'Shift-C',
+        'Next class',
+        'Objects',
+    ),
     Shortcut(
         'reclassify',
+        lambda c: c.objects.reclassify_current(c.cursor.position),
         'Shift-J',
         'Give the object under the cursor the class of the next object',
         'Objects',
     ),
-    *(
-        Shortcut(f'class_{n}', f'Alt-{n}', f'Class {n}', 'Objects', _CLASSES)
-        for n in range(1, CLASS_KEYS + 1)
-    ),
-    # Left and Right alone are napari's keys for one frame back and on.
-    Shortcut('next_unfinished', 'Shift-Right', 'Next unfinished frame', 'Frames'),
+    *(_class_shortcut(number) for number in range(1, CLASS_KEYS + 1)),
     Shortcut(
-        'previous_unfinished', 'Shift-Left', 'Previous unfinished frame', 'Frames'
+        'next_unfinished',
+        lambda c: c.frames.go_to_unfinished(1),
+        # Left and Right alone are napari's keys for one frame back and on.
+        'Shift-Right',
+        'Next unfinished frame',
+        'Frames',
     ),
-    # Not Alt-H, which opens the Help menu.
-    Shortcut('show_help', 'F1', 'Show the shortcuts', 'Help'),
+    Shortcut(
+        'previous_unfinished',
+        lambda c: c.frames.go_to_unfinished(-1),
+        'Shift-Left',
+        'Previous unfinished frame',
+        'Frames',
+    ),
+    Shortcut(
+        'show_help',
+        lambda c: c.show_help(),
+        # Not Alt-H, which opens the Help menu.
+        'F1',
+        'Show the shortcuts',
+        'Help',
+    ),
 )
+
+
+def shortcut_of(action: str, shortcuts: Iterable[Shortcut] = SHORTCUTS) -> Shortcut:
+    """Find an action in the table; a KeyError if it is not there."""
+    for shortcut in shortcuts:
+        if shortcut.action == action:
+            return shortcut
+    raise KeyError(action)
+
+
 # Bound on the prompt layers only: on a Labels layer they are napari's own undo.
 LAYER_SHORTCUTS = (
-    Shortcut('undo', 'Control-Z', 'Undo prompt or commit', 'Prompts'),
-    Shortcut('redo', 'Control-Shift-Z', 'Redo', 'Prompts'),
+    replace(shortcut_of('undo'), key='Control-Z'),
+    replace(shortcut_of('redo'), key='Control-Shift-Z'),
 )
 
 
 def tooltip(action: str, shortcuts: Iterable[Shortcut] = SHORTCUTS) -> str:
     """What an action does and its key, for a tooltip."""
-    for shortcut in shortcuts:
-        if shortcut.action == action:
-            key = f' ({key_text(shortcut.key)})' if shortcut.key else ''
-            return shortcut.title + key
-    raise KeyError(action)
+    shortcut = shortcut_of(action, shortcuts)
+    key = f' ({key_text(shortcut.key)})' if shortcut.key else ''
+    return shortcut.title + key
 
 
 def key_text(key: str) -> str:
@@ -191,80 +321,21 @@ def _joined(keys: list[str]) -> str:
     return modifiers + ', '.join(last)
 
 
-def key_actions(actor: object, shortcuts: Iterable[Shortcut]) -> dict[str, KeyAction]:
+def key_actions(
+    controller: AnnotationController, shortcuts: Iterable[Shortcut]
+) -> dict[str, KeyAction]:
     """Make the functions that napari calls for keys.
-
-    Parameters
-    ----------
-    actor : object
-        Has a method of each action's name, looked up when the key is pressed.
-    shortcuts : iterable of Shortcut
 
     Returns
     -------
     dict
         Key in napari's notation to a function of the layer or viewer it is pressed on.
-        Those of held actions are generator functions, which go on until released.
     """
-    make: dict[bool, Callable[[object, str], KeyAction]] = {
-        False: _key_action,
-        True: _held_action,
-    }
     return {
-        _napari_key(s.key): make[s.held](actor, s.action) for s in shortcuts if s.key
+        napari_key(s.key): key_action(s.action, partial(s.act, controller), s.held)
+        for s in shortcuts
+        if s.key
     }
-
-
-def unbind(owner: Any, actions: Mapping[str, KeyAction]) -> None:
-    """Take these actions from the keys of a viewer or layer, and no one else's."""
-    for key, action in list(owner.keymap.items()):
-        # Another annotator may have taken a key over.
-        if action in actions.values():
-            owner.bind_key(key, None)
-
-
-def _napari_key(key: str) -> str:
-    # napari calls a Mac's Command key Meta.
-    return key.replace('Control', 'Meta') if sys.platform == 'darwin' else key
-
-
-def _key_action(actor: object, name: str) -> KeyAction:
-    def act(_: Any) -> None:
-        getattr(actor, name)()
-
-    # napari shows the name of a bound function.
-    act.__name__ = name
-    return act
-
-
-def _held_action(actor: object, name: str) -> KeyAction:
-    # napari itself repeats no bound key that has modifiers.
-    def act(_: Any) -> Iterator[None]:
-        from qtpy.QtCore import QTimer
-        from qtpy.QtWidgets import QApplication
-
-        focus = QApplication.focusWidget()
-        timer = QTimer()
-        timer.setInterval(_HELD_DELAY_MS)
-
-        def go_on() -> None:
-            # A window that loses the keyboard is not told of the release.
-            if QApplication.focusWidget() is not focus:
-                timer.stop()
-                return
-            timer.setInterval(_HELD_INTERVAL_MS)
-            getattr(actor, name)()
-
-        timer.timeout.connect(go_on)
-        getattr(actor, name)()
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.stop()
-
-    act.__name__ = name
-    return act
 
 
 def bound_shortcuts(
@@ -306,7 +377,7 @@ def bound_shortcuts(
             bound[default.action] = replace(default, key=key)
     while twice := _first_twice(bound):
         refuse, keep = twice
-        default = next(s for s in SHORTCUTS if s.action == refuse.action)
+        default = shortcut_of(refuse.action)
         reason = f'{refuse.key} is already the key of "{keep.title}"'
         refused.append(_refusal(reason, default))
         bound[default.action] = default

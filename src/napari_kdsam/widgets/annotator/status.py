@@ -1,4 +1,4 @@
-"""What the annotator is doing, as shown to the user."""
+"""What the annotator tells the user: what it is doing, and what it must know."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 
-class Stage(Enum):
-    """The stages a user can see."""
+class StatusKind(Enum):
+    """What the annotator can be doing."""
 
     NO_IMAGE = 'no image'
     WAITING = 'waiting'
@@ -17,19 +17,47 @@ class Stage(Enum):
 
 
 @dataclass(frozen=True)
-class Status:
-    """A stage and one sentence about it."""
+class StatusLine:
+    """What the annotator is doing, and one sentence about it."""
 
-    stage: Stage
+    kind: StatusKind
     text: str
 
 
-NO_IMAGE = Status(Stage.NO_IMAGE, 'Open an image to begin.')
-FIRST_CLICK = Status(Stage.WAITING, 'Click inside the structure to label.')
-ONLY_OUTSIDE = Status(
-    Stage.WAITING, 'Points outside only trim a mask: add one inside, or a box.'
+@dataclass(frozen=True)
+class OverlapQuestion:
+    """Asked before a commit that touches other labels.
+
+    Attributes
+    ----------
+    pixels : int
+        How many pixels of other labels the masks cover.
+    labels : tuple of int
+        The labels that have them.
+    """
+
+    pixels: int
+    labels: tuple[int, ...]
+
+    def describe(self) -> str:
+        """One sentence for the window."""
+        many = len(self.labels) > 1
+        names = ', '.join(str(label) for label in self.labels[:5])
+        more = '…' if len(self.labels) > 5 else ''
+        return (
+            f'The mask covers {self.pixels} pixels of label{"s" if many else ""} '
+            f'{names}{more}. Keep {"them" if many else "it"}, or overwrite?'
+        )
+
+
+NO_IMAGE = StatusLine(StatusKind.NO_IMAGE, 'Open an image to begin.')
+FIRST_CLICK = StatusLine(StatusKind.WAITING, 'Click inside the structure to label.')
+ONLY_OUTSIDE = StatusLine(
+    StatusKind.WAITING, 'Points outside only trim a mask: add one inside, or a box.'
 )
-OTHER_VIEW = Status(
-    Stage.WAITING, 'Show rows and columns in 2D to annotate (Ctrl+Y leaves 3D).'
+OTHER_VIEW = StatusLine(
+    StatusKind.WAITING, 'Show rows and columns in 2D to annotate (Ctrl+Y leaves 3D).'
 )
-EMPTY_MASK = Status(Stage.READY, 'The mask is empty: add points or draw a box.')
+EMPTY_MASK = StatusLine(
+    StatusKind.READY, 'The mask is empty: add points or draw a box.'
+)

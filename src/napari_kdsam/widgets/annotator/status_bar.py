@@ -17,15 +17,15 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_kdsam.widgets.annotator.status import NO_IMAGE, Stage, Status
+from napari_kdsam.widgets.annotator.status import NO_IMAGE, StatusKind, StatusLine
 
 # Shapes differ as well as colours; the colours show on dark and on light themes.
 _MARKS = {
-    Stage.NO_IMAGE: ('○', '#8a8a8a'),
-    Stage.WAITING: ('○', '#8a8a8a'),
-    Stage.WORKING: ('◐', '#e08a00'),
-    Stage.READY: ('●', '#2e9e44'),
-    Stage.ERROR: ('▲', '#f0483e'),
+    StatusKind.NO_IMAGE: ('○', '#8a8a8a'),
+    StatusKind.WAITING: ('○', '#8a8a8a'),
+    StatusKind.WORKING: ('◐', '#e08a00'),
+    StatusKind.READY: ('●', '#2e9e44'),
+    StatusKind.ERROR: ('▲', '#f0483e'),
 }
 _RESERVED_LINES, _MOST_LINES = 2, 8
 # A click on an embedded image is answered sooner; a bar for it would only flicker.
@@ -41,11 +41,11 @@ _SMALL = 0.85
 _NO_BREAK = '\u00a0'
 
 
-class StatePanel(QWidget):
+class StatusBar(QWidget):
     """Say what the annotator is doing, and with what.
 
-    A sentence with a mark for its stage, a thin bar while something takes long, and
-    two small lines on the model, times and memory. What a short state leaves empty
+    A sentence with a mark for its kind, a thin bar while something takes long, and
+    two small lines on the model, times and memory. What a short sentence leaves empty
     stays reserved, so that nothing in the dock moves.
 
     Parameters
@@ -90,14 +90,14 @@ class StatePanel(QWidget):
         grid.setColumnStretch(1, 1)
         self.show_status(NO_IMAGE)
 
-    def show_status(self, status: Status) -> None:
-        """Show a stage and its sentence; that of an error can be selected and copied."""
-        mark, color = _MARKS[status.stage]
+    def show_status(self, status: StatusLine) -> None:
+        """Show what is being done and its sentence; that of an error can be selected and copied."""
+        mark, color = _MARKS[status.kind]
         self.mark.setText(mark)
         self.mark.setStyleSheet(f'color: {color};')
-        self.mark.setToolTip(status.stage.value.capitalize())
-        self.sentence.show_text(status.text, selectable=status.stage is Stage.ERROR)
-        if status.stage is Stage.WORKING:
+        self.mark.setToolTip(status.kind.value.capitalize())
+        self.sentence.show_text(status.text, selectable=status.kind is StatusKind.ERROR)
+        if status.kind is StatusKind.WORKING:
             if not self.bar.isVisible() and not self._bar_delay.isActive():
                 self._bar_delay.start()
         else:

@@ -1,57 +1,77 @@
-"""What the annotator shows of its state; everything here only reads."""
+"""What is annotated now: the image in view, its prompt layers, and what is said of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from psygnal import Signal
 
 from napari_kdsam.annotation.history import AnnotationSession
 from napari_kdsam.annotation.state import FIRST_CLASS, Draft
 from napari_kdsam.core.stack_index import FrameIndex
 from napari_kdsam.widgets.annotator.image_record import ImageRecord, Shown
+from napari_kdsam.widgets.annotator.prompt_layers import PromptLayers
+from napari_kdsam.widgets.annotator.status import (
+    NO_IMAGE,
+    OverlapQuestion,
+    StatusKind,
+    StatusLine,
+)
 from napari_kdsam.widgets.shared.labels_writer import labels_fitting
 
 if TYPE_CHECKING:
-    from napari.layers import Image, Labels
+    from napari.layers import Image, Labels, Layer
     from napari.viewer import Viewer
 
     from napari_kdsam.inference.predictor import Candidate
-    from napari_kdsam.widgets.annotator.autosave import Offer
-    from napari_kdsam.widgets.annotator.session_keeper import SessionKeeper
 
 
-class AnnotationView:
-    """The part of the controller that answers questions."""
+class Workspace:
+    """What every part of an annotator works on.
 
-    viewer: Viewer
-    _record: ImageRecord | None
-    _records: dict[Any, ImageRecord]
-    keeper: SessionKeeper
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
 
-    @property
-    def record(self) -> ImageRecord | None:
-        """What is kept of the image being annotated."""
-        return self._record
+    Attributes
+    ----------
+    updated : psygnal.Signal
+        Emitted whenever anything shown in the dock may have changed.
+    records : dict of layer to ImageRecord
+        What is kept of every image annotated so far.
+    record : ImageRecord or None
+        That of the image being annotated.
+    layers : PromptLayers or None
+        The prompt layers on it.
+    status : StatusLine
+    question : OverlapQuestion or None
+        Waiting for an answer.
+    """
 
-    @property
-    def records(self) -> Iterable[ImageRecord]:
-        """What is kept of every image annotated so far."""
-        return self._records.values()
+    updated = Signal()
+
+    def __init__(self, viewer: Viewer) -> None:
+        self.viewer = viewer
+        self.records: dict[Layer, ImageRecord] = {}
+        self.record: ImageRecord | None = None
+        self.layers: PromptLayers | None = None
+        self.status = NO_IMAGE
+        self.question: OverlapQuestion | None = None
 
     @property
     def image(self) -> Image | None:
         """The image layer being annotated."""
-        return self._record.image if self._record else None
+        return self.record.image if self.record else None
 
     @property
     def session(self) -> AnnotationSession:
         """The session of the image; an empty one without an image."""
-        return self._record.session if self._record else AnnotationSession()
+        return self.record.session if self.record else AnnotationSession()
 
     @property
     def frame(self) -> FrameIndex:
         """Index of the frame in view along the image's leading axes."""
-        return self._record.frames.at(self.viewer.dims.point) if self._record else ()
+        return self.record.frames.at(self.viewer.dims.point) if self.record else ()
 
     @property
     def draft(self) -> Draft:
@@ -61,7 +81,7 @@ class AnnotationView:
     @property
     def shown(self) -> Shown | None:
         """The prediction for the draft in view, if it is there and up to date."""
-        shown = self._record.shown.get(self.frame) if self._record else None
+        shown = self.record.shown.get(self.frame) if self.record else None
         return shown if shown and shown.draft.same_prompts(self.draft) else None
 
     @property
@@ -92,23 +112,28 @@ class AnnotationView:
         return FIRST_CLASS.color
 
     @property
-    def can_commit(self) -> bool:
-        """Whether there is a mask, or one is on its way."""
-        return self.draft.predictable
-
-    @property
     def target_layer(self) -> Labels | None:
         """The layer commits go to; None if the next commit makes a new one."""
-        target = self._record.target if self._record else None
+        target = self.record.target if self.record else None
         return target.layer if target else None
-
-    @property
-    def offer(self) -> Offer | None:
-        """Earlier work on the image that can be restored."""
-        return self.keeper.offer(self._record)
 
     def possible_targets(self) -> list[Labels]:
         """Labels layers in the viewer that fit the image, without previews."""
-        if self._record is None:
-            return []
-        return labels_fitting(self._record.image, self.viewer)
+        return labels_fitting(self.image, self.viewer) if self.image else []
+
+    def say(self, text: str) -> None:
+        """Show a sentence; what the annotator is doing stays."""
+        self.set_status(self.status.kind, text)
+
+    def fail(self, text: str) -> None:
+        """Show a sentence about what went wrong."""
+        self.set_status(StatusKind.ERROR, text)
+
+    def set_status(self, kind: StatusKind, text: str) -> None:
+        """Show what the annotator is doing, and a sentence."""
+        self.show_status(StatusLine(kind, text))
+
+    def show_status(self, status: StatusLine) -> None:
+        """Show a line in the dock."""
+        self.status = status
+        self.updated.emit()
