@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_kdsam.annotation.scribbles import sample_scribbles
-from napari_kdsam.annotation.state import Draft, Outline, Place
+from napari_kdsam.annotation.state import Draft, Outline, Position
 from napari_kdsam.core.geometry import Box, box_of_mask
 from napari_kdsam.core.mask_prompts import logits_of_mask
 from napari_kdsam.core.prompts import Prompt
@@ -30,7 +30,7 @@ def objects_of(draft: Draft) -> tuple[Draft, ...]:
         return (draft,)
     parts = [Draft(boxes=(box,)) for box in draft.boxes]
 
-    def add(place: Place, kind: str, mark: object) -> None:
+    def add(place: Position, kind: str, mark: object) -> None:
         index = _box_at(draft.boxes, place)
         grown: Any = {kind: (*getattr(parts[index], kind), mark)}
         parts[index] = replace(parts[index], **grown)
@@ -48,12 +48,12 @@ def objects_of(draft: Draft) -> tuple[Draft, ...]:
     return tuple(parts)
 
 
-def _middle(places: tuple[Place, ...]) -> Place:
+def _middle(places: tuple[Position, ...]) -> Position:
     rows, columns = zip(*places, strict=True)
     return (min(rows) + max(rows)) / 2, (min(columns) + max(columns)) / 2
 
 
-def _box_at(boxes: tuple[Box, ...], place: Place) -> int:
+def _box_at(boxes: tuple[Box, ...], place: Position) -> int:
     """The smallest box around a place, or else the nearest."""
     # Boxes are in pixel edges, places in pixel centres.
     row, column = place[0] + 0.5, place[1] + 0.5

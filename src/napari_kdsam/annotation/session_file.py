@@ -56,8 +56,8 @@ from napari_kdsam.annotation.state import (
     Draft,
     ObjectClass,
     Outline,
-    Place,
     PointPrompt,
+    Position,
     Scribble,
 )
 from napari_kdsam.core.errors import KDSAMError
@@ -348,7 +348,7 @@ def _draft_of(values: Mapping[str, Any], frame: FrameIndex, shape: Any) -> Draft
     )
 
 
-def _lines_of(listed: Any) -> Iterator[tuple[tuple[Place, ...], bool]]:
+def _lines_of(listed: Any) -> Iterator[tuple[tuple[Position, ...], bool]]:
     for places, positive in listed:
         placed = tuple((_number(row), _number(column)) for row, column in places)
         if not placed:

@@ -14,7 +14,7 @@ from napari_kdsam.core.stack_index import FrameIndex
 if TYPE_CHECKING:
     from napari_kdsam.annotation.region import PixelRegion
 
-Place = tuple[float, float]
+Position = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Scribble:
         Whether it is inside the object.
     """
 
-    places: tuple[Place, ...]
+    places: tuple[Position, ...]
     positive: bool = True
 
 
@@ -62,7 +62,7 @@ class Outline:
         Whether its inside belongs to the object, or is cut out of it.
     """
 
-    places: tuple[Place, ...]
+    places: tuple[Position, ...]
     positive: bool = True
 
 

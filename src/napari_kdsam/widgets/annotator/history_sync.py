@@ -9,8 +9,8 @@ import numpy as np
 from qtpy.QtCore import QTimer
 
 from napari_kdsam.annotation.commands import Command, CompositeCommand
-from napari_kdsam.annotation.label_commands import PixelCommand
-from napari_kdsam.annotation.region import Values
+from napari_kdsam.annotation.label_commands import LabelTarget, PixelCommand
+from napari_kdsam.annotation.region import PixelRegion, Values
 from napari_kdsam.widgets.annotator.key_bindings import KeyAction, bind, unbind
 from napari_kdsam.widgets.annotator.workspace import Workspace
 
@@ -93,6 +93,6 @@ def _stands(command: Command | None, *, forwards: bool) -> bool:
     )
 
 
-def _holds(target: Any, region: Any, value: Values) -> bool:
+def _holds(target: LabelTarget, region: PixelRegion, value: Values) -> bool:
     now = np.asarray(target.frame(region.frame)[region.slices])[region.mask()]
     return bool((now == value).all())

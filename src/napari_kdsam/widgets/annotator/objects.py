@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from napari_kdsam.widgets.annotator.prompt_layers import PromptLayers
     from napari_kdsam.widgets.shared.labels_writer import LabelsLayerTarget
 
-Overlap = Literal['keep', 'overwrite', 'ask']
-Output = Literal['instance', 'semantic']
+OverlapPolicy = Literal['keep', 'overwrite', 'ask']
+OutputKind = Literal['instance', 'semantic']
 NOTHING_THERE = 'There is no object here that was committed with this tool.'
 NOTHING_TO_WRITE = 'Not committed: the mask is empty or lies on other labels only.'
 LAYER_ERRORS = (KDSAMError, OSError, ValueError, TypeError)
@@ -53,8 +53,8 @@ class _Policy:
     """How a mask is committed: the answer to the question, if any, and the settings."""
 
     overwrite: bool | None
-    overlap: Overlap
-    output: Output
+    overlap: OverlapPolicy
+    output: OutputKind
 
 
 class ObjectActions:
@@ -90,17 +90,17 @@ class ObjectActions:
         self._flow = flow
         self._history = history
         self._tools = tools
-        self.overlap: Overlap = 'keep'
-        self.output: Output = 'instance'
+        self.overlap: OverlapPolicy = 'keep'
+        self.output: OutputKind = 'instance'
 
-    def set_overlap(self, overlap: Overlap) -> None:
+    def set_overlap(self, overlap: OverlapPolicy) -> None:
         """Change the policy; an object in the making is committed under the old one."""
         if overlap != self.overlap:
             self._bank()
             self.overlap = overlap
             self._workspace.updated.emit()
 
-    def set_output(self, output: Output) -> None:
+    def set_output(self, output: OutputKind) -> None:
         """Change the output; an object in the making is committed under the old one."""
         if output != self.output:
             self._bank()

@@ -84,7 +84,7 @@ class PredictionFlow:
         self._use_contrast_limits = False
         self._second_look = True
         self._newest = 0
-        self._awaited: Any = None
+        self._awaited: tuple[object, ...] | None = None
         self._looked_at: tuple[Shown, int] | None = None
         self._ahead: tuple[ImageRecord, FrameIndex, Shown] | None = None
         self._when_masks_come: Callable[[], object] | None = None

@@ -35,7 +35,7 @@ from napari_kdsam.widgets.shared.transforms import (
 )
 
 if TYPE_CHECKING:
-    from napari.layers import Image, Layer, Points, Shapes
+    from napari.layers import Image, Labels, Layer, Points, Shapes
     from napari.viewer import Viewer
 
 __all__ = ['NEGATIVE', 'POLARITY', 'POSITIVE', 'PromptLayers']
@@ -96,7 +96,7 @@ class PromptLayers:
         self._followed.connect(image.events, TRANSFORM_NAMES, self._follow_image)
 
     @property
-    def preview(self) -> Any:
+    def preview(self) -> Labels:
         """The Labels layer of the preview."""
         return self.mask.layer
 

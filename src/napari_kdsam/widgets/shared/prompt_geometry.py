@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_kdsam.annotation.state import Draft, Outline, Place, PointPrompt, Scribble
+from napari_kdsam.annotation.state import (
+    Draft,
+    Outline,
+    PointPrompt,
+    Position,
+    Scribble,
+)
 from napari_kdsam.core.geometry import Box
 from napari_kdsam.core.stack_index import FrameIndex
 
@@ -85,7 +91,7 @@ def _polarity(layer: Points | Shapes) -> list[str]:
     return [POSITIVE] * len(layer.data)
 
 
-def _box_around(corners: Iterable[Place]) -> Box:
+def _box_around(corners: Iterable[Position]) -> Box:
     spread = np.array(list(corners))
     # A drawn edge at pixel-centre coordinate c is at c + 0.5 half-open.
     low, high = spread.min(axis=0) + 0.5, spread.max(axis=0) + 0.5
@@ -120,7 +126,7 @@ def frame_of(image: Image, layer: Layer, position: Any) -> FrameIndex:
     return _to_image(image, layer, position)[0]
 
 
-def _to_layer(frame: FrameIndex, place: Place) -> tuple[float, ...]:
+def _to_layer(frame: FrameIndex, place: Position) -> tuple[float, ...]:
     return (*(float(index) for index in frame), *place)
 
 
@@ -142,7 +148,9 @@ def show_shapes(shapes: Shapes, drafts: Mapping[FrameIndex, Draft]) -> None:
     drawn: list[tuple[NDArray[Any], str]] = []
     names: list[str] = []
 
-    def add(frame: FrameIndex, places: Iterable[Place], kind: str, name: str) -> None:
+    def add(
+        frame: FrameIndex, places: Iterable[Position], kind: str, name: str
+    ) -> None:
         drawn.append((np.array([_to_layer(frame, place) for place in places]), kind))
         names.append(name)
 
