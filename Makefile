@@ -32,7 +32,7 @@ typecheck: setup-dev  ## Check types
 manifest: setup-dev  ## Check napari's manifest
 	$(BIN)/npe2 validate src/napari_kdsam/napari.yaml
 
-unit: setup-dev  ## Run the tests; choose some with PYTEST_ARGS="tests/package/test_package.py -k layer"
+unit: setup-dev  ## Run the tests; choose some with PYTEST_ARGS="tests/package/test_package.py -k contracts"
 	scripts/test.sh $(PYTEST_ARGS)
 
 coverage: setup-dev  ## Run the tests, slower, and say which lines they leave out
