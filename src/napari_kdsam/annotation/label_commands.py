@@ -119,7 +119,8 @@ class DeleteObject(PixelCommand):
 class ReopenObject(DeleteObject):
     """Take an object out of the labels and its prompts back, to change it.
 
-    An object without prompts, painted by hand, comes back as a mask to start from.
+    An object without prompts, painted by hand or made elsewhere, comes back as a mask
+    to start from.
     """
 
     def after(self, state: AnnotationState) -> AnnotationState:
@@ -127,7 +128,9 @@ class ReopenObject(DeleteObject):
         item, draft = self.item, self.item.draft
         if draft.empty:
             draft = Draft(mask=item.region)
-        state = state.with_draft(item.frame, replace(draft, number=item.number))
+        label = item.label if item.label != item.number and not item.semantic else None
+        draft = replace(draft, number=item.number, label=label)
+        state = state.with_draft(item.frame, draft)
         return replace(state, current_class=item.class_id)
 
 
@@ -141,8 +144,11 @@ class ReclassifyObject(PixelCommand):
 
     def after(self, state: AnnotationState) -> AnnotationState:
         changed = replace(self.item, class_id=self.class_id, label=self.label)
-        objects = (changed if o == self.item else o for o in state.objects)
-        return replace(state, objects=tuple(objects))
+        objects = tuple(changed if o == self.item else o for o in state.objects)
+        if changed not in objects:
+            # It was made elsewhere, and is ours from now on.
+            objects = (*objects, changed)
+        return replace(state, objects=objects)
 
     def changes(self) -> Iterable[PixelChange]:
         return [PixelChange(self.item.region, self.item.label, self.label)]
@@ -189,8 +195,5 @@ def _with_pixels(
         if item.frame == region.frame and item.label == label:
             objects[index] = replace(item, region=item.region.plus(region))
             return replace(state, objects=tuple(objects))
-    number = state.highest_number + 1 if label in state.numbers else label
-    drawn = CommittedObject(
-        number, label, region.frame, Draft(), 1.0, region, state.current_class
-    )
+    drawn = state.foreign_object(label, region)
     return replace(state, objects=(*objects, drawn))

@@ -127,11 +127,14 @@ class SavedSession:
             for item in state.objects
             if target is not None
         ]
-        drafts = [
-            ReplaceDraft(
-                frame, replace(draft, number=draft.number and draft.number + above)
+        def raised(draft: Draft) -> Draft:
+            number, label = draft.number, draft.label
+            return replace(
+                draft, number=number and number + above, label=label and label + above
             )
-            for frame, draft in state.drafts.items()
+
+        drafts = [
+            ReplaceDraft(frame, raised(draft)) for frame, draft in state.drafts.items()
         ]
         return (
             SetClasses(state.classes),
@@ -190,6 +193,7 @@ def _draft_values(draft: Draft) -> dict[str, Any]:
         'mask': draft.mask and _region_values(draft.mask),
         'candidate': draft.candidate,
         'number': draft.number,
+        'label': draft.label,
     }
     return {key: value for key, value in values.items() if value not in (None, [])}
 
@@ -330,6 +334,7 @@ def _classes_of(listed: Any) -> tuple[ObjectClass, ...]:
 def _draft_of(values: Mapping[str, Any], frame: FrameIndex, shape: Any) -> Draft:
     mask = values.get('mask')
     candidate, number = values.get('candidate'), values.get('number')
+    label = values.get('label')
     boxes = []
     for sides in values.get('boxes', ()):
         row0, col0, row1, col1 = (_number(side) for side in sides)
@@ -345,6 +350,7 @@ def _draft_of(values: Mapping[str, Any], frame: FrameIndex, shape: Any) -> Draft
         None if mask is None else _region_of(mask, frame, shape),
         None if candidate is None else _whole(candidate),
         None if number is None else _positive(number, 'number'),
+        None if label is None else _positive(label, 'label'),
     )
 
 

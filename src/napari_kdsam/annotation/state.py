@@ -87,6 +87,9 @@ class Draft:
         The candidate mask the user chose; None for the best scored.
     number : int or None
         Of the object that was reopened; None for a new object.
+    label : int or None
+        The label that it gets back where that is not its number, because it was made
+        elsewhere.
     """
 
     points: tuple[PointPrompt, ...] = ()
@@ -96,6 +99,7 @@ class Draft:
     mask: PixelRegion | None = None
     candidate: int | None = None
     number: int | None = None
+    label: int | None = None
 
     @property
     def empty(self) -> bool:
@@ -120,9 +124,11 @@ class Draft:
 
     def same_prompts(self, other: Draft) -> bool:
         """Whether both would give the same prediction, whatever candidate is chosen."""
-        return replace(self, candidate=None, number=None) == replace(
-            other, candidate=None, number=None
+        mine, theirs = (
+            replace(draft, candidate=None, number=None, label=None)
+            for draft in (self, other)
         )
+        return mine == theirs
 
 
 @dataclass(frozen=True)
@@ -221,6 +227,23 @@ class AnnotationState:
             if item.frame == frame and item.region.contains(row, column):
                 return item
         return None
+
+    def foreign_object(self, label: int, region: PixelRegion) -> CommittedObject:
+        """Describe an object that a batch, or something else, has labelled.
+
+        Parameters
+        ----------
+        label : int
+        region : PixelRegion
+            All pixels of that label on its frame; those of known objects are left out.
+        """
+        for item in self.objects:
+            if item.frame == region.frame and item.label == label:
+                region = region.minus(item.region) or region
+        number = self.highest_number + 1 if label in self.numbers else label
+        return CommittedObject(
+            number, label, region.frame, Draft(), 1.0, region, self.current_class
+        )
 
     def class_named(self, class_id: int) -> str:
         """The name of a class; its number if it is not known."""

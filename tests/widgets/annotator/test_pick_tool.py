@@ -108,14 +108,60 @@ def test_where_an_object_was_painted_over_by_hand_what_was_painted_is_reopened(
     assert session.labels[60, 60] == 9
 
 
-def test_an_object_overwritten_by_other_code_is_not_reopened_there(annotate):
+def test_what_other_code_wrote_over_an_object_is_what_is_reopened_there(annotate):
     session = annotate()
     session.click(60, 60)
     session.controller.objects.commit()
     session.workspace.target_layer.data[55:65, 55:65] = 9
-    assert not session.controller.objects.reopen_at((60, 60))
-    assert 'no object' in session.workspace.status.text
+    assert session.controller.objects.reopen_at((60, 60))
+    session.wait_for('ready')
+    assert session.workspace.draft.mask.full_mask((120, 200)).sum() == 100
+    assert session.labels[60, 60] == 0
+    session.controller.objects.commit()
     assert session.labels[60, 60] == 9
+
+
+def made_elsewhere(session) -> np.ndarray:
+    """Labels that nothing committed, with the same two numbers on each frame."""
+    labels = np.zeros((2, 120, 200), np.uint16)
+    labels[:, 20:80, 30:90] = 1
+    labels[:, 30:60, 130:180] = 2
+    layer = session.viewer.add_labels(labels, name='from a batch')
+    session.controller.set_target(layer)
+    return labels.copy()
+
+
+def test_a_label_made_elsewhere_is_reopened_and_its_correction_replaces_it(annotate):
+    session = annotate(np.zeros((2, 120, 200), np.uint8))
+    before = made_elsewhere(session)
+    for frame in (0, 1):
+        session.viewer.dims.set_point(0, frame)
+        assert session.controller.objects.reopen_at((frame, 50, 60))
+        session.wait_for('ready')
+        assert not (session.labels[frame] == 1).any()
+        session.controller.tools.set_polarity(False)
+        session.click(frame, 70, 80)
+        session.controller.tools.set_polarity(True)
+        session.controller.objects.commit()
+        now = session.labels[frame]
+        assert set(np.unique(now)) == {0, 1, 2}, 'it gets its own label back'
+        assert (now == 1).any()
+        assert (now == 1).sum() != (before[frame] == 1).sum(), 'and is another one'
+        np.testing.assert_array_equal(now == 2, before[frame] == 2)
+
+
+def test_a_label_made_elsewhere_can_be_deleted_and_given_a_class(annotate):
+    session = annotate(np.zeros((2, 120, 200), np.uint8))
+    before = made_elsewhere(session)
+    session.viewer.dims.set_point(0, 1)
+    assert session.controller.objects.delete_at((1, 50, 60))
+    assert not (session.labels[1] == 1).any()
+    np.testing.assert_array_equal(session.labels[0], before[0])
+    session.controller.undo()
+    np.testing.assert_array_equal(session.labels, before)
+    assert session.controller.objects.reclassify_at((1, 40, 150), 1)
+    (item,) = session.workspace.session.state.objects
+    assert (item.label, item.frame, item.class_id) == (2, (1,), 1)
 
 
 def test_with_the_edit_tool_a_real_click_reopens_and_a_drag_moves_the_view(annotate):

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 OverlapPolicy = Literal['keep', 'overwrite', 'ask']
 OutputKind = Literal['instance', 'semantic']
-NOTHING_THERE = 'There is no object here that was committed with this tool.'
+NOTHING_THERE = 'There is no object here; click on a label of the labels layer.'
 NOTHING_TO_WRITE = 'Not committed: the mask is empty or lies on other labels only.'
 LAYER_ERRORS = (KDSAMError, OSError, ValueError, TypeError)
 
@@ -216,13 +216,13 @@ class ObjectActions:
             own = part.number
             if own is None:
                 own, number = number, number + 1
-            label = state.current_class if semantic else own
+            label = state.current_class if semantic else part.label or own
             target.check_label(label)
             item = CommittedObject(
                 own,
                 label,
                 frame,
-                replace(part, number=None),
+                replace(part, number=None, label=None),
                 candidate.score,
                 region,
                 state.current_class,
@@ -355,9 +355,15 @@ class ObjectActions:
         place = record.frames.pixel_at(point) if record is not None else None
         if record is not None and record.target is not None and place is not None:
             frame, (row, column) = place
-            item = record.session.state.object_at(frame, row, column)
-            if item and record.target.frame(frame)[row, column] == item.label:
+            state, labels = record.session.state, record.target.frame(frame)
+            item = state.object_at(frame, row, column)
+            label = int(labels[row, column])
+            if item is not None and item.label == label:
                 return item, record.target
+            if label > 0:
+                region = PixelRegion.of_mask(frame, labels == label)
+                assert region is not None
+                return state.foreign_object(label, region), record.target
         self._workspace.say(NOTHING_THERE)
         return None
 
