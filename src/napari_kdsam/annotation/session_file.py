@@ -127,6 +127,7 @@ class SavedSession:
             for item in state.objects
             if target is not None
         ]
+
         def raised(draft: Draft) -> Draft:
             number, label = draft.number, draft.label
             return replace(
