@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from napari_kdsam.widgets.annotator.shortcuts import help_rows, how_to
+from napari_kdsam.widgets.annotator.shortcuts import help_rows, how_to, key_preferences
 from napari_kdsam.widgets.preferences import manifest_configurations
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,7 +51,7 @@ def manifest() -> str:
     """The manifest with the preferences as the model describes them."""
     by_hand = MANIFEST.read_text(encoding='utf-8').split(_START)[0].rstrip() + '\n'
     made = yaml.safe_dump(
-        {'configurations': manifest_configurations()},
+        {'configurations': manifest_configurations(key_preferences())},
         sort_keys=False,
         allow_unicode=True,
         width=100,

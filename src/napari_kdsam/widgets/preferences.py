@@ -11,7 +11,6 @@ from platformdirs import user_config_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_kdsam.model.registry import DEFAULT_MODEL
-from napari_kdsam.widgets.annotator.shortcuts import SHORTCUTS
 
 PLUGIN = 'napari-kdsam'
 # Not "shortcuts": napari's dialog takes that for its own page.
@@ -199,11 +198,9 @@ def _stored() -> tuple[dict[str, Any], list[str]]:
     if settings is None:
         return _from_file(preferences_file())
     values = dict(getattr(settings, _ANNOTATOR).model_dump())
-    chosen = dict(getattr(settings, _KEYS).model_dump())
-    defaults = {s.action: s.key for s in SHORTCUTS}
-    values['keys'] = {
-        name: key for name, key in chosen.items() if key != defaults.get(name)
-    }
+    # The defaults are those of the table of shortcuts, by way of the manifest.
+    changed = getattr(settings, _KEYS).model_dump(exclude_defaults=True)
+    values['keys'] = dict(changed)
     return values, []
 
 
@@ -220,19 +217,21 @@ def _from_file(path: Path) -> tuple[dict[str, Any], list[str]]:
     return dict(content), []
 
 
-def manifest_configurations() -> dict[str, Any]:
-    """The manifest's ``configurations``, so that they cannot drift from the model."""
+def manifest_configurations(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest's ``configurations``, so that they cannot drift from the model.
+
+    Parameters
+    ----------
+    keys : mapping of str to mapping
+        Action to the JSON schema of its key.
+    """
     described: dict[str, Any] = {}
     schema = Preferences.model_json_schema()['properties']
     for name, field in schema.items():
         if name != 'keys':
             order = ('title', 'description', 'type', 'default', 'enum')
             described[name] = {part: field[part] for part in order if part in field}
-    keys = {
-        s.action: {'title': s.title, 'type': 'string', 'default': s.key}
-        for s in SHORTCUTS
-    }
     return {
         _ANNOTATOR: {'title': 'Click to label', 'properties': described},
-        _KEYS: {'title': 'Keys', 'properties': keys},
+        _KEYS: {'title': 'Keys', 'properties': dict(keys)},
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
@@ -14,6 +14,7 @@ from napari_kdsam.widgets.annotator.autosave import Autosave
 from napari_kdsam.widgets.annotator.frames import FrameActions
 from napari_kdsam.widgets.annotator.history_sync import HistorySync
 from napari_kdsam.widgets.annotator.image_record import ImageRecord
+from napari_kdsam.widgets.annotator.key_bindings import KeyAction
 from napari_kdsam.widgets.annotator.keyboard_cursor import KeyboardCursor
 from napari_kdsam.widgets.annotator.layer_watch import LayerOwner, LayerWatch
 from napari_kdsam.widgets.annotator.objects import LAYER_ERRORS, ObjectActions
@@ -22,12 +23,6 @@ from napari_kdsam.widgets.annotator.prediction import PredictionFlow
 from napari_kdsam.widgets.annotator.prompt_layers import PromptLayers
 from napari_kdsam.widgets.annotator.prompt_sync import PromptSync
 from napari_kdsam.widgets.annotator.prompt_tools import PromptTools
-from napari_kdsam.widgets.annotator.shortcuts import (
-    LAYER_SHORTCUTS,
-    SHORTCUTS,
-    Shortcut,
-    key_actions,
-)
 from napari_kdsam.widgets.annotator.status import NO_IMAGE
 from napari_kdsam.widgets.annotator.workspace import Workspace
 from napari_kdsam.widgets.shared.connections import Connections
@@ -49,8 +44,6 @@ class AnnotationController(LayerOwner):
     viewer : napari.viewer.Viewer
     predictor_factory : callable, optional
         Makes a predictor from a model's and a device's name.
-    shortcuts : sequence of Shortcut, optional
-        The keys in force.
 
     Attributes
     ----------
@@ -68,23 +61,13 @@ class AnnotationController(LayerOwner):
     """
 
     help_wanted = Signal()
-    workspace: Workspace
-    flow: PredictionFlow
-    tools: PromptTools
-    objects: ObjectActions
-    frames: FrameActions
-    cursor: KeyboardCursor
-    autosave: Autosave
-    prompts: PromptSync
 
     def __init__(
         self,
         viewer: Viewer,
         predictor_factory: PredictorFactory = make_predictor,
-        shortcuts: Iterable[Shortcut] = SHORTCUTS,
     ) -> None:
-        undo_keys = key_actions(self, LAYER_SHORTCUTS)
-        self._layer_keys = key_actions(self, shortcuts) | undo_keys
+        self._prompt_keys: Mapping[str, KeyAction] = {}
         self._closed = False
         self._high_contrast = False
         self.workspace = Workspace(viewer)
@@ -94,7 +77,7 @@ class AnnotationController(LayerOwner):
         self.frames = FrameActions(self.workspace, self.flow)
         self.cursor = KeyboardCursor(self.workspace)
         self.autosave = Autosave(self.workspace)
-        self._history = HistorySync(self.workspace, undo_keys)
+        self._history = HistorySync(self.workspace)
         self.objects = ObjectActions(
             self.workspace, self.flow, self._history, self.tools
         )
@@ -106,6 +89,13 @@ class AnnotationController(LayerOwner):
             ('current_step', 'ndisplay', 'order'),
             self._on_view_changed,
         )
+
+    def use_keys(
+        self, on_prompts: Mapping[str, KeyAction], on_labels: Mapping[str, KeyAction]
+    ) -> None:
+        """Bind these keys on the prompt layers, and on the labels, of every image."""
+        self._prompt_keys = on_prompts
+        self._history.undo_keys = on_labels
 
     def choose_candidate(self, index: int) -> None:
         """Show another candidate mask."""
@@ -171,7 +161,7 @@ class AnnotationController(LayerOwner):
         try:
             record.frames.check()
             workspace.layers = PromptLayers(
-                workspace.viewer, image, self.prompts, self._layer_keys
+                workspace.viewer, image, self.prompts, self._prompt_keys
             )
         except (KDSAMError, MemoryError, ValueError, TypeError, IndexError) as error:
             workspace.record = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,9 +27,10 @@ from napari_kdsam.widgets.annotator.cleanup_panel import CleanUpPanel, describe_
 from napari_kdsam.widgets.annotator.controller import AnnotationController
 from napari_kdsam.widgets.annotator.frame_strip import FrameStrip
 from napari_kdsam.widgets.annotator.help import HelpPanel
-from napari_kdsam.widgets.annotator.key_bindings import KeyAction, bind, unbind
+from napari_kdsam.widgets.annotator.key_bindings import bind, unbind
 from napari_kdsam.widgets.annotator.panels import ActionBar, QuestionBar, ToolBar
 from napari_kdsam.widgets.annotator.shortcuts import (
+    LAYER_SHORTCUTS,
     bound_shortcuts,
     key_actions,
     tooltip,
@@ -38,6 +38,7 @@ from napari_kdsam.widgets.annotator.shortcuts import (
 from napari_kdsam.widgets.annotator.status_bar import StatusBar
 from napari_kdsam.widgets.preferences import Preferences, load_preferences, on_change
 from napari_kdsam.widgets.shared.connections import Connections
+from napari_kdsam.widgets.shared.dock import Dock
 from napari_kdsam.widgets.shared.inference_thread import (
     PredictorFactory,
     make_predictor,
@@ -55,7 +56,7 @@ _OVERLAPS = {'Keep other labels': 'keep', 'Overwrite': 'overwrite', 'Ask': 'ask'
 _OUTPUTS = {'A label for each object': 'instance', 'A label for each class': 'semantic'}
 
 
-class AnnotatorWidget(QWidget):
+class AnnotatorWidget(Dock):
     """Turn clicks on an image layer into labels.
 
     Parameters
@@ -78,14 +79,14 @@ class AnnotatorWidget(QWidget):
         self.shortcuts, refused = bound_shortcuts(preferences.keys)
         if preferences.embeddings and predictor_factory is make_predictor:
             predictor_factory = partial(make_predictor, store=preferences.embeddings)
-        self.controller = AnnotationController(
-            napari_viewer, predictor_factory, self.shortcuts
-        )
+        self.controller = AnnotationController(napari_viewer, predictor_factory)
         self.workspace = self.controller.workspace
         self._files: list[str] = []
         self._fitted: tuple[Mask | None, Ellipse | None] = (None, None)
         self.help_window: HelpPanel | None = None
         self._key_actions = key_actions(self.controller, self.shortcuts)
+        undo_keys = key_actions(self.controller, LAYER_SHORTCUTS)
+        self.controller.use_keys(self._key_actions | undo_keys, undo_keys)
         self._build()
         bind(napari_viewer, self._key_actions)
         self.workspace.updated.connect(self._refresh)
@@ -96,18 +97,14 @@ class AnnotatorWidget(QWidget):
             ('inserted', 'removed', 'reordered', 'renamed'),
             self._refresh_choices,
         )
-        self._stop_preferences = on_change(self._prefer_anew)
-        # Qt no longer calls methods of an object that is being destroyed.
-        release = partial(
-            _release,
-            napari_viewer,
-            self.controller,
-            (self._refresh, self._show_help),
-            self._layer_events,
-            self._key_actions,
-            self._stop_preferences,
+        self.at_end(
+            partial(self.workspace.updated.disconnect, self._refresh),
+            partial(self.controller.help_wanted.disconnect, self._show_help),
+            self._layer_events.close,
+            on_change(self._prefer_anew),
+            partial(unbind, napari_viewer, self._key_actions),
+            self.controller.close,
         )
-        self.destroyed.connect(release)
         application = QApplication.instance()
         if application is not None:
             # A window may be left to the end of Python, when threads no longer start.
@@ -416,22 +413,3 @@ def _folded(title: str, layout: Any) -> QCollapsible:
     folded.addWidget(inner)
     folded.collapse(animate=False)
     return folded
-
-
-def _release(
-    viewer: Viewer,
-    controller: AnnotationController,
-    slots: tuple[Callable[[], None], Callable[[], None]],
-    layer_events: Connections,
-    actions: dict[str, KeyAction],
-    stop_preferences: Callable[[], None],
-    _: Any = None,
-) -> None:
-    """Let go of the viewer; the widget's buttons are already gone."""
-    refresh, show_help = slots
-    controller.workspace.updated.disconnect(refresh)
-    controller.help_wanted.disconnect(show_help)
-    layer_events.close()
-    stop_preferences()
-    unbind(viewer, actions)
-    controller.close()

@@ -26,15 +26,16 @@ class HistorySync:
     Parameters
     ----------
     workspace : Workspace
+
+    Attributes
+    ----------
     undo_keys : mapping of str to callable
         Bound on the labels.
     """
 
-    def __init__(
-        self, workspace: Workspace, undo_keys: Mapping[str, KeyAction]
-    ) -> None:
+    def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._undo_keys = undo_keys
+        self.undo_keys: Mapping[str, KeyAction] = {}
         self._layer: Labels | None = None
 
     def follow(self, record: ImageRecord) -> None:
@@ -47,14 +48,14 @@ class HistorySync:
         if layer is None:
             return
         layer.events.set_data.connect(self._on_refreshed)
-        bind(layer, self._undo_keys)
+        bind(layer, self.undo_keys)
 
     def close(self) -> None:
         """Let go of the layer; its keys are napari's again."""
         layer, self._layer = self._layer, None
         if layer is not None:
             layer.events.set_data.disconnect(self._on_refreshed)
-            unbind(layer, self._undo_keys)
+            unbind(layer, self.undo_keys)
 
     def _on_refreshed(self, event: Any = None) -> None:
         record = self._workspace.record

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from napari_kdsam.widgets.annotator.key_bindings import (
     KeyAction,
@@ -243,6 +243,14 @@ LAYER_SHORTCUTS = (
     replace(shortcut_of('undo'), key='Control-Z'),
     replace(shortcut_of('redo'), key='Control-Shift-Z'),
 )
+
+
+def key_preferences() -> dict[str, Any]:
+    """The keys of the table, as the manifest describes them for napari's preferences."""
+    return {
+        s.action: {'title': s.title, 'type': 'string', 'default': s.key}
+        for s in SHORTCUTS
+    }
 
 
 def tooltip(action: str, shortcuts: Iterable[Shortcut] = SHORTCUTS) -> str:
