@@ -24,23 +24,18 @@ from.
 from __future__ import annotations
 
 import base64
-import json
-import math
 import os
-import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from platformdirs import user_data_path
 
-from napari_kdsam.annotation.cleanup import CleanUp
 from napari_kdsam.annotation.commands import (
     ChangeClass,
     Command,
@@ -50,23 +45,22 @@ from napari_kdsam.annotation.commands import (
 )
 from napari_kdsam.annotation.label_commands import CommitObject, LabelTarget
 from napari_kdsam.annotation.region import PixelRegion
+from napari_kdsam.annotation.session_values import (
+    SessionHeader,
+    SessionValues,
+    first_problem,
+)
 from napari_kdsam.annotation.state import (
     AnnotationState,
     CommittedObject,
     Draft,
-    ObjectClass,
     Outline,
-    PointPrompt,
-    Position,
     Scribble,
 )
 from napari_kdsam.core.errors import KDSAMError
 from napari_kdsam.core.files import write_json
-from napari_kdsam.core.stack_index import FrameIndex
 
-FORMAT_VERSION = 1
-# What any label image can hold, signed or not.
-_HIGHEST = 2**63 - 1
+SESSION_FORMAT = 1
 SESSIONS_VARIABLE = 'NAPARI_KDSAM_SESSIONS'
 
 
@@ -166,7 +160,7 @@ def write_session(path: Path, session: SavedSession) -> None:
     """
     state = session.state
     content = {
-        'format': FORMAT_VERSION,
+        'format': SESSION_FORMAT,
         'image': session.image,
         'shape': list(session.shape),
         'frame': list(state.frame),
@@ -245,158 +239,27 @@ def read_session(path: Path, image: str | None = None) -> SavedSession:
         If the file cannot be read, is damaged, or belongs to another image.
     """
     try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-        version = content['format']
-        if version != FORMAT_VERSION:
+        content = path.read_bytes()
+        version = SessionHeader.model_validate_json(content).format
+        if version != SESSION_FORMAT:
             raise SessionFileError(
-                f'{path.name} is a session of format {version!r}, but this version '
-                f'reads format {FORMAT_VERSION}; update napari-kdsam.'
+                f'{path.name} is a session of format {version}, but this version '
+                f'reads format {SESSION_FORMAT}; update napari-kdsam.'
             )
-        shape = tuple(_whole(value) for value in content['shape'])
-        if len(shape) < 2 or min(shape) < 1:
-            raise ValueError('the shape is not that of an image')
-        drafts = {
-            frame: _draft_of(values, frame, shape)
-            for values in content['drafts']
-            for frame in [_frame_of(values['frame'], shape)]
-        }
-        found = SavedSession(
-            str(content['image']),
-            shape,
-            AnnotationState(
-                MappingProxyType(drafts),
-                tuple(_objects_of(content['objects'], shape)),
-                _classes_of(content['classes']),
-                _whole(content['current_class']),
-                CleanUp.from_dict(content['cleanup']),
-                # Nothing may have been looked at yet.
-                _frame_of(content['frame'], shape) if content['frame'] else (),
-            ),
-        )
+        values = SessionValues.model_validate_json(content)
+        found = SavedSession(values.image, values.shape, values.state())
     except OSError as error:
         reason = error.strerror or 'the system gave no reason'
         raise SessionFileError(f'{path.name} cannot be read ({reason}).') from error
     except SessionFileError:
         raise
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        zlib.error,
-        KDSAMError,
-    ) as error:
+    except (ValueError, zlib.error, KDSAMError) as error:
         raise SessionFileError(
-            f'{path.name} is damaged or no session file ({error!r}); nothing of it '
-            'was used.'
+            f'{path.name} is damaged or no session file ({first_problem(error)}); '
+            'nothing of it was used.'
         ) from error
     if image is not None and found.image != image:
         raise SessionFileError(
             f'{path.name} belongs to another image; open that image to go on with it.'
         )
     return found
-
-
-def _whole(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f'{value!r} is not a whole number')
-    return value
-
-
-def _number(value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f'{value!r} is not finite')
-    return number
-
-
-def _frame_of(values: Any, shape: tuple[int, ...]) -> FrameIndex:
-    frame = tuple(_whole(value) for value in values)
-    if len(frame) != len(shape) - 2:
-        raise ValueError(f'frame {frame} does not fit the shape')
-    if any(not 0 <= i < size for i, size in zip(frame, shape, strict=False)):
-        raise ValueError(f'frame {frame} is outside the image')
-    return frame
-
-
-def _classes_of(listed: Any) -> tuple[ObjectClass, ...]:
-    found = tuple(
-        ObjectClass(_positive(item['id'], 'class'), str(item['name']), item['color'])
-        for item in listed
-    )
-    if not found or len({item.id for item in found}) < len(found):
-        raise ValueError('the classes are none, or not all different')
-    if any(not re.fullmatch('#[0-9a-fA-F]{6}', item.color) for item in found):
-        raise ValueError('a color is not #rrggbb')
-    return found
-
-
-def _draft_of(values: Mapping[str, Any], frame: FrameIndex, shape: Any) -> Draft:
-    mask = values.get('mask')
-    candidate, number = values.get('candidate'), values.get('number')
-    label = values.get('label')
-    boxes = []
-    for sides in values.get('boxes', ()):
-        row0, col0, row1, col1 = (_number(side) for side in sides)
-        boxes.append((row0, col0, row1, col1))
-    return Draft(
-        tuple(
-            PointPrompt(_number(row), _number(column), bool(positive))
-            for row, column, positive in values.get('points', ())
-        ),
-        tuple(boxes),
-        tuple(Scribble(*line) for line in _lines_of(values.get('scribbles', ()))),
-        tuple(Outline(*line) for line in _lines_of(values.get('outlines', ()))),
-        None if mask is None else _region_of(mask, frame, shape),
-        None if candidate is None else _whole(candidate),
-        None if number is None else _positive(number, 'number'),
-        None if label is None else _positive(label, 'label'),
-    )
-
-
-def _lines_of(listed: Any) -> Iterator[tuple[tuple[Position, ...], bool]]:
-    for places, positive in listed:
-        placed = tuple((_number(row), _number(column)) for row, column in places)
-        if not placed:
-            raise ValueError('a line has no places')
-        yield placed, bool(positive)
-
-
-def _region_of(values: Any, frame: FrameIndex, shape: tuple[int, ...]) -> PixelRegion:
-    row0, col0, row1, col1 = (_whole(side) for side in values['box'])
-    if not (0 <= row0 < row1 <= shape[-2] and 0 <= col0 < col1 <= shape[-1]):
-        raise ValueError('a mask is outside the image')
-    wanted = -(-(row1 - row0) * (col1 - col0) // 8)
-    raw = base64.b64decode(values['mask'], validate=True)
-    # Never unpacks more than the mask can be, whatever the file says.
-    bits = zlib.decompressobj().decompress(raw, wanted + 1)
-    if len(bits) != wanted:
-        raise ValueError('a mask does not fit its box')
-    return PixelRegion(frame, (row0, col0, row1, col1), bits)
-
-
-def _objects_of(listed: Any, shape: tuple[int, ...]) -> Iterator[CommittedObject]:
-    numbers: set[int] = set()
-    for values in listed:
-        frame = _frame_of(values['frame'], shape)
-        number = _positive(values['number'], 'number')
-        if number in numbers:
-            raise ValueError(f'two objects have the number {number}')
-        numbers.add(number)
-        yield CommittedObject(
-            number,
-            _positive(values['label'], 'label'),
-            frame,
-            _draft_of(values['draft'], frame, shape),
-            _number(values['score']),
-            _region_of(values, frame, shape),
-            _positive(values['class'], 'class'),
-            bool(values['semantic']),
-        )
-
-
-def _positive(value: Any, what: str) -> int:
-    if not 1 <= _whole(value) <= _HIGHEST:
-        raise ValueError(f'{value} is no {what}')
-    return int(value)
