@@ -108,10 +108,6 @@ def dice_of(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
 def real_cases() -> list[DemoCase]:
     """List the real ultrasound images that come with pydicom.
 
-    Returns
-    -------
-    list of DemoCase
-
     Raises
     ------
     MissingExtraError
@@ -161,10 +157,6 @@ def phantom_cases(folder: Path) -> list[DemoCase]:
     ----------
     folder : pathlib.Path
         Existing folder for the images.
-
-    Returns
-    -------
-    list of DemoCase
 
     Raises
     ------
@@ -231,10 +223,6 @@ def run_case(
     on_frame : callable
         Called with the numbers of frames done and to do.
 
-    Returns
-    -------
-    DemoOutcome
-
     Raises
     ------
     KDSAMError
@@ -260,10 +248,6 @@ def result_of(outcome: DemoOutcome) -> DemoResult:
     ----------
     outcome : DemoOutcome
         From `run_case`.
-
-    Returns
-    -------
-    DemoResult
     """
     case = outcome.case
     with open_image(case.path) as image:

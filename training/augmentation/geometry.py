@@ -123,10 +123,6 @@ def draw_plan(modalities: Sequence[str], strength: float, draws: Draws) -> Plan:
         Scales rotation, zoom, aspect and the chance of close-ups and zoom outs.
     draws : Draws
         Of the images.
-
-    Returns
-    -------
-    Plan
     """
     units = torch.from_numpy(draws.on_host('window', 9))
     kind, zoom, aspect, angle, quarter, row, column, rows, columns = units.unbind(1)
@@ -176,10 +172,6 @@ def place_windows(plan: Plan, sizes: torch.Tensor, masks: torch.Tensor) -> Windo
     masks : torch.Tensor
         (B, S, S) float 0..1: a close-up holds all of the object, any other window its
         centre of mass, turns apart.
-
-    Returns
-    -------
-    Windows
     """
     first, last, middle = _found(masks)
     lengths = sizes.float()

@@ -282,10 +282,6 @@ def read_layout(name: str, folder: Path) -> LayoutListing:
     folder : pathlib.Path
         The unpacked data set.
 
-    Returns
-    -------
-    LayoutListing
-
     Raises
     ------
     ImageError

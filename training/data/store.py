@@ -206,10 +206,6 @@ class ImageStore:
             Of the random numbers.
         device : torch.device
             Where the batch is wanted.
-
-        Returns
-        -------
-        Squares
         """
         draws = Draws(seed, step, self.keys[list(places)], device)
         if numbers is None:

@@ -99,10 +99,6 @@ def load_vgg16(
     layers : sequence of str
         See `VGG16Features`.
 
-    Returns
-    -------
-    VGG16Features
-
     Raises
     ------
     CheckpointError

@@ -108,10 +108,6 @@ def generator_for(name: str) -> np.random.Generator:
     ----------
     name : str
         `Sample.name`, or more where one object needs several independent draws.
-
-    Returns
-    -------
-    numpy.random.Generator
     """
     digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
     return np.random.default_rng(int.from_bytes(digest, 'big'))

@@ -333,10 +333,6 @@ def draw_figures(
     opener: Callable[[str, str], Segmenter],
 ) -> list[Path]:
     """Draw every figure into ``figures/`` under `out`; the first model picks the cases.
-
-    Returns
-    -------
-    list of pathlib.Path
     """
     folder = out / 'figures'
     paths = []

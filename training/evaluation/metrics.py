@@ -55,10 +55,6 @@ def score_mask(
         surface distance.
     pixel_size_mm : float or None
         Side of a pixel where known.
-
-    Returns
-    -------
-    MaskScores
     """
     scores = compare_masks(found, truth, tolerance=tolerance)
     hd95 = scores.hd95 if math.isfinite(scores.hd95) else math.hypot(*truth.shape)

@@ -81,10 +81,6 @@ class Segmenter(Protocol):
             Half-open, in image pixels.
         previous : object
             `SegmentedMask.previous` of the click before; None at first.
-
-        Returns
-        -------
-        SegmentedMask
         """
 
     def sync(self) -> None:

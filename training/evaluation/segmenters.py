@@ -112,10 +112,6 @@ def open_segmenter(
     device : str
         As for `load_model`; SAM 2 runs on the CPU unless ONNX Runtime has CUDA.
 
-    Returns
-    -------
-    Segmenter
-
     Raises
     ------
     ModelNotFoundError

@@ -333,10 +333,6 @@ def cost_table(rows: Sequence[Row], notes: Mapping[str, Mapping[str, Any]]) -> s
         Of every model.
     notes : mapping
         By model, from `notes_of`.
-
-    Returns
-    -------
-    str
     """
     lines = [
         '| Model | Parameters | Embed an image | Answer a prompt | Peak memory |',

@@ -77,10 +77,6 @@ def report(
         In evaluation mode.
     samples : sequence of Sample
         Not learnt from; unreadable ones are left out.
-
-    Returns
-    -------
-    list of ProposalRow
     """
     rows = []
     for sample in tqdm(samples, unit='image', desc='Reporting', mininterval=5):
@@ -179,10 +175,6 @@ def report_table(rows: Sequence[ProposalRow], threshold: float) -> str:
         From `report`.
     threshold : float
         Proposals below it count as none.
-
-    Returns
-    -------
-    str
     """
     heading = (
         'data set',

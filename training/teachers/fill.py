@@ -97,10 +97,6 @@ def fill_cache(
     progress : callable, optional
         Called with the number of embeddings settled and the number in all.
 
-    Returns
-    -------
-    CacheReport
-
     Raises
     ------
     EmbeddingCacheError

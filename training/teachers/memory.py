@@ -129,10 +129,6 @@ def fill_memory(
     progress : callable, optional
         Called with the number of embeddings made and the number in all.
 
-    Returns
-    -------
-    TeacherMemory
-
     Raises
     ------
     TeacherMemoryError
@@ -186,10 +182,6 @@ def memory_of_cache(
         Where embeddings will be wanted.
     reserve : int
         Bytes of device memory to leave free; see `allocate`.
-
-    Returns
-    -------
-    TeacherMemory
 
     Raises
     ------

@@ -109,10 +109,6 @@ def fit_projection(embeddings: Iterable[Any], teacher_key: str = '') -> Projecti
     teacher_key : str
         Stored with the result.
 
-    Returns
-    -------
-    Projection
-
     Raises
     ------
     ProjectionError

@@ -214,10 +214,6 @@ def open_teacher(
         machine serves another. Any other precision becomes part of the key, but for
         ONNX Runtime, which always runs in float32.
 
-    Returns
-    -------
-    Teacher
-
     Raises
     ------
     ModelNotFoundError

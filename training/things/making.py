@@ -126,10 +126,6 @@ def make_things(
     opener : callable
         Opens the teacher by name and device.
 
-    Returns
-    -------
-    ThingsReport
-
     Raises
     ------
     ThingsError

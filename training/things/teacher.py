@@ -158,10 +158,6 @@ def open_thing_teacher(
     device : str
         As for `load_model`.
 
-    Returns
-    -------
-    ThingTeacher
-
     Raises
     ------
     CheckpointError

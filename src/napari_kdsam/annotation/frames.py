@@ -57,10 +57,6 @@ def neighbours(
         1 if the user moves forwards, -1 if backwards.
     leading_shape : sequence of int
         Lengths of the leading axes; neighbours lie along the last of them.
-
-    Returns
-    -------
-    list of int
     """
     length = leading_shape[-1] if leading_shape else count
     start = current - current % length if length else current

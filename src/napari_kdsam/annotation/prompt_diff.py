@@ -52,10 +52,6 @@ def edit_between(
         The session's drafts, and what the prompt layers hold.
     shape : tuple of int
         (..., rows, columns) of the image.
-
-    Returns
-    -------
-    Edit
     """
     commands: list[Command] = []
     outside = False

@@ -29,10 +29,6 @@ def sample_scribbles(
     scribbles : sequence of Scribble
     budget : int
         Points for all scribbles together; more only if two for each do not fit.
-
-    Returns
-    -------
-    list of PointPrompt
     """
     if not scribbles:
         return []

@@ -229,10 +229,6 @@ def read_session(path: Path, image: str | None = None) -> SavedSession:
     image : str, optional
         Digest of the image it should belong to.
 
-    Returns
-    -------
-    SavedSession
-
     Raises
     ------
     SessionFileError

@@ -80,10 +80,6 @@ def find_sources(
     protected : iterable of pathlib.Path
         Further files that must stay as they are.
 
-    Returns
-    -------
-    list of Source
-
     Raises
     ------
     ImageError

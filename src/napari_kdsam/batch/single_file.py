@@ -156,10 +156,6 @@ class FileSegmenter:
         on_frame : callable
             Called with the numbers of frames done and to do.
 
-        Returns
-        -------
-        FileReport
-
         Raises
         ------
         ImageError

@@ -107,10 +107,6 @@ def prompts_from_options(
     file : pathlib.Path or None
         A prompts file; excludes points and boxes.
 
-    Returns
-    -------
-    PromptSet
-
     Raises
     ------
     PromptError

@@ -83,10 +83,6 @@ class Prompt:
         square : PaddedSquare
             Of the image.
 
-        Returns
-        -------
-        Prompt
-
         Raises
         ------
         PromptError

@@ -204,10 +204,6 @@ class Predictor:
         stored : bool
             Whether the store, if there is one, is looked into and added to.
 
-        Returns
-        -------
-        ImageEmbedding
-
         Raises
         ------
         ImageError
@@ -272,10 +268,6 @@ class Predictor:
             From `embed` of a predictor with the same model.
         prompt : Prompt
             In image pixel coordinates.
-
-        Returns
-        -------
-        Prediction
 
         Raises
         ------

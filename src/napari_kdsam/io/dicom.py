@@ -333,10 +333,6 @@ def spacing_of(dataset: Any) -> tuple[float, float] | None:
     ----------
     dataset : pydicom.dataset.Dataset
         Of an image, with its functional groups and ultrasound regions.
-
-    Returns
-    -------
-    tuple of float or None
     """
     spacing = _frame_attributes(dataset, 0).get('PixelSpacing')
     if spacing is not None and len(spacing) == 2 and min(map(float, spacing)) > 0:

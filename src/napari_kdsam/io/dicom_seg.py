@@ -336,10 +336,6 @@ def read_dicom_seg(
         Frames of the source image. The file does not say it, and may leave out frames
         without pixels; by default the last frame with pixels is the last.
 
-    Returns
-    -------
-    DicomSegmentation
-
     Raises
     ------
     ImageError

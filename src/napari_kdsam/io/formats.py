@@ -123,10 +123,6 @@ def open_image(path: str | os.PathLike[str]) -> ImageFile:
     path : path-like
         The file, or a Zarr folder.
 
-    Returns
-    -------
-    ImageFile
-
     Raises
     ------
     ImageError
@@ -169,10 +165,6 @@ def stem_of(name: str) -> str:
     ----------
     name : str
         File name without its folder.
-
-    Returns
-    -------
-    str
     """
     for suffix in SUFFIXES:
         if name.lower().endswith(suffix) and len(name) > len(suffix):

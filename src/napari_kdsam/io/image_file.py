@@ -77,10 +77,6 @@ def layout_of(name: str, shape: Sequence[int]) -> FrameLayout:
     shape : sequence of int
         The array's shape.
 
-    Returns
-    -------
-    FrameLayout
-
     Raises
     ------
     ImageError

@@ -21,10 +21,6 @@ def open_npy(path: Path) -> ImageFile:
     path : pathlib.Path
         The file.
 
-    Returns
-    -------
-    ImageFile
-
     Raises
     ------
     ImageError

@@ -57,10 +57,6 @@ def read_prompts(path: str | os.PathLike[str]) -> PromptSet:
     path : path-like
         In one of the forms that this module describes.
 
-    Returns
-    -------
-    PromptSet
-
     Raises
     ------
     PromptError

@@ -85,10 +85,6 @@ def open_tiff(path: Path) -> ImageFile:
     path : pathlib.Path
         The file, classic or BigTIFF.
 
-    Returns
-    -------
-    ImageFile
-
     Raises
     ------
     ImageError

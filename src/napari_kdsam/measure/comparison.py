@@ -102,10 +102,6 @@ def compare_frame(
         Distance in the same unit up to which outlines agree.
     matching : Matching
 
-    Returns
-    -------
-    FrameComparison
-
     Raises
     ------
     ImageError

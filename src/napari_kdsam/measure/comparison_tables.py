@@ -103,14 +103,6 @@ def summary_of(table: pd.DataFrame) -> ScoreSummary:
 
     Frames without a label in either are left out: they agree perfectly, and would hide
     what happens where there is something.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-
-    Returns
-    -------
-    ScoreSummary
     """
     counted = table[table['pixels'] + table['reference_pixels'] > 0]
     finite = counted['hd95'][np.isfinite(counted['hd95'])]

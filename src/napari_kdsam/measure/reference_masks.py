@@ -127,10 +127,6 @@ def open_reference(
     names : iterable of str
         What the labels or their image may be called, the likeliest first.
 
-    Returns
-    -------
-    ReferenceMasks
-
     Raises
     ------
     ImageError

@@ -78,10 +78,6 @@ def compare_masks(
         Extent of a pixel along rows and columns, in any unit of length.
     tolerance : float
         Distance in the same unit up to which outlines agree.
-
-    Returns
-    -------
-    Scores
     """
     return scores_of([Overlap.of(mask, reference, pixel_size)], tolerance)
 

@@ -63,10 +63,6 @@ def read_metadata(path: str | os.PathLike[str]) -> CheckpointMetadata:
     path : path-like
         A KD SAM safetensors file.
 
-    Returns
-    -------
-    CheckpointMetadata
-
     Raises
     ------
     CheckpointError

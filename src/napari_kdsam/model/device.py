@@ -27,10 +27,6 @@ def resolve_device(name: str = 'auto') -> torch.device:
     name : str
         ``auto`` (the best available), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
 
-    Returns
-    -------
-    torch.device
-
     Raises
     ------
     DeviceError

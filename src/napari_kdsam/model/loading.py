@@ -52,10 +52,6 @@ def load_model(
         Precision of the network; by default bfloat16 on CPUs that compute in it
         natively and float32 elsewhere.
 
-    Returns
-    -------
-    PromptableModel
-
     Raises
     ------
     ModelNotFoundError

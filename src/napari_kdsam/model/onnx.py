@@ -80,10 +80,6 @@ def open_onnx_session(path: Path, *preferred: str) -> Any:
     *preferred : str
         Execution providers to use before the CPU's, where ONNX Runtime has them.
 
-    Returns
-    -------
-    onnxruntime.InferenceSession
-
     Raises
     ------
     CheckpointError

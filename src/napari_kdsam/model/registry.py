@@ -148,12 +148,7 @@ def models_folder() -> Path:
 
 
 def list_models() -> list[ModelEntry]:
-    """List the models known by name, the default first.
-
-    Returns
-    -------
-    list of ModelEntry
-    """
+    """List the models known by name, the default first."""
     return list(_ENTRIES)
 
 
@@ -164,10 +159,6 @@ def find_model(name: str) -> ModelEntry:
     ----------
     name : str
         As listed by `list_models`.
-
-    Returns
-    -------
-    ModelEntry
 
     Raises
     ------

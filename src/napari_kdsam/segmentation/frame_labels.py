@@ -98,10 +98,6 @@ def label_masks(
     intensity : IntensityMapping, optional
     note : str, optional
         Where it is empty and there is no labelled pixel, that is noted.
-
-    Returns
-    -------
-    FrameLabels
     """
     labels = np.zeros(shape, label_dtype(highest))
     objects = []

@@ -81,10 +81,6 @@ class Autosave(QObject):
     """Write sessions in a thread of its own: commits at once, prompts within a second.
 
     Earlier sessions of the images are found in that thread, and offered.
-
-    Parameters
-    ----------
-    workspace : Workspace
     """
 
     # From the thread: (record, Offer), and a sentence on what could not be kept.

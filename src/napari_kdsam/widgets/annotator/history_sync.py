@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 class HistorySync:
     """Bind napari's undo keys on the labels to ours, and notice undo by other ways.
 
-    Parameters
-    ----------
-    workspace : Workspace
-
     Attributes
     ----------
     undo_keys : mapping of str to callable

@@ -22,12 +22,7 @@ _STEPS = 50
 
 
 class KeyboardCursor:
-    """A cross on the image, shown once a key has moved it.
-
-    Parameters
-    ----------
-    workspace : Workspace
-    """
+    """A cross on the image, shown once a key has moved it."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace

@@ -41,13 +41,7 @@ class LayerOwner(Protocol):
 
 
 class LayerWatch:
-    """Mend what a deleted layer or replaced pixels leave behind.
-
-    Parameters
-    ----------
-    workspace : Workspace
-    owner : LayerOwner
-    """
+    """Mend what a deleted layer or replaced pixels leave behind."""
 
     def __init__(self, workspace: Workspace, owner: LayerOwner) -> None:
         self._workspace = workspace

@@ -12,13 +12,7 @@ _CLICK_PIXELS = 4
 
 
 class PickTool:
-    """Reopen the object under a click, while the prompt layers are set to pick.
-
-    Parameters
-    ----------
-    workspace : Workspace
-    objects : ObjectActions
-    """
+    """Reopen the object under a click, while the prompt layers are set to pick."""
 
     def __init__(self, workspace: Workspace, objects: ObjectActions) -> None:
         self._workspace = workspace

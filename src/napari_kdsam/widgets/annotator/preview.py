@@ -35,10 +35,6 @@ def _same(some: Sequence[Any], others: Sequence[Any]) -> bool:
 class PreviewLayer:
     """One frame of labels, lying on the frame in view, so that stacks cost no memory.
 
-    Parameters
-    ----------
-    image : napari.layers.Image
-
     Attributes
     ----------
     layer : napari.layers.Labels

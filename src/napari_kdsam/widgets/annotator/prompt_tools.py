@@ -8,12 +8,7 @@ from napari_kdsam.widgets.annotator.workspace import Workspace
 
 
 class PromptTools:
-    """Choose the tool on the prompt layers, and inside or outside.
-
-    Parameters
-    ----------
-    workspace : Workspace
-    """
+    """Choose the tool on the prompt layers, and inside or outside."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace

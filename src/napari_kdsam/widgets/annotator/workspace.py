@@ -29,10 +29,6 @@ if TYPE_CHECKING:
 class Workspace:
     """What every part of an annotator works on.
 
-    Parameters
-    ----------
-    viewer : napari.viewer.Viewer
-
     Attributes
     ----------
     updated : psygnal.Signal

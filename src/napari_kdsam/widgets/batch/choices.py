@@ -44,11 +44,6 @@ _DEFAULTS = DriftLimits()
 class BatchChoices(QWidget):
     """What to segment, from which prompts, and where to.
 
-    Parameters
-    ----------
-    viewer : napari.viewer.Viewer
-    preferences : Preferences
-
     Attributes
     ----------
     changed : psygnal.Signal

@@ -50,11 +50,6 @@ class BatchWidget(Dock):
         Given by napari.
     predictor_factory : callable, optional
         Makes a predictor from a model's and a device's name.
-
-    Attributes
-    ----------
-    choices : BatchChoices
-    controller : BatchController
     """
 
     def __init__(

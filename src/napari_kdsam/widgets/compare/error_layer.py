@@ -69,10 +69,6 @@ class ErrorMap:
 class ErrorOverlay(QObject):
     """Show errors in a Labels layer that no tool of ours takes for labels.
 
-    Parameters
-    ----------
-    viewer : napari.viewer.Viewer
-
     Attributes
     ----------
     layer : napari.layers.Labels or None

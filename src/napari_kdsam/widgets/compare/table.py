@@ -92,12 +92,7 @@ class ScoreModel(SortableTable):
 
 
 class ScoreTable(CompactTable):
-    """List objects or frames, the worst first until a header is clicked.
-
-    Attributes
-    ----------
-    contents : ScoreModel
-    """
+    """List objects or frames, the worst first until a header is clicked."""
 
     def __init__(self) -> None:
         contents = ScoreModel()

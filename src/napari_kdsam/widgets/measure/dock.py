@@ -160,10 +160,6 @@ class MeasureWidget(Dock):
 
     def go_to(self, place: ObjectPlace) -> None:
         """Show an object: its frame, in the middle of the canvas, and as chosen label.
-
-        Parameters
-        ----------
-        place : ObjectPlace
         """
         labels = self._labels
         if labels is None:

@@ -20,12 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ImageFrames:
-    """The frames of an image layer, as it is now.
-
-    Attributes
-    ----------
-    image : napari.layers.Image
-    """
+    """The frames of an image layer, as it is now."""
 
     image: Image
 

@@ -47,10 +47,6 @@ def make_predictor(model: str, device: str, store: str = '') -> Predictor:
         As for `load_model`.
     store : str
         Folder of an `EmbeddingStore`; empty for none.
-
-    Returns
-    -------
-    Predictor
     """
     from napari_kdsam.inference.embedding_store import EmbeddingStore
     from napari_kdsam.inference.predictor import Predictor

@@ -22,10 +22,6 @@ def changes_of_paint(atoms: Any, ndim: int) -> tuple[PixelChange, ...]:
         ``old_values`` and ``new_value``.
     ndim : int
         Dimensions of the layer.
-
-    Returns
-    -------
-    tuple of PixelChange
     """
     places, before, after = _pixels(atoms, ndim)
     if not len(places):

@@ -73,10 +73,6 @@ class SortableTable(QAbstractTableModel):
     It sorts itself: Qt's sorting proxy would ask for two values at each comparison,
     which stops the window for seconds when there are many thousands of objects.
 
-    Parameters
-    ----------
-    columns : tuple of TableColumn
-
     Attributes
     ----------
     columns : tuple of TableColumn
@@ -229,10 +225,6 @@ class CompactTable(QTableView):
     """A table that fits a narrow dock and leaves the keyboard to the canvas.
 
     A click chooses a row, one on a header sorts by its column.
-
-    Parameters
-    ----------
-    contents : SortableTable
     """
 
     def __init__(self, contents: SortableTable) -> None:
