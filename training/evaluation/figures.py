@@ -332,8 +332,7 @@ def draw_figures(
     device: str,
     opener: Callable[[str, str], Segmenter],
 ) -> list[Path]:
-    """Draw every figure into ``figures/`` under `out`; the first model picks the cases.
-    """
+    """Draw every figure into ``figures/`` under `out`; the first model picks the cases."""
     folder = out / 'figures'
     paths = []
     for prompt in ('box', 'clicks_1'):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from napari_kdsam.core.errors import KDSAMError, PromptError
 from napari_kdsam.core.geometry import Box, Mask, Masks, box_of_mask
+from napari_kdsam.core.label_image import without_overlaps
 from napari_kdsam.core.mask_prompts import logits_of_mask
 from napari_kdsam.core.prompts import Point, Prompt
 from napari_kdsam.core.sizes import LOGITS_SIZE
@@ -218,16 +219,6 @@ def follow(
     return walk.follow(key[0], _present(key[1]), frames, _present(last))
 
 
-def _apart(masks: Masks) -> Masks:
-    """Leave each pixel to one object, the one with the lowest label, as labels do."""
-    taken: Any = False
-    found = {}
-    for label in sorted(masks):
-        found[label] = masks[label] & ~np.asarray(taken)
-        taken = masks[label] | taken
-    return _present(found)
-
-
 def _present(masks: Masks) -> Masks:
     found = {label: np.asarray(mask, np.bool_) for label, mask in masks.items()}
     return {label: mask for label, mask in found.items() if mask.any()}
@@ -271,7 +262,7 @@ class _Walk:
             ]
             done = PropagatedFrame(
                 index,
-                _apart({label: p.mask for label, p in found.items()}),
+                without_overlaps({label: p.mask for label, p in found.items()}),
                 {label: p.score for label, p in found.items()},
                 ' '.join(warning for warning in warnings if warning),
             )

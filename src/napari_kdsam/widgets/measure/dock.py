@@ -159,8 +159,7 @@ class MeasureWidget(Dock):
         self._worker.save(Path(path), table, self.unit)
 
     def go_to(self, place: ObjectPlace) -> None:
-        """Show an object: its frame, in the middle of the canvas, and as chosen label.
-        """
+        """Show an object: its frame, in the middle of the canvas, and as chosen label."""
         labels = self._labels
         if labels is None:
             return
