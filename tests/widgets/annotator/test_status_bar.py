@@ -143,17 +143,6 @@ def test_work_that_ends_soon_shows_no_bar(panel, qtbot):
     assert not panel.bar.isVisible()
 
 
-def test_known_progress_is_shown_until_the_work_is_done(panel, qtbot):
-    panel.show_status(status('working', 'Encoding the frames…'))
-    panel.show_progress(3, 12)
-    assert (panel.bar.value(), panel.bar.maximum()) == (3, 12)
-    panel.show_status(status('working', 'Encoding frame 4…'))
-    assert panel.bar.maximum() == 12
-    panel.show_status(status('ready', 'Ready.'))
-    panel.show_status(status('working', 'Encoding the image…'))
-    assert panel.bar.maximum() == 0
-
-
 def test_the_small_text_says_model_device_times_and_memory(panel):
     panel.show_engine('KD SAM 512', 'cpu')
     assert details(panel) == 'KD SAM 512 · cpu'

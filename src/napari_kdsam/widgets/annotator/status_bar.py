@@ -103,18 +103,6 @@ class StatusBar(QWidget):
         else:
             self._bar_delay.stop()
             self.bar.hide()
-            self.bar.setRange(0, 0)
-
-    def show_progress(self, done: int, total: int) -> None:
-        """Say how much of a long piece of work is done, until it is no longer working.
-
-        Parameters
-        ----------
-        done, total : int
-            Such as frames; a total of 0 if it is not known.
-        """
-        self.bar.setRange(0, total)
-        self.bar.setValue(done)
 
     def show_engine(self, model: str, device: str) -> None:
         """Show the model, by its file's name if it is a path, and the device."""
