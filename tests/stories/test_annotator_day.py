@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 from fakes import Gate
 
-pytestmark = pytest.mark.gui
-
 
 def stack(frames: int) -> np.ndarray:
     return np.random.default_rng(3).integers(0, 255, (frames, 60, 90), np.uint8)
@@ -558,6 +556,7 @@ sys.exit(0 if model.encoded and not thread.alive else 3)
 """
 
 
+@pytest.mark.gui
 def test_closing_the_viewer_during_inference_leaves_no_thread():
     # In a process of its own: a viewer that the fixture did not make upsets later ones.
     done = subprocess.run(

@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.gui
-
 
 def test_the_window_keeps_ticking_at_20_hz_while_an_encoder_takes_two_seconds(annotate):
     from qtpy.QtCore import QTimer

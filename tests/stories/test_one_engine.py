@@ -16,8 +16,6 @@ from napari_kdsam import Predictor
 from napari_kdsam.batch.work import predictor_for
 from napari_kdsam.cli.main import app
 
-pytestmark = pytest.mark.gui
-
 SHAPE = (5, 120, 160)
 # Half-open boxes by frame; the first two overlap, and the third is cut by the edge.
 BOXES = {

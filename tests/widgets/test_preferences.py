@@ -199,7 +199,6 @@ def test_a_plugin_that_napari_does_not_know_has_its_file_or_the_defaults(request
     assert on_change(lambda: None)() is None
 
 
-@pytest.mark.gui
 def test_a_change_is_told_once_typing_has_paused_until_it_is_no_longer_wanted(
     own_settings, qtbot
 ):
@@ -217,7 +216,6 @@ def test_a_change_is_told_once_typing_has_paused_until_it_is_no_longer_wanted(
     assert seen == ['Shift-B']
 
 
-@pytest.mark.gui
 def test_an_open_annotator_takes_over_what_is_changed_and_nothing_else(
     own_settings, annotate
 ):
@@ -234,7 +232,6 @@ def test_an_open_annotator_takes_over_what_is_changed_and_nothing_else(
     )
 
 
-@pytest.mark.gui
 def test_naparis_preferences_dialog_has_a_page_that_changes_them(
     own_settings, make_napari_viewer_proxy, qtbot
 ):

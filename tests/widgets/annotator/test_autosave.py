@@ -9,9 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-pytestmark = pytest.mark.gui
 IMAGE = np.random.default_rng(0).integers(0, 255, (120, 200), np.uint8)
 CRASHING = """
 import sys

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.gui
 IMAGE = np.random.default_rng(5).integers(0, 255, (120, 200), np.uint8)
 
 

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
-pytestmark = pytest.mark.gui
-
 COLORS = ((200, 30, 30), (30, 200, 30), (30, 30, 200))
 
 

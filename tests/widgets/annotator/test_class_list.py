@@ -9,8 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from qtpy.QtCore import Qt
 
-pytestmark = pytest.mark.gui
-
 LEFT = Qt.MouseButton.LeftButton
 SWATCH, KEY, NAME, COUNT = range(4)
 

@@ -10,8 +10,6 @@ from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox
 
 from napari_kdsam.annotation.cleanup import CleanUp, Ellipse
 
-pytestmark = pytest.mark.gui
-
 EVERYTHING = CleanUp(
     speck_pixels=1200,
     largest_only=True,

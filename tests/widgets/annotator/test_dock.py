@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.gui
-
 
 def disc_area(image_shape: tuple[int, int]) -> float:
     """Area in image pixels of the fake model's middle disc."""

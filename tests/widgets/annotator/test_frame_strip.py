@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtGui import QColor, QPalette
 
-pytestmark = pytest.mark.gui
-
 WIDTH = 240
 
 

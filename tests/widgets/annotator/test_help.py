@@ -14,8 +14,6 @@ from napari_kdsam.widgets.annotator.shortcuts import (
     help_rows,
 )
 
-pytestmark = pytest.mark.gui
-
 
 @pytest.fixture
 def panel(qtbot: Any) -> Any:

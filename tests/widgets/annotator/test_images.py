@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from fakes import LazyStack
 
-pytestmark = pytest.mark.gui
-
 
 def stack(*shape: int) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 255, shape, np.uint8)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.gui
-
 
 def two_objects(session) -> None:
     for column in (60, 150):

@@ -5,9 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
-
-pytestmark = pytest.mark.gui
 
 
 class Mouse:

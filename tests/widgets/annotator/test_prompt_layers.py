@@ -8,7 +8,6 @@ import pytest
 from napari_kdsam.annotation.cleanup import CleanUp
 from napari_kdsam.annotation.state import FIRST_CLASS, ObjectClass
 
-pytestmark = pytest.mark.gui
 POLYP = ObjectClass(5, 'polyp', '#ff0000')
 
 

@@ -12,8 +12,6 @@ from napari_kdsam.core.intensity import IntensityMapping
 from napari_kdsam.core.prompts import Prompt
 from napari_kdsam.widgets.shared.requests import Request
 
-pytestmark = pytest.mark.gui
-
 SIDE = 1000
 # Of the fake model's middle disc on the whole image, and in a window twice as wide.
 FIRST = RADIUS * SIDE / 256

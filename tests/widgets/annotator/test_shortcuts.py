@@ -48,7 +48,6 @@ def keys_of(shortcuts: tuple[Shortcut, ...]) -> dict[str, str]:
     return {s.action: s.key for s in shortcuts}
 
 
-@pytest.mark.gui
 def test_no_default_key_is_one_of_napari_or_of_its_menus(make_napari_viewer_proxy):
     make_napari_viewer_proxy()
     taken = napari_keys()
@@ -67,7 +66,6 @@ def test_every_default_key_can_be_read_and_none_is_used_twice():
     assert len(set(DEFAULTS.values())) == len(SHORTCUTS) == len(DEFAULTS)
 
 
-@pytest.mark.gui
 def test_each_key_does_its_action_on_every_kind_of_layer(
     make_napari_viewer_proxy, qtbot
 ):
@@ -115,7 +113,6 @@ def test_each_key_does_its_action_on_every_kind_of_layer(
     assert not wrong
 
 
-@pytest.mark.gui
 def test_every_action_of_the_table_can_be_done_on_an_image(annotate):
     session = annotate()
     session.click(60, 60)
@@ -187,7 +184,6 @@ def test_a_key_that_cannot_be_had_is_refused_and_the_default_stays(key, reason):
     assert '"Undo prompt or commit" stays on U' in refused[0]
 
 
-@pytest.mark.gui
 def test_a_key_of_the_windows_menus_is_refused(make_napari_viewer_proxy):
     assert not bound_shortcuts({'undo': 'Alt-S'})[1]
     make_napari_viewer_proxy()
@@ -257,7 +253,6 @@ def test_an_action_without_a_key_is_not_bound():
     assert len(Recorder().actions(shortcuts)) == len(SHORTCUTS) - 1
 
 
-@pytest.mark.gui
 def test_a_cursor_key_that_is_held_goes_on_until_it_is_released(qtbot):
     recorder = Recorder()
     press = recorder.actions()['Control-Shift-Left'](None)
@@ -270,7 +265,6 @@ def test_a_cursor_key_that_is_held_goes_on_until_it_is_released(qtbot):
     assert recorder.called == ['cursor_left'] * count
 
 
-@pytest.mark.gui
 def test_a_held_key_stops_when_the_keyboard_goes_elsewhere(qtbot):
     from qtpy.QtWidgets import QApplication, QLineEdit, QVBoxLayout, QWidget
 

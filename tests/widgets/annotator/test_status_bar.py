@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 from qtpy.QtCore import Qt
 
-pytestmark = pytest.mark.gui
-
 LONG_ERROR = (
     "The weights file '/home/someone/data/projects/endoscopy_2024/checkpoints/"
     "kdsam-resnet50-512-long-training.safetensors' cannot be read; download it again."

@@ -8,7 +8,6 @@ import pytest
 from napari_kdsam.annotation.cleanup import CleanUp
 from napari_kdsam.annotation.state import ObjectClass
 
-pytestmark = pytest.mark.gui
 SHAPE = (120, 200)
 
 

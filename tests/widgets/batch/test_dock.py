@@ -13,7 +13,6 @@ from fakes import FakeModel, LazyStack
 
 from napari_kdsam.core.errors import ModelNotFoundError
 
-pytestmark = pytest.mark.gui
 SQUARE = (20, 40)
 
 

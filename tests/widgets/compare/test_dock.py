@@ -17,7 +17,6 @@ import pytest
 from napari_kdsam.io.label_images import write_labels
 from napari_kdsam.measure.comparison import MISSED, WRONG
 
-pytestmark = pytest.mark.gui
 SHAPE = (4, 60, 80)
 EXTRA = ['7 extra', '0.000', '∞', '0.000', '0.000', '–']
 

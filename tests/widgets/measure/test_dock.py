@@ -15,7 +15,6 @@ import pandas as pd
 import pytest
 from fakes import LazyStack
 
-pytestmark = pytest.mark.gui
 MILLIMETRES = {'scale': (0.5, 0.25), 'units': ('mm', 'mm')}
 
 

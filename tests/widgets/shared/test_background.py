@@ -12,8 +12,6 @@ from qtpy.QtCore import Signal
 from napari_kdsam.core.errors import ImageError
 from napari_kdsam.widgets.shared.background import BackgroundWorker
 
-pytestmark = pytest.mark.gui
-
 
 class Counting(BackgroundWorker):
     """Counts frames, held up before the second one."""

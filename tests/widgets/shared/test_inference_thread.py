@@ -27,8 +27,6 @@ from napari_kdsam.widgets.shared.switch_interval import (
     short_switch_interval,
 )
 
-pytestmark = pytest.mark.gui
-
 SHAPE = (64, 96)
 BYTES_OF_ONE = 256 * 64 * 64 * 4
 CLICK = Prompt([(30.0, 40.0)])

@@ -20,12 +20,12 @@ from napari_kdsam.widgets.shared.prompt_geometry import (
     POSITIVE,
     SYMBOLS,
     frame_of,
-    name_of,
     point_at,
     polarity_table,
     read_drafts,
     show_points,
     show_shapes,
+    sign_name,
 )
 from napari_kdsam.widgets.shared.transforms import (
     TRANSFORM_NAMES,
@@ -117,7 +117,7 @@ class PromptLayers:
         self._style_shapes()
 
     def _style_points(self) -> None:
-        name = name_of(self._positive)
+        name = sign_name(self._positive)
         # napari applies the current colour and symbol to what is selected as well.
         self.points.selected_data = set()
         self.points.feature_defaults = {POLARITY: name}
@@ -125,7 +125,7 @@ class PromptLayers:
         self.points.current_symbol = SYMBOLS[name]
 
     def _style_shapes(self) -> None:
-        name = name_of(self._positive)
+        name = sign_name(self._positive)
         self.shapes.selected_data = set()
         self.shapes.feature_defaults = {POLARITY: name}
         self.shapes.current_edge_color = COLORS[name]

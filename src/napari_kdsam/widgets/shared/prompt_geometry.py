@@ -39,7 +39,7 @@ def polarity_table(names: list[str]) -> Any:
     )
 
 
-def name_of(positive: bool) -> str:
+def sign_name(positive: bool) -> str:
     """The polarity's name in the layers' features."""
     return POSITIVE if positive else NEGATIVE
 
@@ -133,7 +133,7 @@ def _to_layer(frame: FrameIndex, place: Position) -> tuple[float, ...]:
 def show_points(points: Points, drafts: Mapping[FrameIndex, Draft], ndim: int) -> None:
     """Make the points layer show the points of these drafts."""
     placed = [(f, point) for f, d in drafts.items() for point in d.points]
-    names = [name_of(point.positive) for _, point in placed]
+    names = [sign_name(point.positive) for _, point in placed]
     positions = [_to_layer(f, (p.row, p.column)) for f, p in placed]
     points.selected_data = set()
     points.data = np.reshape(positions, (-1, ndim))
@@ -162,9 +162,9 @@ def show_shapes(shapes: Shapes, drafts: Mapping[FrameIndex, Draft]) -> None:
         for scribble in draft.scribbles:
             # napari needs two vertices for a path, and a dot has one.
             places = scribble.places * (2 if len(scribble.places) == 1 else 1)
-            add(frame, places, 'path', name_of(scribble.positive))
+            add(frame, places, 'path', sign_name(scribble.positive))
         for outline in draft.outlines:
-            add(frame, outline.places, 'polygon', name_of(outline.positive))
+            add(frame, outline.places, 'polygon', sign_name(outline.positive))
     shapes.selected_data = set()
     shapes.data = []
     if drawn:
