@@ -256,7 +256,7 @@ def test_two_viewers_are_annotated_side_by_side(annotate):
 
 
 def test_two_widgets_on_one_viewer_share_a_labels_layer(annotate, fake_factory):
-    from fakes import Annotating
+    from annotator_window import Annotating
 
     from napari_kdsam.widgets.annotator.dock import AnnotatorWidget
 
