@@ -27,14 +27,22 @@ class Canvas:
         """The canvas pixel that shows a world point, by where the cursor says it is."""
         from qtpy.QtCore import QPoint
 
-        seen = []
-        for spot in (QPoint(200, 200), QPoint(300, 300)):
-            self.move(spot)
-            seen.append(self.viewer.cursor.position[-2:])
-        (row0, column0), (row1, column1) = seen
+        for _ in range(200):
+            (row0, column0), (row1, column1) = (
+                self._seen_at(QPoint(200, 200)),
+                self._seen_at(QPoint(300, 300)),
+            )
+            # A window that has just been shown may not notice the mouse yet.
+            if row0 != row1 and column0 != column1:
+                break
         x = 200 + 100 * (column - column0) / (column1 - column0)
         y = 200 + 100 * (row - row0) / (row1 - row0)
         return QPoint(round(x), round(y))
+
+    def _seen_at(self, spot: Any) -> tuple[float, float]:
+        self.move(spot)
+        row, column = self.viewer.cursor.position[-2:]
+        return row, column
 
     def key(self, key: Any, *modifiers: Any) -> None:
         """Press and release a key."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,21 +14,26 @@ WIDTH = 240
 
 
 @pytest.fixture
-def strip(qtbot: Any) -> Iterator[Any]:
+def dock(qtbot: Any) -> Any:
+    """Keeps the strip: alone, it would be a window of its own."""
     from qtpy.QtWidgets import QVBoxLayout, QWidget
 
+    dock = QWidget()
+    QVBoxLayout(dock)
+    qtbot.addWidget(dock)
+    return dock
+
+
+@pytest.fixture
+def strip(dock: Any, qtbot: Any) -> Any:
     from napari_kdsam.widgets.annotator.frame_strip import FrameStrip
 
-    # Strips are part of a dock: alone, one would be a window of its own.
-    dock = QWidget()
     widget = FrameStrip()
-    QVBoxLayout(dock).addWidget(widget)
+    dock.layout().addWidget(widget)
     widget.cells.setFixedWidth(WIDTH)
-    qtbot.addWidget(dock)
     dock.show()
     qtbot.waitExposed(dock)
-    # The dock lives until the test is over.
-    yield widget  # noqa: PT022
+    return widget
 
 
 def rows_drawn(strip: Any, column: int) -> list[int]:
