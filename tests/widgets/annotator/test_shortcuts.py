@@ -192,6 +192,8 @@ def test_a_key_of_the_windows_menus_is_refused(make_napari_viewer_proxy):
     assert "Alt-S is one of napari's own keys" in refused[0]
 
 
+# napari warns of keys that its own dialog does not offer.
+@pytest.mark.filterwarnings('ignore:.F12. does not seem to be:UserWarning')
 def test_a_key_that_the_user_has_given_to_napari_is_refused():
     from napari.settings import get_settings
 
