@@ -85,57 +85,35 @@ def cache_teacher(config: _Config, out: _Out = None) -> None:
     _run(('cache-teacher',), config, out, None, None, None)
 
 
-@app.command()
-def encoder(
-    config: _Config,
-    out: _Out = None,
-    devices: _Devices = None,
-    nodes: _Nodes = None,
-    strategy: _Strategy = None,
-) -> None:
-    """Stage 1: distil the teacher's embedding into the student's encoder."""
-    _run(('encoder',), config, out, devices, nodes, strategy)
+_EVERYTHING = """Everything the configuration describes, in order.
+
+A run that was stopped, at whatever moment, goes on from its last checkpoint when
+the same command is given again.
+"""
+_STAGES = {
+    'encoder': "Stage 1: distil the teacher's embedding into the student's encoder.",
+    'decoder': 'Stage 2: fine-tune the mask decoder on true masks.',
+    'proposals': 'Stage 3: train the head that proposes boxes, on the frozen encoder.',
+}
 
 
-@app.command()
-def decoder(
-    config: _Config,
-    out: _Out = None,
-    devices: _Devices = None,
-    nodes: _Nodes = None,
-    strategy: _Strategy = None,
-) -> None:
-    """Stage 2: fine-tune the mask decoder on true masks."""
-    _run(('decoder',), config, out, devices, nodes, strategy)
+def _offer(name: str, parts: tuple[str, ...], text: str) -> None:
+    """Offer the command that trains these parts of a configuration."""
+
+    @app.command(name, help=text)
+    def train(
+        config: _Config,
+        out: _Out = None,
+        devices: _Devices = None,
+        nodes: _Nodes = None,
+        strategy: _Strategy = None,
+    ) -> None:
+        _run(parts, config, out, devices, nodes, strategy)
 
 
-@app.command()
-def proposals(
-    config: _Config,
-    out: _Out = None,
-    devices: _Devices = None,
-    nodes: _Nodes = None,
-    strategy: _Strategy = None,
-) -> None:
-    """Stage 3: train the head that proposes boxes, on the frozen encoder."""
-    _run(('proposals',), config, out, devices, nodes, strategy)
-
-
-@app.command('all')
-def everything(
-    config: _Config,
-    out: _Out = None,
-    devices: _Devices = None,
-    nodes: _Nodes = None,
-    strategy: _Strategy = None,
-) -> None:
-    """Everything the configuration describes, in order.
-
-    A run that was stopped, at whatever moment, goes on from its last checkpoint when
-    the same command is given again.
-    """
-    parts = ('cache-teacher', 'encoder', 'decoder', 'proposals')
-    _run(parts, config, out, devices, nodes, strategy)
+for _name, _text in _STAGES.items():
+    _offer(_name, (_name,), _text)
+_offer('all', ('cache-teacher', *_STAGES), _EVERYTHING)
 
 
 @app.command()
