@@ -6,6 +6,8 @@
 # build/slowest-tests.txt. KDSAM_COVERAGE=1 measures which lines are run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# Many tests start processes: without compiled files each would compile torch anew.
+unset PYTHONDONTWRITEBYTECODE
 # With two processes a second thread each would only be in the other's way.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 pytest=(scripts/with_display.sh .venv/bin/python -m)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +34,14 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark what opens a window, wherever it is: it has Qt's application."""
     if 'qapp' in getattr(item, 'fixturenames', ()):
         item.add_marker(pytest.mark.gui)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logfinish(nodeid: str) -> None:
+    """Let the collector, which napari calls for every viewer, pass over what stays."""
+    if 'napari' in sys.modules:
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(autouse=True)
