@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from napari_kdsam.core.errors import ImageError, KDSAMError
+from napari_kdsam.core.names import printable
 
 if TYPE_CHECKING:
     from napari_kdsam.batch.records import FrameResult
@@ -19,12 +20,20 @@ DONE, SOME_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 _PIPE_WIDTH = 200
 
 
+def say(message: object) -> None:
+    """Say in one line what was done, with nothing in it that a terminal obeys."""
+    typer.echo(printable(str(message)))
+
+
 def complain(message: object) -> None:
     """Say on standard error, in one line, what is wrong."""
     from rich.console import Console
 
     Console(stderr=True).print(
-        f'Error: {message}', markup=False, highlight=False, soft_wrap=True
+        f'Error: {printable(str(message))}',
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -71,7 +80,7 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         console = Console(width=_PIPE_WIDTH)
     table = Table(*headers)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     console.print(table)
 
 
@@ -97,7 +106,7 @@ def file_progress(name: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(
         console=console, transient=True, disable=not console.is_terminal
     ) as progress:
-        task = progress.add_task(escape(name), total=None)
+        task = progress.add_task(escape(printable(name)), total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
@@ -145,8 +154,9 @@ def batch_progress(total: int) -> Iterator[Callable[[FrameResult], None]]:
             rate = f'{speed:.1f}/s' if speed else ''
             progress.update(task, advance=1, rate=rate)
             if result.status is Status.failed:
+                name = name_of(result.location)
                 console.print(
-                    f'{name_of(result.location)}, frame {result.frame}: {result.reason}',
+                    printable(f'{name}, frame {result.frame}: {result.reason}'),
                     markup=False,
                     highlight=False,
                     soft_wrap=True,

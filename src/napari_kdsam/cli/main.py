@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import sys
 import warnings
 
 import typer
@@ -37,4 +39,8 @@ def main() -> None:
     warnings.filterwarnings('ignore', module=r'(pydicom|tifffile|PIL|pylibjpeg)\b')
     logging.getLogger('tifffile').setLevel(logging.CRITICAL)
     logging.getLogger('pydicom').setLevel(logging.CRITICAL)
+    for stream in (sys.stdout, sys.stderr):
+        # A name must not end a command where the terminal lacks a letter of it.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors='backslashreplace')
     app()

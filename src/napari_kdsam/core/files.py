@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -12,14 +13,25 @@ from pathlib import Path
 from typing import Any
 
 from napari_kdsam.core.errors import ImageError
+from napari_kdsam.core.names import longest_name
 
+# What files that hold results say of themselves; a name alone says nothing.
+MARK = 'napari-kdsam'
 # What a process that was killed while it wrote has left behind.
 PART = re.compile(r'\..+\.[0-9a-f]{8}\.part')
 
 
 def part_path(path: Path) -> Path:
     """A new hidden name beside `path`, one that `PART` matches."""
-    return path.with_name(f'.{path.name}.{secrets.token_hex(4)}.part')
+    ending = f'.{secrets.token_hex(4)}.part'
+    room, name = longest_name(path.parent) - len(ending) - 1, path.name
+    while len(os.fsencode(name)) > room:
+        name = name[:-1]
+    return path.with_name(f'.{name}{ending}')
+
+
+class NameTooLongError(ImageError):
+    """A result whose name would be longer than the file system takes."""
 
 
 @contextmanager
@@ -64,6 +76,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         with replacing(path) as part:
             yield part
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise NameTooLongError(
+                f'{path.name} could not be written (its name is too long); give the '
+                'image a shorter name.'
+            ) from error
         reason = error.strerror or 'the system gave no reason'
         raise ImageError(
             f'{path.name} could not be written ({reason}); free some space or choose '
@@ -90,4 +107,5 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + '\n'
     with atomic_path(path) as part:
-        part.write_text(text, encoding='utf-8')
+        # A name that is not UTF-8 holds halves of characters, which JSON can escape.
+        part.write_bytes(text.encode('utf-8', 'backslashreplace'))
