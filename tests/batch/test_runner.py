@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from napari_kdsam.batch.output_folder import BatchError, OutputFolder, write_fra
 from napari_kdsam.batch.records import FrameResult, Status
 from napari_kdsam.batch.runner import Summary, find_sources, run_batch
 from napari_kdsam.batch.work import do_tasks
-from napari_kdsam.core.choices import Existing
+from napari_kdsam.core.choices import Existing, Export
 from napari_kdsam.core.errors import ImageError
 from napari_kdsam.core.prompts import ObjectPrompt, Prompt, PromptSet
 from napari_kdsam.segmentation.methods import Method
@@ -66,7 +67,7 @@ def run(
         fingerprint = fingerprint_of('fake', method, prompts, False)
         output = OutputFolder(out, fingerprint)
         job = Job(output, 'fake', 'cpu', method, prompts)
-        sources = find_sources([str(item) for item in inputs])
+        sources = find_sources([str(item) for item in inputs], output)
         return run_batch(job, sources, executor, existing, **options)
 
     return go
@@ -341,6 +342,152 @@ def test_urls_are_read_through_fsspec(run, folder, results):
     summary = run('memory://clinic/gone.png', existing=Existing.resume)
     assert summary.count(Status.failed) == 1
     memory.rm('/clinic', recursive=True)
+
+
+# What is no image, and what may not be replaced
+
+
+@pytest.mark.parametrize('existing', [Existing.resume, Existing.skip])
+@pytest.mark.parametrize('place', ['.', 'labels'])
+def test_own_results_are_not_taken_for_images(run, folder, results, existing, place):
+    (folder / place).mkdir(exist_ok=True)
+    results.symlink_to(folder / place)
+    first = run(folder)
+    assert first.count(Status.done) == 8
+    again = run(folder, existing=existing)
+    assert [s.location for s in again.sources] == [s.location for s in first.sources]
+    assert again.left_out == []
+    assert len(rows(results)) == 8
+
+
+def test_results_of_another_run_are_left_out_by_name(run, folder, results, tmp_path):
+    run(folder)
+    shutil.copytree(results, folder / 'earlier')
+    shutil.rmtree(results)
+    summary = run(folder)
+    assert summary.count(Status.done) == 8
+    reasons = {
+        Path(row['image']).name: row['reason']
+        for row in rows(results)
+        if row['status'] == 'skipped'
+    }
+    own, other = 'a result of an earlier run', 'not a kind of image that is read'
+    assert reasons == {
+        **{f'scan{n}_labels.png': f'left out: {own}' for n in range(3)},
+        'stack_labels.tif': f'left out: {own}',
+        'stack_labels.json': f'left out: {other}',
+        'manifest.csv': f'left out: {other}',
+    }
+
+
+@pytest.mark.parametrize(
+    'existing', [Existing.fail, Existing.overwrite, Existing.resume]
+)
+@pytest.mark.parametrize(
+    'name',
+    [
+        'scan1_labels.png',
+        'stack_labels.tif',
+        'stack_labels.json',
+        'stack_labels_frames/mine.txt',
+        'manifest.csv',
+        'labels.coco.json',
+    ],
+)
+def test_a_file_of_the_user_is_refused_before_any_work(
+    run, folder, results, existing, name, fake_model
+):
+    (results / name).parent.mkdir(parents=True)
+    if name.endswith('.png'):
+        Image.fromarray(pixels(9)).save(results / name)
+    else:
+        (results / name).write_text('{"mine": 1}')
+    before = contents(results)
+    said = name.split('/')[0]
+    with pytest.raises(BatchError, match=f'{said} in .* not made by'):
+        run(folder, existing=existing, also=[Export.coco])
+    assert contents(results) == before
+    assert fake_model.encoded == 0
+
+
+def test_a_corrected_label_image_is_no_result_any_more(run, folder, results):
+    run(folder)
+    path = results / 'scan1_labels.png'
+    labels = np.asarray(Image.open(path)).copy()
+    labels[:5] = 7
+    Image.fromarray(labels).save(path)
+    with pytest.raises(BatchError, match='changed since'):
+        run(folder, existing=Existing.overwrite)
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), labels)
+
+
+def test_skipping_leaves_the_frames_of_a_stack_that_is_half_done(run, folder, results):
+    run(folder, executor=interrupted_after(6))
+    frames = contents(results / 'stack_labels_frames')
+    assert frames
+    summary = run(folder, existing=Existing.skip)
+    assert summary.count(Status.skipped) == 8
+    assert contents(results / 'stack_labels_frames') == frames
+    assert not (results / 'stack_labels.tif').exists()
+
+
+def test_the_manifest_keeps_the_lines_of_other_images(run, folder, results):
+    run(folder / 'scan0.png')
+    with pytest.raises(BatchError, match='manifest.csv is in'):
+        run(folder / 'scan1.png')
+    run(folder / 'scan1.png', existing=Existing.skip)
+    run(folder / 'scan1.png', existing=Existing.overwrite)
+    assert [Path(row['image']).name for row in rows(results)] == [
+        'scan0.png',
+        'scan1.png',
+    ]
+
+
+def test_corrections_of_an_export_by_hand_are_not_replaced(run, folder, results):
+    nibabel = pytest.importorskip('nibabel')
+    volume = np.stack([pixels(n) for n in range(3)]).transpose(2, 1, 0)
+    nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), folder / 'case.nii.gz')
+    from napari_kdsam.batch.exports import export
+
+    def finish(summary: Summary) -> None:
+        assert export(OutputFolder(results), summary, also) == []
+
+    also = [Export.nifti]
+    path = results / 'case_labels.nii.gz'
+    options = {'also': also, 'finish': finish, 'existing': Existing.overwrite}
+    run(folder / 'case.nii.gz', **options)
+    first = path.read_bytes()
+    run(folder / 'case.nii.gz', **options)
+    assert path.read_bytes() == first
+    written = nibabel.load(path)
+    edited = np.asarray(written.dataobj).copy()
+    edited[0] = 3
+    # As programs do that keep the rest of the header.
+    nibabel.save(nibabel.Nifti1Image(edited, written.affine, written.header), path)
+    with pytest.raises(BatchError, match='changed since'):
+        run(folder / 'case.nii.gz', **options)
+
+
+def test_names_of_any_kind_are_done_and_listed(run, tmp_path, results):
+    place = tmp_path / 'odd'
+    place.mkdir()
+    odd = [os.fsdecode(b'L\xe4sion'), '=1+1', 'r\x1b[31m\n', 'x' * 240, 'y' * 251]
+    for name in odd:
+        Image.fromarray(pixels(1)).save(place / f'{name}.png')
+    summary = run(place)
+    assert summary.count(Status.done) == 4
+    (failed,) = (row for row in rows(results) if row['status'] == 'failed')
+    assert 'longer than the 255 bytes' in failed['reason']
+    listed = {Path(row['image']).name for row in rows(results)}
+    assert {'L\\xe4sion.png', '=1+1.png', 'r\\x1b[31m\\n.png'} < listed
+
+
+def test_a_formula_in_the_manifest_is_text(run, tmp_path, monkeypatch, results):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(pixels(1)).save('=1+1.png')
+    run('=1+1.png')
+    (row,) = rows(results)
+    assert (row['image'], row['labels']) == ("'=1+1.png", "'=1+1_labels.png")
 
 
 # Propagation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +193,8 @@ def test_the_format_can_be_chosen(run: Run, tmp_path: Path) -> None:
     frame = ['--frame', '4', '--format', 'png']
     run('segment', 'cine.npy', *BOX, *frame, '--out', 'out')
     assert labels_in(tmp_path / 'out/cine_labels.png')[20, 30] == 1
-    failed = run('segment', 'cine.npy', *BOX, '--format', 'png', '-o', 'out', code=1)
+    png = ['--format', 'png', '--existing', 'overwrite']
+    failed = run('segment', 'cine.npy', *BOX, *png, '-o', 'out', code=1)
     assert 'a PNG file holds one' in errors_in(failed)[0]
 
 
@@ -259,6 +261,86 @@ def test_inputs_and_the_prompts_file_are_never_overwritten(
         assert path.read_bytes() == content
     assert (tmp_path / 'a_2_labels.png').exists()
     assert (tmp_path / 'a_labels_2.json').exists()
+
+
+# What is there already
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_results_that_are_there_are_refused_skipped_or_replaced_as_asked(
+    run: Run, tmp_path: Path
+) -> None:
+    image_file(tmp_path / 'a.png')
+    image_file(tmp_path / 'b.png')
+    run('segment', 'a.png', *BOX, '--overlay', '--out', 'out')
+    before = contents(tmp_path / 'out')
+    box = ['--box', '5,5,20,20', '--overlay', '--out', 'out']
+    refused = run('segment', 'a.png', 'b.png', *box, code=2)
+    assert 'a_labels.png, a_overlay.png, a.json are in out' in errors_in(refused)[0]
+    assert '--existing overwrite' in errors_in(refused)[0]
+    assert contents(tmp_path / 'out') == before, 'refused before any work'
+    skipped = run('segment', 'a.png', 'b.png', *box, '--existing', 'skip')
+    assert 'a.png: skipped, a_labels.png was there already' in skipped.stdout
+    assert '1 of 2 images done' in skipped.stdout
+    after = contents(tmp_path / 'out')
+    assert before.items() < after.items()
+    run('segment', 'a.png', *box, '--existing', 'overwrite')
+    assert labels_in(tmp_path / 'out/a_labels.png')[10, 10] == 1
+    assert not labels_in(tmp_path / 'out/a_labels.png')[30, 50]
+
+
+@pytest.mark.parametrize('existing', ['fail', 'overwrite'])
+@pytest.mark.parametrize('name', ['a_labels.png', 'a_overlay.png', 'a.json'])
+def test_a_file_of_the_user_is_never_replaced(
+    run: Run, tmp_path: Path, fake_model: Any, name: str, existing: str
+) -> None:
+    image_file(tmp_path / 'a.png')
+    if name.endswith('.json'):
+        (tmp_path / name).write_text('{"version": "5.0.1", "shapes": []}')
+    else:
+        image_file(tmp_path / name)
+    before = contents(tmp_path)
+    options = ['--overlay', '--existing', existing, '--out', '.']
+    refused = run('segment', 'a.png', *BOX, *options, code=2)
+    assert f'{name} in . was not made by' in errors_in(refused)[0]
+    assert contents(tmp_path) == before
+    assert fake_model.encoded == 0
+
+
+def test_results_are_not_taken_for_images(run: Run, tmp_path: Path) -> None:
+    image_file(tmp_path / 'a.png')
+    run('segment', 'a.png', *BOX, '--overlay', '--out', '.')
+    every = ['a.png', 'a_labels.png', 'a_overlay.png']
+    result = run('segment', *every, *BOX, '--out', 'out')
+    assert 'a_labels.png: left out, as it is a result' in result.stdout
+    assert '1 of 1 images done' in result.stdout
+    refused = run('segment', 'a_labels.png', *BOX, '--out', 'other', code=2)
+    assert 'a_labels.png is left out' in errors_in(refused)[0]
+
+
+def test_names_are_escaped_where_a_terminal_would_obey_them(
+    run: Run, tmp_path: Path
+) -> None:
+    name = 'a\x1b[31m\n' + os.fsdecode(b'L\xe4sion.png')
+    image_file(tmp_path / name)
+    result = run('segment', name, *BOX, '--out', 'out')
+    assert 'a\\x1b[31m\\nL\\xe4sion.png: 1 object' in result.stdout
+    record = record_of(tmp_path / 'out' / f'{name[:-4]}.json')
+    assert record['image']['name'] == name
+
+
+def test_a_name_that_leaves_no_room_for_results_fails_alone(
+    run: Run, tmp_path: Path
+) -> None:
+    image_file(tmp_path / f'{"x" * 240}.png')
+    image_file(tmp_path / f'{"y" * 250}.png')
+    inputs = [path.name for path in sorted(tmp_path.glob('*.png'))]
+    result = run('segment', *inputs, *BOX, '--out', 'out', code=1)
+    assert 'longer than the 255 bytes' in errors_in(result)[0]
+    assert sorted(path.name[0] for path in (tmp_path / 'out').iterdir()) == ['x', 'x']
 
 
 def test_brackets_in_file_names_do_no_harm(run: Run, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,20 @@ import tifffile
 from numpy.typing import NDArray
 
 from napari_kdsam.batch.inputs import Source
-from napari_kdsam.batch.output_folder import OutputFolder, read_labels
+from napari_kdsam.batch.output_folder import COCO_NAME, OutputFolder, read_labels
 from napari_kdsam.batch.records import FrameResult, Status
 from napari_kdsam.batch.runner import Summary
-from napari_kdsam.core.choices import Export
+from napari_kdsam.core.choices import Existing, Export
 from napari_kdsam.core.errors import KDSAMError
 from napari_kdsam.io.coco import LabelledImage, write_coco
-from napari_kdsam.io.formats import DICOM, NIFTI
 from napari_kdsam.io.image_file import reading
-
-COCO_NAME = 'labels.coco.json'
 
 
 def export(
-    output: OutputFolder, summary: Summary, kinds: Sequence[Export]
+    output: OutputFolder,
+    summary: Summary,
+    kinds: Sequence[Export],
+    existing: Existing = Existing.overwrite,
 ) -> list[str]:
     """Write the labels of finished files in further forms, beside the others.
 
@@ -38,6 +39,9 @@ def export(
     summary : Summary
         Of the finished batch.
     kinds : sequence of Export
+    existing : Existing
+        ``skip`` leaves files alone that are there already; others were refused or may
+        be replaced.
 
     Returns
     -------
@@ -49,16 +53,16 @@ def export(
     for kind in kinds:
         try:
             if kind is Export.coco:
-                write_coco(
-                    output.path / COCO_NAME, _labelled(output, summary, finished)
-                )
+                target = output.path / COCO_NAME
+                if existing is not Existing.skip or not os.path.lexists(target):
+                    write_coco(target, _labelled(output, summary, finished))
                 continue
         except KDSAMError as error:
             problems.append(str(error))
             continue
         for source in finished:
             try:
-                _export_one(output, source, kind)
+                _export_one(output, source, kind, existing)
             except KDSAMError as error:
                 problems.append(f'{source.name}: {error}')
     return problems
@@ -78,22 +82,23 @@ def _labels(output: OutputFolder, source: Source) -> NDArray[Any]:
         return np.asarray(tifffile.imread(path))
 
 
-def _export_one(output: OutputFolder, source: Source, kind: Export) -> None:
-    if '://' in source.location:
+def _export_one(
+    output: OutputFolder, source: Source, kind: Export, existing: Existing
+) -> None:
+    target = output.export_path(source, kind)
+    if target is None or (existing is Existing.skip and os.path.lexists(target)):
         return
-    path = Path(source.location)
-    start = output.path / f'{source.stem}_labels'
-    if kind is Export.nifti and NIFTI.names(path.name):
+    if kind is Export.nifti:
         from napari_kdsam.io.nifti import write_nifti_labels
 
-        target = start.with_name(f'{start.name}.nii.gz')
-        write_nifti_labels(target, _labels(output, source), like=path)
-    elif kind is Export.dicom_seg and DICOM.marks(path):
         labels = _labels(output, source)
-        if labels.any():
-            from napari_kdsam.io.dicom_seg import write_dicom_seg
+        write_nifti_labels(target, labels, like=source.location, mark=True)
+        return
+    labels = _labels(output, source)
+    if labels.any():
+        from napari_kdsam.io.dicom_seg import write_dicom_seg
 
-            write_dicom_seg(start.with_name(f'{start.name}.dcm'), labels, path)
+        write_dicom_seg(target, labels, source.location)
 
 
 def _labelled(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import os
+import re
 import shutil
 import tempfile
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +18,24 @@ from typing import Any
 from numpy.typing import NDArray
 
 from napari_kdsam.core.errors import ImageError, MissingExtraError
-from napari_kdsam.io.formats import JPEG, PNG, SUFFIXES, open_image, stem_of
+from napari_kdsam.io.formats import (
+    JPEG,
+    PNG,
+    SUFFIXES,
+    ZARR,
+    format_of,
+    open_image,
+    stem_of,
+)
 from napari_kdsam.io.image_file import ImageFile
 
 _WILDCARDS = '*?['
+# What systems put into folders beside the files of their users.
+_LITTER = re.compile(
+    r'\.DS_Store|\._.*|\.directory|Thumbs\.db|ehthumbs\.db|desktop\.ini|'
+    r'__MACOSX|\.napari-kdsam\.lock|\..+\.part',
+    re.IGNORECASE,
+)
 _OPEN_FILES = 4
 # Few, because each is a whole frame; more would not make the encoder faster.
 _AHEAD = 3
@@ -40,12 +56,15 @@ class Source:
         same.
     problem : str
         Why it cannot be opened; empty if it can.
+    left_out : str
+        Why it is no image of the batch; empty if it is one.
     """
 
     location: str
     stem: str
     frame_count: int = 1
     problem: str = ''
+    left_out: str = ''
 
     @property
     def name(self) -> str:
@@ -58,12 +77,43 @@ class Source:
         return self.frame_count > 1
 
 
+@dataclass(frozen=True)
+class Found:
+    """What inputs stand for.
+
+    Attributes
+    ----------
+    location : str
+        Path or URL.
+    left_out : str
+        Why it is no image of the batch; empty if it may be one.
+    problem : str
+        Why it cannot be opened, as far as is known yet.
+    """
+
+    location: str
+    left_out: str = ''
+    problem: str = ''
+
+    @property
+    def path(self) -> Path | None:
+        """The file; None for a URL."""
+        return None if is_url(self.location) else Path(self.location)
+
+
+def is_url(location: str) -> bool:
+    """Whether a location is for fsspec."""
+    return '://' in location
+
+
 def name_of(location: str) -> str:
     """File name of a path or URL, without folder."""
-    return location.rstrip('/').replace('\\', '/').rsplit('/', 1)[-1]
+    if is_url(location):
+        return location.rstrip('/').rsplit('/', 1)[-1]
+    return os.path.basename(os.path.normpath(location))
 
 
-def expand(inputs: Sequence[str]) -> list[str]:
+def expand(inputs: Sequence[str]) -> list[Found]:
     """Find the files that paths, folders, patterns and URLs stand for.
 
     Parameters
@@ -74,8 +124,9 @@ def expand(inputs: Sequence[str]) -> list[str]:
 
     Returns
     -------
-    list of str
-        Each file once: in the order given, within a folder or pattern by name.
+    list of Found
+        Each file once, whatever links lead to it: in the order given, within a folder
+        or pattern by name. In folders also what is left out, with the reason.
 
     Raises
     ------
@@ -84,39 +135,96 @@ def expand(inputs: Sequence[str]) -> list[str]:
     MissingExtraError
         If there is a URL and fsspec is not installed.
     """
-    found: dict[str, None] = {}
+    found: dict[str, Found] = {}
     for text in inputs:
-        matches = _expand(text)
-        if not matches:
+        matches = list(_expand(text))
+        if all(item.left_out for item in matches):
             raise ImageError(
                 f'{text} holds no image file that can be read; check its name, or the '
                 'names of the files in it.'
             )
-        found.update(dict.fromkeys(matches))
-    return list(found)
+        for item in matches:
+            found.setdefault(_identity(item.location), item)
+    return list(found.values())
 
 
-def _expand(text: str) -> list[str]:
-    if '://' in text:
-        return _expand_url(text)
-    path = Path(text)
-    if path.is_dir() and path.suffix.lower() != '.zarr':
-        return sorted(str(item) for item in _images_below(path))
-    if path.exists() or not any(mark in text for mark in _WILDCARDS):
-        return [text]
-    return sorted(glob.glob(text, recursive=True))
+def _identity(location: str) -> str:
+    return location if is_url(location) else os.path.realpath(location)
 
 
-def _images_below(folder: Path) -> list[Path]:
-    found = []
-    for item in folder.iterdir():
-        if item.name.startswith('.'):
+def _expand(text: str) -> Iterable[Found]:
+    if is_url(text):
+        return map(Found, _expand_url(text))
+    if _is_plain_folder(text):
+        return _below(text)
+    if os.path.lexists(text) or not any(mark in text for mark in _WILDCARDS):
+        return [Found(text)]
+    matches = sorted(glob.glob(text, recursive=True))
+    return [
+        item
+        for match in matches
+        for item in (_below(match) if _is_plain_folder(match) else [Found(match)])
+    ]
+
+
+def _is_plain_folder(path: str) -> bool:
+    """Whether a path is a folder of files, and no image that is a folder."""
+    if not os.path.isdir(path) or ZARR.names(path):
+        return False
+    return format_of(Path(path)) is None
+
+
+def _below(top: str) -> list[Found]:
+    """All files below a folder by name; what links lead to comes after the others."""
+    files: list[tuple[bool, Found]] = []
+    seen: set[tuple[int, int]] = set()
+    waiting, links = deque([str(Path(top))]), deque[str]()
+    while waiting or links:
+        through_link = not waiting
+        folder = (waiting or links).popleft()
+        try:
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as entries:
+                items = list(entries)
+        except OSError as error:
+            problem = f'The folder {folder} cannot be opened ({error.strerror}).'
+            files.append((through_link, Found(folder, problem=problem)))
             continue
-        if item.name.lower().endswith(SUFFIXES):
-            found.append(item)
-        elif item.is_dir():
-            found += _images_below(item)
-    return found
+        for item in items:
+            path, is_link = str(Path(item.path)), item.is_symlink()
+            if _LITTER.fullmatch(item.name):
+                continue
+            if not item.name.startswith('.') and _is_plain_folder(path):
+                (links if is_link else waiting).append(path)
+            else:
+                files.append((through_link or is_link, _judged(path, item.name)))
+    # A file is called by its own name rather than by that of a link to it.
+    files.sort(key=lambda file: (file[0], file[1].location))
+    once: dict[str, Found] = {}
+    for _, file in files:
+        once.setdefault(_identity(file.location), file)
+    return sorted(once.values(), key=lambda file: file.location)
+
+
+def _judged(path: str, name: str) -> Found:
+    """A file, or an image that is a folder, as its name and content say."""
+    if name.startswith('.'):
+        return Found(path, 'left out: hidden, as its name begins with a dot')
+    if name.lower().endswith(SUFFIXES):
+        return Found(path)
+    if not os.path.isfile(path) and not os.path.isdir(path):
+        kind = (
+            'a link that leads nowhere' if os.path.islink(path) else 'no regular file'
+        )
+        return Found(path, f'left out: {kind}')
+    try:
+        known = format_of(Path(path)) is not None
+    except OSError as error:
+        return Found(path, problem=f'It cannot be opened ({error.strerror}).')
+    return Found(path, '' if known else 'left out: not a kind of image that is read')
 
 
 def _expand_url(url: str) -> list[str]:
@@ -235,7 +343,7 @@ class Reader:
         return image
 
     def _local(self, location: str) -> Path:
-        if '://' not in location:
+        if not is_url(location):
             return Path(location)
         system, path = _file_system(location)
         if self._copies is None:

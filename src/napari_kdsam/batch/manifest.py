@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from napari_kdsam.batch.records import FrameResult, Status
 from napari_kdsam.core.files import atomic_path
+from napari_kdsam.core.names import csv_cell, text_of_cell
 
 MANIFEST = 'manifest.csv'
 _COLUMNS = (
@@ -28,6 +30,8 @@ def write_manifest(
 ) -> None:
     """List what became of every frame.
 
+    Lines of an earlier run stay where they are about other images and other results.
+
     Parameters
     ----------
     path : pathlib.Path
@@ -42,25 +46,59 @@ def write_manifest(
     ImageError
         If it cannot be written.
     """
+    rows = [_row(result, labels.get(result.location, '')) for result in results]
+    kept = _of_others(path, {row[0] for row in rows}, set(labels.values()))
     with (
         atomic_path(path) as part,
         part.open('w', encoding='utf-8', newline='') as file,
     ):
         writer = csv.writer(file, lineterminator='\n')
         writer.writerow(_COLUMNS)
-        for result in results:
-            score = '' if result.score is None else f'{result.score:.4f}'
-            done = result.status is Status.done
-            writer.writerow(
-                (
-                    result.location,
-                    result.frame,
-                    result.status.value,
-                    result.reason,
-                    len(result.objects),
-                    score,
-                    result.pixels,
-                    '; '.join(item.name for item in result.objects if item.name),
-                    labels.get(result.location, '') if done else '',
-                )
-            )
+        writer.writerows(kept)
+        writer.writerows(rows)
+
+
+def is_manifest(path: Path) -> bool:
+    """Whether a file is a manifest, and not another table of that name."""
+    try:
+        with path.open(encoding='utf-8', newline='') as file:
+            return tuple(next(csv.reader(file), ())) == _COLUMNS
+    except (OSError, ValueError, csv.Error):
+        return False
+
+
+def _row(result: FrameResult, labels: str) -> list[str]:
+    done = result.status is Status.done
+    return [
+        csv_cell(result.location),
+        str(result.frame),
+        result.status.value,
+        csv_cell(result.reason),
+        str(len(result.objects)),
+        '' if result.score is None else f'{result.score:.4f}',
+        str(result.pixels),
+        csv_cell('; '.join(item.name for item in result.objects if item.name)),
+        csv_cell(labels) if done else '',
+    ]
+
+
+def _of_others(path: Path, images: set[str], labels: set[str]) -> list[list[str]]:
+    """Lines of an earlier manifest about neither these images nor these labels."""
+    if not is_manifest(path):
+        return []
+    taken = {csv_cell(name) for name in labels}
+    places = {os.path.realpath(text_of_cell(cell)) for cell in images}
+    return [
+        row
+        for row in _rows(path)
+        if '\0' not in row[0]
+        and row[-1] not in taken
+        and os.path.realpath(text_of_cell(row[0])) not in places
+    ]
+
+
+def _rows(path: Path) -> Iterator[list[str]]:
+    with path.open(encoding='utf-8', errors='replace', newline='') as file:
+        lines = csv.reader(file)
+        next(lines, None)
+        yield from (row for row in lines if len(row) == len(_COLUMNS))

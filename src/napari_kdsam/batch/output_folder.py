@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
-from napari_kdsam.batch.inputs import Reader, Source
-from napari_kdsam.batch.manifest import MANIFEST, write_manifest
+from napari_kdsam.batch.inputs import Reader, Source, is_url
+from napari_kdsam.batch.manifest import MANIFEST, is_manifest, write_manifest
 from napari_kdsam.batch.records import (
     FrameResult,
     Record,
@@ -25,16 +25,24 @@ from napari_kdsam.batch.records import (
     StackRecord,
     Status,
 )
-from napari_kdsam.core.choices import Existing
-from napari_kdsam.core.errors import ImageError, KDSAMError
-from napari_kdsam.core.files import PART, atomic_path, part_path
+from napari_kdsam.core.choices import Existing, Export
+from napari_kdsam.core.errors import ImageError, KDSAMError, first_of
+from napari_kdsam.core.files import (
+    MARK,
+    PART,
+    NameTooLongError,
+    atomic_path,
+    part_path,
+)
 from napari_kdsam.core.label_image import label_dtype
-from napari_kdsam.io.label_images import write_stack
+from napari_kdsam.core.names import folded, longest_name, printable
+from napari_kdsam.io.formats import DICOM, NIFTI, format_of
+from napari_kdsam.io.label_images import write_picture, write_stack
+from napari_kdsam.io.results import is_replaceable, is_result
 from napari_kdsam.segmentation.frame_labels import FrameLabels, NothingToDo, Outcome
 
-# Where a label image says what it is, so that picture and record cannot be parted.
-_CHUNK = 'napari-kdsam'
 _LOCK = '.napari-kdsam.lock'
+_FRAMES = '_labels_frames'
 # What may follow the stem of an input in the names of its results.
 BATCH_ENDINGS = (
     '_labels.png',
@@ -42,8 +50,13 @@ BATCH_ENDINGS = (
     '_labels.json',
     '_labels.nii.gz',
     '_labels.dcm',
-    '_labels_frames',
+    _FRAMES,
 )
+COCO_NAME = 'labels.coco.json'
+_EXPORT_ENDINGS = {
+    Export.nifti: ('_labels.nii.gz', NIFTI),
+    Export.dicom_seg: ('_labels.dcm', DICOM),
+}
 NOT_REACHED = 'not reached; run again with --resume'
 
 
@@ -69,10 +82,13 @@ class OutputFolder:
     fingerprint : str
         Of all that decides what the labels are; results of another one are not
         taken over.
+    earlier : tuple of str
+        The same as earlier versions made it.
     """
 
     path: Path
     fingerprint: str = ''
+    earlier: tuple[str, ...] = ()
 
     def labels_path(self, source: Source, frame: int) -> Path:
         """The label image of a frame."""
@@ -82,7 +98,7 @@ class OutputFolder:
 
     def frames_folder(self, source: Source) -> Path:
         """Where the frames of a stack wait to be put together."""
-        return self.path / f'{source.stem}_labels_frames'
+        return self.path / f'{source.stem}{_FRAMES}'
 
     def stack_path(self, source: Source) -> Path:
         """The labels of a whole stack."""
@@ -97,6 +113,78 @@ class OutputFolder:
         return (
             self.stack_path(source) if source.is_stack else self.labels_path(source, 0)
         )
+
+    def export_path(self, source: Source, kind: Export) -> Path | None:
+        """The labels of a source in a further form; None where there is none for it."""
+        if kind not in _EXPORT_ENDINGS or is_url(source.location) or source.problem:
+            return None
+        ending, form = _EXPORT_ENDINGS[kind]
+        path = Path(source.location)
+        if not path.exists() or format_of(path) is not form:
+            return None
+        return self.path / f'{source.stem}{ending}'
+
+    def targets(self, source: Source, also: Iterable[Export] = ()) -> list[Path]:
+        """Every file and folder that the results of a source may be written to."""
+        if source.problem:
+            return []
+        own = [self.result_path(source)]
+        if source.is_stack:
+            own += [self.stack_record_path(source), self.frames_folder(source)]
+        exports = (self.export_path(source, kind) for kind in also)
+        return [*own, *(path for path in exports if path is not None)]
+
+    def check_names(self, targets: Iterable[Path]) -> str:
+        """Why results cannot have these names; empty if they can."""
+        room = longest_name(self.path)
+        if all(len(os.fsencode(path.name)) <= room for path in targets):
+            return ''
+        return (
+            f'The names of its results would be longer than the {room} bytes that a '
+            'name may have here; give the image a shorter name.'
+        )
+
+    def guard(
+        self, targets: Iterable[Path], existing: Existing, goes_on: bool = False
+    ) -> None:
+        """Refuse to write where something is that may not be replaced.
+
+        Parameters
+        ----------
+        targets : iterable of pathlib.Path
+            What would be written.
+        existing : Existing
+            ``fail`` refuses whatever is there, the others what no run has written.
+        goes_on : bool
+            Whether the command has ``--resume``.
+
+        Raises
+        ------
+        BatchError
+            Naming the files.
+        """
+        there = [path for path in targets if os.path.lexists(path)]
+        strange = [path for path in there if not _is_own(path)]
+        if strange:
+            were, it = ('were', 'they are') if len(strange) > 1 else ('was', 'it is')
+            raise BatchError(
+                f'{first_of([path.name for path in strange])} in {self.path} {were} '
+                'not made by a batch or another command of napari-kdsam, or changed '
+                f'since, so {it} not replaced; move or rename what is there, or choose '
+                'another folder.'
+            )
+        if there and existing is Existing.fail:
+            are = 'are' if len(there) > 1 else 'is'
+            resume = '--resume to go on with them, ' if goes_on else ''
+            raise BatchError(
+                f'{first_of([path.name for path in there])} {are} in {self.path} '
+                f'already; choose another folder, or add {resume}--existing skip to '
+                'leave results alone, or --existing overwrite to replace them.'
+            )
+
+    def wrote(self, path: Path) -> bool:
+        """Whether a file below the folder is a result, and no image of anybody."""
+        return path.resolve().is_relative_to(self.path.resolve()) and _is_own(path)
 
     @contextmanager
     def owned(self) -> Iterator[None]:
@@ -129,7 +217,7 @@ class OutputFolder:
 
     def sweep(self) -> None:
         """Remove what a killed process was writing."""
-        for folder in (self.path, *self.path.glob('*_labels_frames')):
+        for folder in (self.path, *self.path.glob(f'*{_FRAMES}')):
             for item in folder.iterdir():
                 if PART.fullmatch(item.name) and item.is_dir():
                     shutil.rmtree(item, ignore_errors=True)
@@ -149,10 +237,14 @@ class OutputFolder:
         if isinstance(outcome, KDSAMError):
             return FrameResult(source.location, frame, Status.failed, str(outcome))
         record = Record(
-            fingerprint=self.fingerprint, objects=outcome.objects, reason=outcome.note
+            fingerprint=self.fingerprint,
+            objects=outcome.objects,
+            reason=printable(outcome.note),
         )
         try:
             write_frame(self.labels_path(source, frame), outcome.labels, record)
+        except NameTooLongError as error:
+            return FrameResult(source.location, frame, Status.failed, str(error))
         except ImageError as error:
             raise OutputError(str(error)) from error
         return FrameResult(
@@ -162,7 +254,7 @@ class OutputFolder:
     def is_done(self, source: Source, frame: int) -> bool:
         """Whether a frame's labels, made in the same way, are there."""
         record = read_record(self.labels_path(source, frame))
-        return record is not None and record.fingerprint == self.fingerprint
+        return record is not None and self._is_same(record.fingerprint)
 
     def labels_of(self, source: Source, frame: int) -> FrameLabels | None:
         """Read a frame's labels, if they were made in the same way.
@@ -174,7 +266,7 @@ class OutputFolder:
         """
         path = self.labels_path(source, frame)
         record = read_record(path)
-        if record is None or record.fingerprint != self.fingerprint:
+        if record is None or not self._is_same(record.fingerprint):
             return None
         return FrameLabels(read_labels(path), record.objects, record.reason)
 
@@ -184,55 +276,42 @@ class OutputFolder:
         Raises
         ------
         BatchError
-            If there are some that it does not allow for.
+            If there are some that cannot be gone on with.
         """
+        if existing is Existing.skip:
+            there = [p.name for p in self.targets(source) if os.path.lexists(p)]
+            for frame in range(source.frame_count if there else 0):
+                reason = f'{there[0]} was there already'
+                yield FrameResult(source.location, frame, Status.skipped, reason)
+        if existing is not Existing.resume:
+            return
         if source.is_stack and not self.frames_folder(source).exists():
             stack = read_stack_record(self.stack_record_path(source))
             if stack is not None:
-                yield from self._known_stack(source, stack, existing)
+                self._check_same(self.stack_path(source).name, stack.fingerprint)
+                yield from stack.results(source)
                 return
         for frame in range(source.frame_count):
             path = self.labels_path(source, frame)
             if not path.exists():
                 continue
             record = read_record(path)
-            if existing is Existing.resume and record is not None:
-                self._check_same(path.name, record.fingerprint)
-                yield FrameResult(
-                    source.location, frame, Status.done, record.reason, record.objects
+            if record is None:
+                raise BatchError(
+                    f'{path.name} in {path.parent} was not made by a batch, so it '
+                    'cannot be taken over; choose another folder, or --existing skip '
+                    'or overwrite.'
                 )
-            elif (left := self._left_alone(path, existing)) is not None:
-                yield FrameResult(source.location, frame, Status.skipped, left)
-
-    def _known_stack(
-        self, source: Source, stack: StackRecord, existing: Existing
-    ) -> Iterator[FrameResult]:
-        path = self.stack_path(source)
-        if existing is Existing.resume:
-            self._check_same(path.name, stack.fingerprint)
-            yield from stack.results(source)
-        elif (left := self._left_alone(path, existing)) is not None:
-            for frame in range(source.frame_count):
-                yield FrameResult(source.location, frame, Status.skipped, left)
-
-    @staticmethod
-    def _left_alone(path: Path, existing: Existing) -> str | None:
-        if existing is Existing.overwrite:
-            return None
-        if existing is Existing.skip:
-            return f'{path.name} was there already'
-        if existing is Existing.resume:
-            raise BatchError(
-                f'{path.name} in {path.parent} was not made by a batch, so it cannot '
-                'be taken over; choose another folder, or --existing skip or overwrite.'
+            self._check_same(path.name, record.fingerprint)
+            yield FrameResult(
+                source.location, frame, Status.done, record.reason, record.objects
             )
-        raise BatchError(
-            f'{path.name} is in {path.parent} already; add --resume to go on with it, '
-            'or --existing skip or overwrite.'
-        )
+
+    def _is_same(self, fingerprint: str) -> bool:
+        return fingerprint in (self.fingerprint, *self.earlier)
 
     def _check_same(self, name: str, fingerprint: str) -> None:
-        if fingerprint != self.fingerprint:
+        if not self._is_same(fingerprint):
             raise BatchError(
                 f'{name} was made with another model, other prompts or other settings, '
                 'so it cannot be taken over; choose another folder, or --existing '
@@ -259,6 +338,8 @@ class OutputFolder:
         folder = self.frames_folder(source)
         if not folder.is_dir() or any(r.reason == NOT_REACHED for r in results):
             return
+        if all(result.status is Status.skipped for result in results):
+            return
         shape = self._frame_shape(source, results)
         highest = max((item.label for r in results for item in r.objects), default=0)
         dtype = label_dtype(highest)
@@ -270,11 +351,14 @@ class OutputFolder:
                 else:
                     yield np.zeros(shape, dtype)
 
-        write_stack(self.stack_path(source), frames(), (len(results), *shape), dtype)
+        path = self.stack_path(source)
+        write_stack(path, frames(), (len(results), *shape), dtype, MARK)
         record = StackRecord(
             fingerprint=self.fingerprint,
             frames=tuple(
-                StackFrame(status=r.status, reason=r.reason, objects=r.objects)
+                StackFrame(
+                    status=r.status, reason=printable(r.reason), objects=r.objects
+                )
                 for r in results
             ),
         )
@@ -325,24 +409,24 @@ class OutputFolder:
             The input's own stem, or with ``_2``, ``_3``, ... where that would replace
             one of `kept` or the result of an earlier input.
         """
-        folded = cache(_folded_folder)
-        here = folded(self.path)
+        place = cache(_folded_folder)
+        here = place(self.path)
         taken = {
-            path.name.casefold()
+            folded(path.name)
             for path in kept
-            if folded(path.parent) == here and not _made_by_a_batch(path)
+            if place(path.parent) == here and not is_result(path)
         }
         numbers: dict[str, int] = {}
         stems = []
         for name in own:
-            number = numbers.get(name.casefold(), 0)
+            number = numbers.get(folded(name), 0)
             while True:
                 number += 1
                 stem = name if number == 1 else f'{name}_{number}'
-                names = {f'{stem}{ending}'.casefold() for ending in endings}
+                names = {folded(f'{stem}{ending}') for ending in endings}
                 if not taken & names:
                     break
-            numbers[name.casefold()] = number
+            numbers[folded(name)] = number
             taken |= names
             stems.append(stem)
         return stems
@@ -350,13 +434,22 @@ class OutputFolder:
 
 def _folded_folder(folder: Path) -> str:
     # Some file systems do not tell A.png from a.png.
-    return str(folder.resolve()).casefold()
+    return folded(str(folder.resolve()))
 
 
-def _made_by_a_batch(path: Path) -> bool:
-    if path.suffix == '.tif':
-        return read_stack_record(path.with_suffix('.json')) is not None
-    return read_record(path) is not None
+def _is_own(path: Path) -> bool:
+    """Whether a run wrote what is there, and nobody else has since."""
+    if path.name == MANIFEST:
+        return is_manifest(path)
+    if path.is_dir():
+        return path.name.endswith(_FRAMES) and all(map(_is_frame, path.iterdir()))
+    if path.suffix == '.json' and read_stack_record(path) is not None:
+        return True
+    return is_replaceable(path)
+
+
+def _is_frame(path: Path) -> bool:
+    return PART.fullmatch(path.name) is not None or is_result(path)
 
 
 def write_frame(path: Path, labels: NDArray[Any], record: Record) -> None:
@@ -378,24 +471,22 @@ def write_frame(path: Path, labels: NDArray[Any], record: Record) -> None:
     highest = int(labels.max(initial=0))
     if highest > np.iinfo(np.uint16).max:
         raise ImageError(f'{path.name} cannot hold {highest} labels in one frame.')
-    carried = PngImagePlugin.PngInfo()
-    carried.add_text(_CHUNK, record.to_json())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ImageError(
             f'The folder {path.parent.name} cannot be made ({error.strerror}).'
         ) from error
-    picture = Image.fromarray(np.ascontiguousarray(labels, label_dtype(highest)))
-    with atomic_path(path) as part:
-        picture.save(part, format='PNG', pnginfo=carried)
+    write_picture(
+        path, labels.astype(label_dtype(highest), copy=False), record.to_json()
+    )
 
 
 def read_record(path: Path) -> Record | None:
     """Read the record of a label image; None if there is none, or no such image."""
     try:
         with Image.open(path) as picture:
-            text = getattr(picture, 'text', {}).get(_CHUNK, '')
+            text = getattr(picture, 'text', {}).get(MARK, '')
     except (OSError, SyntaxError, ValueError):
         return None
     return Record.from_json(text)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from napari_kdsam.batch.inputs import Source, describe, expand, stem_for
+from napari_kdsam.batch.inputs import Found, Source, describe, expand, stem_for
 from napari_kdsam.batch.jobs import Job, Task
+from napari_kdsam.batch.manifest import MANIFEST
 from napari_kdsam.batch.output_folder import (
     BATCH_ENDINGS,
+    COCO_NAME,
     NOT_REACHED,
     OutputError,
     OutputFolder,
 )
 from napari_kdsam.batch.records import FrameResult, Status
-from napari_kdsam.core.choices import Existing
+from napari_kdsam.core.choices import Existing, Export
+from napari_kdsam.core.errors import ImageError
+from napari_kdsam.inference.embedding_store import holds_embeddings
+from napari_kdsam.io.results import is_result
 from napari_kdsam.segmentation.methods import Method
 
 _FRAMES_A_TASK = 8
@@ -34,11 +39,14 @@ class Summary:
         One for each frame of each source, whatever happened.
     stopped : str
         Why the batch ended early; empty if it did not.
+    left_out : list of Source
+        What was given, or found in a folder, and is no image of the batch.
     """
 
     sources: list[Source]
     results: dict[tuple[str, int], FrameResult] = field(default_factory=dict)
     stopped: str = ''
+    left_out: list[Source] = field(default_factory=list)
 
     def places(self) -> Iterator[tuple[str, int]]:
         """Every frame of every source, in order."""
@@ -71,6 +79,9 @@ def find_sources(
 ) -> list[Source]:
     """Find the files of a batch, with a stem of its own for each.
 
+    What is no image is among them with the reason, but for the results in the folder
+    that the batch writes to.
+
     Parameters
     ----------
     inputs : sequence of str
@@ -83,17 +94,45 @@ def find_sources(
     Raises
     ------
     ImageError
-        If one of the inputs stands for no file.
+        If one of the inputs stands for no file, or none is an image.
     """
-    locations = expand(inputs)
-    kept = [Path(item) for item in locations if '://' not in item]
+    found = [_without_results(item) for item in expand(inputs)]
+    images = [item for item in found if not item.left_out]
+    if not images:
+        raise ImageError(
+            'What was given holds results of earlier runs and no image; give the images '
+            'that they were made of.'
+        )
+    kept = [item.path for item in images if item.path is not None]
     folder = output or OutputFolder(Path())
     stems = folder.stems(
-        [stem_for(item) for item in locations],
+        [stem_for(item.location) for item in images],
         [*kept, *protected] if output is not None else [],
         BATCH_ENDINGS,
     )
-    return [describe(*item) for item in zip(locations, stems, strict=True)]
+    sources = [
+        Source(item.location, stem, problem=item.problem)
+        if item.problem
+        else describe(item.location, stem)
+        for item, stem in zip(images, stems, strict=True)
+    ]
+    left_out = [
+        Source(item.location, '', left_out=item.left_out)
+        for item in found
+        if item.left_out and not (output and item.path and output.wrote(item.path))
+    ]
+    return [*sources, *left_out]
+
+
+def _without_results(item: Found) -> Found:
+    path = item.path
+    if path is None or item.left_out or item.problem:
+        return item
+    if is_result(path):
+        return replace(item, left_out='left out: a result of an earlier run')
+    if holds_embeddings(path):
+        return replace(item, left_out='left out: an embedding store')
+    return item
 
 
 def run_batch(
@@ -102,6 +141,8 @@ def run_batch(
     executor: Executor,
     existing: Existing = Existing.fail,
     on_result: Callable[[FrameResult], None] = lambda result: None,
+    also: Sequence[Export] = (),
+    finish: Callable[[Summary], None] = lambda summary: None,
 ) -> Summary:
     """Segment every frame of every source.
 
@@ -123,6 +164,10 @@ def run_batch(
         those of the same model, prompts and settings, and does the rest.
     on_result : callable
         Called with each result, also with those taken over.
+    also : sequence of Export
+        Further forms that `finish` will write the labels in.
+    finish : callable
+        Called in the end, while other runs are still kept out of the folder.
 
     Returns
     -------
@@ -133,16 +178,26 @@ def run_batch(
     Raises
     ------
     BatchError
-        If there are results already and `existing` does not allow for them.
+        If there are files already and `existing` does not allow for them, or they are
+        no results of a run; nothing is written then.
     ImageError
         If the manifest or a stack cannot be written.
     """
     output = job.output
     with output.owned():
+        images = [
+            replace(source, problem=output.check_names(output.targets(source, also)))
+            if not source.problem
+            else source
+            for source in sources
+            if not source.left_out
+        ]
+        _guard(output, images, existing, also)
         if existing is Existing.resume:
             output.sweep()
-        summary = Summary(list(sources))
-        for source in sources:
+        left_out = [source for source in sources if source.left_out]
+        summary = Summary(images, left_out=left_out)
+        for source in images:
             for result in output.known(source, existing):
                 summary.take(result)
                 on_result(result)
@@ -153,11 +208,33 @@ def run_batch(
             if (location, frame) not in summary.results:
                 reason = NOT_REACHED
                 summary.take(FrameResult(location, frame, Status.skipped, reason))
-        for source in sources:
+        for source in images:
             if source.is_stack and not source.problem:
                 output.assemble(source, summary.of(source))
-        output.write_manifest(sources, summary.ordered())
+        others = [
+            FrameResult(source.location, 0, Status.skipped, source.left_out)
+            for source in left_out
+        ]
+        output.write_manifest(images, [*summary.ordered(), *others])
+        finish(summary)
     return summary
+
+
+def _guard(
+    output: OutputFolder,
+    images: Sequence[Source],
+    existing: Existing,
+    also: Sequence[Export],
+) -> None:
+    """Refuse a batch that would replace what it may not, before it does anything."""
+    own = [path for source in images for path in output.targets(source, also)]
+    common = [output.path / MANIFEST]
+    if Export.coco in also:
+        common.append(output.path / COCO_NAME)
+    if existing is Existing.skip:
+        # What is there of an image, whoever made it, is left alone with the image.
+        own = []
+    output.guard([*own, *common], existing, goes_on=True)
 
 
 def _do(

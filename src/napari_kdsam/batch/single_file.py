@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -15,12 +17,13 @@ from numpy.typing import NDArray
 
 from napari_kdsam import __version__
 from napari_kdsam.core.choices import LabelFormat
-from napari_kdsam.core.errors import ImageError, PromptError
-from napari_kdsam.core.files import write_json
+from napari_kdsam.core.errors import ImageError, KDSAMError, PromptError
+from napari_kdsam.core.files import MARK, write_json
 from napari_kdsam.core.intensity import check_image, to_eight_bit
 from napari_kdsam.core.label_image import label_dtype
 from napari_kdsam.core.prompts import ObjectPrompt
 from napari_kdsam.inference.predictor import Predictor
+from napari_kdsam.io.formats import open_image
 from napari_kdsam.io.image_file import ImageFile
 from napari_kdsam.io.label_images import write_labels, write_picture, write_stack
 from napari_kdsam.io.overlay import MAX_SIDE, contact_sheet, draw_overlay
@@ -31,7 +34,8 @@ from napari_kdsam.segmentation.methods import NumberedPrompt, Prompted
 _SHEET_FRAMES, _SHEET_COLUMNS = 6, 3
 _SHEET_TILE_SIDE = MAX_SIDE // _SHEET_COLUMNS - 8
 
-
+# What label and overlay files say of themselves.
+_MARK = 'segment'
 # What may follow the stem of an input in the names of its results.
 SINGLE_ENDINGS = ('_labels.png', '_labels.tif', '_overlay.png', '.json')
 
@@ -70,6 +74,23 @@ class Outputs:
     def labels_path(self, suffix: str) -> Path:
         """The label image's file."""
         return self.folder / f'{self.stem}_labels{suffix}'
+
+    def targets(self, image: Path) -> list[Path]:
+        """The files that the results of an image are written to.
+
+        Parameters
+        ----------
+        image : pathlib.Path
+            Opened only if that decides between files of which one is there.
+        """
+        labels = [self.labels_path(suffix) for suffix in ('.png', '.tif')]
+        if self.label_format is not LabelFormat.auto:
+            labels = labels[self.label_format is LabelFormat.tiff :][:1]
+        elif any(map(os.path.lexists, labels)):
+            with suppress(KDSAMError), open_image(image) as opened:
+                labels = labels[opened.is_stack :][:1]
+        overlay = [self.overlay_path] if self.overlay else []
+        return [*labels, *overlay, self.record_path]
 
 
 @dataclass(frozen=True)
@@ -176,14 +197,14 @@ class FileSegmenter:
         )
         labels_path = outputs.labels_path(suffix)
         if not image.is_stack or suffix == '.png':
-            write_labels(labels_path, run.labels_of(chosen[0]))
+            write_labels(labels_path, run.labels_of(chosen[0]), _MARK)
         else:
             shape = (image.frame_count, *image.frame_shape[:2])
             dtype = label_dtype(len(objects))
-            write_stack(labels_path, run.every_frame(), shape, dtype)
+            write_stack(labels_path, run.every_frame(), shape, dtype, _MARK)
         written = [labels_path]
         if outputs.overlay:
-            write_picture(outputs.overlay_path, run.overlay())
+            write_picture(outputs.overlay_path, run.overlay(), _MARK)
             written.append(outputs.overlay_path)
         written.append(outputs.record_path)
         record = {
@@ -337,7 +358,7 @@ def _provenance(model: PromptableModel) -> dict[str, Any]:
             'sha256': digest,
         },
         'versions': {
-            'napari-kdsam': __version__,
+            MARK: __version__,
             'torch': version('torch'),
             'python': platform.python_version(),
         },

@@ -17,6 +17,7 @@ from napari_kdsam.cli.console import (
     complain,
     exit_on,
     make_folder,
+    say,
 )
 from napari_kdsam.cli.options import (
     Boxes,
@@ -84,7 +85,11 @@ def batch(
     ] = False,
     existing: Annotated[
         Existing,
-        typer.Option(help='What to do with results that are there already.'),
+        typer.Option(
+            help='What to do where a result is already: refuse the batch, leave it '
+            'alone, replace it, or go on as --resume does. Files that no run wrote are '
+            'never replaced.'
+        ),
     ] = Existing.fail,
     also: Annotated[
         list[Export] | None,
@@ -124,16 +129,24 @@ def batch(
         )
         protected = [prompts_file] if prompts_file else []
         sources = find_sources(inputs, job.output, protected)
-        total = sum(source.frame_count for source in sources)
+        total = sum(s.frame_count for s in sources if not s.left_out)
+        existing = Existing.resume if resume else existing
+        problems: list[str] = []
+
+        def finish(summary: Summary) -> None:
+            if not summary.stopped:
+                problems.extend(_export(job, summary, also or (), existing))
+
         with batch_progress(total) as on_result:
             summary = run_batch(
                 job,
                 sources,
                 executor_for(workers, scheduler),
-                Existing.resume if resume else existing,
+                existing,
                 on_result,
+                also or (),
+                finish,
             )
-        problems = [] if summary.stopped else _export(job, summary, also or ())
     code = _tell(summary, out)
     for problem in problems:
         complain(problem)
@@ -196,13 +209,15 @@ def _job(
     )
 
 
-def _export(job: Job, summary: Summary, also: Sequence[Export]) -> list[str]:
+def _export(
+    job: Job, summary: Summary, also: Sequence[Export], existing: Existing
+) -> list[str]:
     if not also:
         return []
     # COCO, NIfTI and DICOM-SEG have packages of their own.
     from napari_kdsam.batch.exports import export
 
-    return export(job.output, summary, also)
+    return export(job.output, summary, also, existing)
 
 
 def _tell(summary: Summary, out: Path) -> int:
@@ -215,10 +230,12 @@ def _tell(summary: Summary, out: Path) -> int:
         for result in summary.results.values()
     )
     looked = f' ({noted} to look at)' if noted else ''
-    typer.echo(
+    left = len(summary.left_out)
+    others = f', {left} file{"s" * (left > 1)} left out' if left else ''
+    say(
         f'{len(summary.results)} frames of {len(summary.sources)} files: '
         f'{counts[Status.done]} done{looked}, {counts[Status.failed]} failed, '
-        f'{counts[Status.skipped]} skipped; see {out / MANIFEST}'
+        f'{counts[Status.skipped]} skipped{others}; see {out / MANIFEST}'
     )
     if summary.stopped:
         complain(f'{summary.stopped.rstrip(".")}; run it again with --resume to go on.')

@@ -46,7 +46,7 @@ def embed(
     counts = dict.fromkeys(Status, 0)
     try:
         with exit_on(KDSAMError, WRONG_USAGE):
-            sources = find_sources(inputs)
+            sources = [s for s in find_sources(inputs) if not s.left_out]
             total = sum(source.frame_count for source in sources)
             with batch_progress(total) as on_result:
                 for result in embed_sources(sources, out, model, device, workers):

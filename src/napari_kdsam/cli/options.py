@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from napari_kdsam.core.choices import ExistingFile
 from napari_kdsam.core.errors import PromptError
 
 if TYPE_CHECKING:
@@ -82,6 +83,14 @@ SecondLook = Annotated[
     typer.Option(
         '--second-look/--no-second-look',
         help='Look again, at full resolution, at small objects of large images.',
+    ),
+]
+ExistingFiles = Annotated[
+    ExistingFile,
+    typer.Option(
+        '--existing',
+        help='What to do where a result is already: refuse all, leave it alone, or '
+        'replace it. Files that no run wrote are never replaced.',
     ),
 ]
 Workers = Annotated[

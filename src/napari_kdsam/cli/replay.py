@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from napari_kdsam.cli.console import WRONG_USAGE, exit_on, make_folder
-from napari_kdsam.cli.options import out_option
+from napari_kdsam.cli.console import WRONG_USAGE, exit_on, make_folder, say
+from napari_kdsam.cli.options import ExistingFiles, out_option
+from napari_kdsam.core.choices import Existing, ExistingFile
 from napari_kdsam.core.errors import KDSAMError
 
 
@@ -28,6 +30,7 @@ def replay(
             metavar='FILE.tif',
         ),
     ],
+    existing: ExistingFiles = ExistingFile.fail,
 ) -> None:
     """Write the labels of an annotator's session without opening napari.
 
@@ -35,16 +38,23 @@ def replay(
     folder). Objects get the labels they had; open prompts are only counted.
     """
     from napari_kdsam.annotation.session_file import read_session
+    from napari_kdsam.batch.output_folder import OutputFolder
     from napari_kdsam.io.label_images import write_labels
 
     with exit_on(KDSAMError, WRONG_USAGE):
         saved = read_session(session)
         make_folder(out.parent)
-        write_labels(out, saved.labels())
+        folder = OutputFolder(out.parent)
+        with folder.owned():
+            if existing is ExistingFile.skip and os.path.lexists(out):
+                say(f'{out}: skipped, it was there already')
+                return
+            folder.guard([out], Existing(existing))
+            write_labels(out, saved.labels(), 'replay')
     open_frames = len(saved.state.drafts)
     left = (
         f'; open prompts on {open_frames} frame{"s" if open_frames > 1 else ""} are not in it'
         if open_frames
         else ''
     )
-    typer.echo(f'{out}: {len(saved.state.objects)} objects{left}')
+    say(f'{out}: {len(saved.state.objects)} objects{left}')

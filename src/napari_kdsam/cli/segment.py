@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,10 +17,12 @@ from napari_kdsam.cli.console import (
     exit_on,
     file_progress,
     make_folder,
+    say,
 )
 from napari_kdsam.cli.options import (
     Boxes,
     Device,
+    ExistingFiles,
     ModelName,
     Negatives,
     OutFolder,
@@ -28,8 +31,8 @@ from napari_kdsam.cli.options import (
     SecondLook,
     prompts_from_options,
 )
-from napari_kdsam.core.choices import LabelFormat
-from napari_kdsam.core.errors import KDSAMError
+from napari_kdsam.core.choices import Existing, ExistingFile, LabelFormat
+from napari_kdsam.core.errors import ImageError, KDSAMError
 
 if TYPE_CHECKING:
     from napari_kdsam.batch.single_file import FileReport, FileSegmenter, Outputs
@@ -72,6 +75,7 @@ def segment(
         ),
     ] = None,
     second_look: SecondLook = True,
+    existing: ExistingFiles = ExistingFile.fail,
 ) -> None:
     """Segment objects in image files.
 
@@ -91,14 +95,27 @@ def segment(
     optional, or {"format": 1, "images": {"name.png": {"objects": [...]}, ...}}; or a
     CSV table or COCO file, as `batch --help` says.
 
-    Exit code: 0 all inputs done, 1 some input failed, 2 wrong usage, prompt, model or
-    device.
+    Exit code: 0 all inputs done or skipped, 1 some input failed, 2 wrong usage, prompt,
+    model or device, or a file in the way.
     """
     inputs = list({path.resolve(): path for path in inputs}.values())
     with ExitStack() as stack:
         with exit_on(KDSAMError, WRONG_USAGE):
+            from napari_kdsam.io.results import is_result
+
+            images = [path for path in inputs if not is_result(path)]
+            summary = [
+                f'{path.name}: left out, as it is a result of an earlier run'
+                for path in inputs
+                if path not in images
+            ]
+            if not images:
+                raise ImageError(
+                    f'{summary[0].replace(": left out,", " is left out")}; give the '
+                    'image that it was made of.'
+                )
             prompts = prompts_from_options(points, negatives, boxes, prompts_file)
-            for path in inputs:
+            for path in images:
                 prompts.for_image(path.name)
             make_folder(out)
             # torch loads only once everything that needs no torch is right.
@@ -113,18 +130,32 @@ def segment(
 
             folder = OutputFolder(out)
             stack.enter_context(folder.owned())
+            kept = [*images, prompts_file] if prompts_file else images
+            stems = folder.stems(
+                [stem_of(path.name) for path in images], kept, SINGLE_ENDINGS
+            )
+            plan = [
+                (path, Outputs(out, stem, overlay, label_format))
+                for path, stem in zip(images, stems, strict=True)
+            ]
+            targets = {path: outputs.targets(path) for path, outputs in plan}
+            if existing is not ExistingFile.skip:
+                every = [target for path in images for target in targets[path]]
+                folder.guard(every, Existing(existing))
             segmenter = FileSegmenter(
                 load_model(model, device), second_look=second_look
             )
-        kept = [*inputs, prompts_file] if prompts_file else inputs
-        stems = folder.stems(
-            [stem_of(path.name) for path in inputs], kept, SINGLE_ENDINGS
-        )
-        summary, failed = [], 0
-        for path, stem in zip(inputs, stems, strict=True):
-            outputs = Outputs(out, stem, overlay, label_format)
+        failed = skipped = 0
+        for path, outputs in plan:
+            there = [item.name for item in targets[path] if os.path.lexists(item)]
+            if there and existing is ExistingFile.skip:
+                summary.append(f'{path.name}: skipped, {there[0]} was there already')
+                skipped += 1
+                continue
             objects = prompts.for_image(path.name)
             try:
+                if problem := folder.check_names(targets[path]):
+                    raise ImageError(problem)
                 report = _segment_file(segmenter, path, objects, outputs, frames or ())
             except (KDSAMError, MemoryError) as error:
                 reason = _reason(path.name, error)
@@ -134,9 +165,9 @@ def segment(
             else:
                 summary.append(_success(path.name, report))
     for line in summary:
-        typer.echo(line)
-    done = len(inputs) - failed
-    typer.echo(f'{done} of {len(inputs)} images done; results are in {out}')
+        say(line)
+    done = len(images) - failed - skipped
+    say(f'{done} of {len(images)} images done; results are in {out}')
     if failed:
         raise typer.Exit(SOME_FAILED)
 

@@ -14,12 +14,20 @@ class LabelFormat(StrEnum):
 
 
 class Existing(StrEnum):
-    """What a batch does where there is a result already."""
+    """What a command does where there is a result already."""
 
     fail = 'fail'
     skip = 'skip'
     overwrite = 'overwrite'
     resume = 'resume'
+
+
+class ExistingFile(StrEnum):
+    """`Existing` for commands that cannot resume."""
+
+    fail = 'fail'
+    skip = 'skip'
+    overwrite = 'overwrite'
 
 
 class Export(StrEnum):

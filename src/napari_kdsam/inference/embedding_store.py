@@ -71,13 +71,7 @@ class EmbeddingStore:
             ) from error
 
     def _check(self) -> None:
-        found = None
-        try:
-            text = (self.folder / 'zarr.json').read_text(encoding='utf-8')
-            found = json.loads(text)['attributes'][_FORMAT_KEY]
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-        if found != _FORMAT:
+        if _format_of(self.folder) != _FORMAT:
             raise ImageError(
                 f'{self.folder.name} is no embedding store of this version; choose '
                 'an empty folder.'
@@ -178,6 +172,20 @@ class EmbeddingStore:
 
     def _array(self, key: str) -> Path:
         return self.folder / key
+
+
+def holds_embeddings(folder: Path) -> bool:
+    """Whether a folder is an `EmbeddingStore`, of whatever version."""
+    return _format_of(folder) is not None
+
+
+def _format_of(folder: Path) -> object:
+    try:
+        text = (folder / 'zarr.json').read_text(encoding='utf-8')
+        found: object = json.loads(text)['attributes'][_FORMAT_KEY]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return found
 
 
 def _chunk(array: Path) -> Path:

@@ -25,7 +25,7 @@ from napari_kdsam.core.errors import (
     MissingExtraError,
     PromptError,
 )
-from napari_kdsam.core.files import write_json
+from napari_kdsam.core.files import MARK, write_json
 from napari_kdsam.core.label_image import label_dtype
 from napari_kdsam.core.prompts import ObjectPrompt, Prompt, PromptSet
 from napari_kdsam.io.image_file import check_size
@@ -124,6 +124,8 @@ def write_coco(
                 }
             )
     value = {
+        # At the start, where it tells a result from a file of somebody else.
+        'info': {'contributor': MARK},
         'images': entries,
         'annotations': annotations,
         'categories': [

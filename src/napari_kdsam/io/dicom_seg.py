@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from napari_kdsam import __version__
 from napari_kdsam.core.errors import ImageError, MissingExtraError
-from napari_kdsam.core.files import atomic_path
+from napari_kdsam.core.files import MARK, atomic_path
 from napari_kdsam.core.label_image import label_dtype
 from napari_kdsam.io.dicom import spacing_of
 from napari_kdsam.io.image_file import reading
@@ -272,7 +272,7 @@ def _built(
         series_description='Segmentation',
         sop_instance_uid=generate_uid(),
         instance_number=1,
-        manufacturer='napari-kdsam',
+        manufacturer=MARK,
         manufacturer_model_name='napari-kdsam',
         software_versions=__version__,
         device_serial_number='0',

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from napari_kdsam.core.errors import ImageError
-from napari_kdsam.core.files import atomic_path
+from napari_kdsam.core.files import MARK, atomic_path
 from napari_kdsam.core.label_image import label_dtype
 from napari_kdsam.io.formats import PNG, TIFF
 
@@ -23,7 +23,9 @@ _LABEL_SHAPES = {2: '(H, W)', 3: '(T, H, W)', 4: '(T, Z, H, W)'}
 _CLASSIC_TIFF_BYTES = 2**32 - 2**25
 
 
-def write_labels(path: str | os.PathLike[str], labels: NDArray[Any]) -> None:
+def write_labels(
+    path: str | os.PathLike[str], labels: NDArray[Any], mark: str = ''
+) -> None:
     """Write a label image or a stack of label images.
 
     Parameters
@@ -33,6 +35,8 @@ def write_labels(path: str | os.PathLike[str], labels: NDArray[Any]) -> None:
         (8, 16 or 32 bits, zlib-compressed).
     labels : numpy.ndarray
         (H, W), or for TIFF also (T, H, W); whole numbers, 0 for background.
+    mark : str
+        See `write_picture` and `write_stack`.
 
     Raises
     ------
@@ -44,7 +48,7 @@ def write_labels(path: str | os.PathLike[str], labels: NDArray[Any]) -> None:
     highest = int(labels.max())
     if TIFF.names(path.name):
         frames = labels if labels.ndim == 3 else labels[None]
-        write_stack(path, frames, labels.shape, label_dtype(highest))
+        write_stack(path, frames, labels.shape, label_dtype(highest), mark)
     elif not PNG.names(path.name):
         raise ImageError(f'{path.name}: labels are written as .png or .tif.')
     elif labels.ndim != 2 or highest > _PNG_MAX_LABEL:
@@ -53,7 +57,7 @@ def write_labels(path: str | os.PathLike[str], labels: NDArray[Any]) -> None:
             'write a .tif file.'
         )
     else:
-        write_picture(path, labels.astype(label_dtype(highest), copy=False))
+        write_picture(path, labels.astype(label_dtype(highest), copy=False), mark)
 
 
 def write_stack(
@@ -61,6 +65,7 @@ def write_stack(
     frames: Iterable[NDArray[Any]],
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
+    mark: str = '',
 ) -> None:
     """Write grey or label frames to a TIFF one by one, so that one is in memory.
 
@@ -76,6 +81,9 @@ def write_stack(
         (T, H, W), or (H, W) for a single frame.
     dtype : numpy.dtype
         Type of the pixels in the file; see `label_dtype`.
+    mark : str
+        If there is one, the file says that it holds a result, by which a later run
+        may replace it; see `is_result`.
 
     Raises
     ------
@@ -93,6 +101,7 @@ def write_stack(
                 compression='zlib',
                 photometric='minisblack',
                 metadata=None,
+                software=MARK if mark else None,
             )
 
 
@@ -129,7 +138,9 @@ def check_labels(
         raise ImageError(f'{name}: labels must not be negative.')
 
 
-def write_picture(path: str | os.PathLike[str], picture: NDArray[Any]) -> None:
+def write_picture(
+    path: str | os.PathLike[str], picture: NDArray[Any], mark: str = ''
+) -> None:
     """Write pixels as PNG.
 
     Parameters
@@ -138,11 +149,18 @@ def write_picture(path: str | os.PathLike[str], picture: NDArray[Any]) -> None:
         The PNG file.
     picture : numpy.ndarray
         (H, W), (H, W, 3) or (H, W, 4) uint8, or (H, W) uint16.
+    mark : str
+        ASCII that the file says of itself as a result, by which a later run may
+        replace it; see `is_result`.
 
     Raises
     ------
     ImageError
         If the file cannot be written.
     """
+    carried = PngImagePlugin.PngInfo()
+    if mark:
+        carried.add_text(MARK, mark)
+    image = Image.fromarray(np.ascontiguousarray(picture))
     with atomic_path(path) as part:
-        Image.fromarray(np.ascontiguousarray(picture)).save(part, format='PNG')
+        image.save(part, format='PNG', pnginfo=carried)

@@ -8,6 +8,7 @@ shape take the affine of their image as it is.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_kdsam.core.errors import ImageError, MissingExtraError
-from napari_kdsam.core.files import atomic_path
+from napari_kdsam.core.files import MARK, atomic_path
 from napari_kdsam.core.label_image import label_dtype
 from napari_kdsam.io.formats import NIFTI
 from napari_kdsam.io.image_file import (
@@ -189,6 +190,8 @@ def write_nifti_labels(
     labels: NDArray[Any],
     like: Path | str | None = None,
     spacing: Sequence[float] | None = None,
+    *,
+    mark: bool = False,
 ) -> None:
     """Write labels as NIfTI, placed as the image they belong to.
 
@@ -204,6 +207,8 @@ def write_nifti_labels(
         taken over unchanged; names and remarks of its header are not.
     spacing : sequence of float, optional
         Without `like`: millimetres between pixels along the axes of `labels`.
+    mark : bool
+        Whether the file says that it is a result, by which a later run may replace it.
 
     Raises
     ------
@@ -220,6 +225,8 @@ def write_nifti_labels(
     else:
         made = _placed_like(path.name, labels, Path(like))
     made.header.set_intent(_LABEL_INTENT)
+    if mark:
+        made.header['descrip'] = _mark(np.asarray(made.dataobj))
     with atomic_path(path) as part, part.open('wb') as file:
         made.file_map['image'].fileobj = file
         if path.suffix.lower() != '.gz':
@@ -229,6 +236,36 @@ def write_nifti_labels(
         with gzip.GzipFile('', 'wb', fileobj=file, mtime=0) as packed:
             made.file_map['image'].fileobj = packed
             made.to_file_map()
+
+
+def _mark(voxels: NDArray[Any]) -> str:
+    little = np.ascontiguousarray(voxels.T).astype(voxels.dtype.newbyteorder('<'))
+    digest = hashlib.blake2b(little.tobytes(), digest_size=16).hexdigest()
+    return f'{MARK} {digest}'
+
+
+def description_of(path: Path) -> str:
+    """What the header says of the file in words.
+
+    Raises
+    ------
+    ImageError
+        If the file cannot be read.
+    """
+    with reading(path.name):
+        return bytes(_loaded(path).header['descrip']).rstrip(b'\0').decode('latin-1')
+
+
+def mark_of_voxels(path: Path) -> str:
+    """The mark of a result with the voxels of a file, as `description_of` gives it.
+
+    Raises
+    ------
+    ImageError
+        If the file cannot be read.
+    """
+    with reading(path.name):
+        return _mark(np.asarray(_loaded(path).dataobj))
 
 
 def _voxels(labels: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:

@@ -1,0 +1,110 @@
+"""What paths, folders and patterns stand for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_kdsam.batch.inputs import expand, name_of
+from napari_kdsam.core.errors import ImageError
+
+
+def image(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros((4, 5), np.uint8)).save(path, format='PNG')
+    return path
+
+
+def names(*inputs: Path | str) -> list[str]:
+    """The names of the images that inputs stand for."""
+    found = expand([str(item) for item in inputs])
+    return [name_of(item.location) for item in found if not item.left_out]
+
+
+def left_out(folder: Path) -> dict[str, str]:
+    found = expand([str(folder)])
+    return {name_of(f.location): f.left_out for f in found if f.left_out}
+
+
+def test_links_are_followed_once(tmp_path: Path) -> None:
+    folder = tmp_path / 'scans'
+    image(folder / 'b.png')
+    image(folder / 'deep' / 'c.png')
+    elsewhere = image(tmp_path / 'elsewhere' / 'd.png').parent
+    (folder / 'deep' / 'here').symlink_to('.')
+    (folder / 'deep' / 'up').symlink_to('..')
+    (folder / 'deep' / 'up too').symlink_to(folder)
+    (folder / 'a link.png').symlink_to('b.png')
+    (folder / 'other').symlink_to(elsewhere)
+    (folder / 'again').symlink_to(elsewhere)
+    (folder / 'self').symlink_to('self')
+    assert names(folder) == ['d.png', 'b.png', 'c.png']
+    assert names(folder, folder / 'a link.png', folder / 'deep' / '..') == names(folder)
+    assert left_out(folder) == {'self': 'left out: a link that leads nowhere'}
+
+
+def test_what_is_no_image_is_named(tmp_path: Path) -> None:
+    image(tmp_path / 'a.png')
+    image(tmp_path / '.b.png')
+    image(tmp_path / '.trash' / 'c.png')
+    (tmp_path / 'notes.txt').write_text('mine')
+    (tmp_path / 'IM_0001').write_bytes(b'\0' * 128 + b'DICM')
+    os.mkfifo(tmp_path / 'pipe')
+    for litter in ('.DS_Store', '._a.png', 'Thumbs.db', '.a.png.0a1b2c3d.part'):
+        (tmp_path / litter).write_text('of the system')
+    assert names(tmp_path) == ['IM_0001', 'a.png']
+    assert left_out(tmp_path) == {
+        '.b.png': 'left out: hidden, as its name begins with a dot',
+        '.trash': 'left out: hidden, as its name begins with a dot',
+        'notes.txt': 'left out: not a kind of image that is read',
+        'pipe': 'left out: no regular file',
+    }
+
+
+def test_a_folder_that_cannot_be_opened_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image(tmp_path / 'a.png')
+    (tmp_path / 'locked').mkdir()
+    scan = os.scandir
+
+    def refuse(folder: str) -> object:
+        if folder.endswith('locked'):
+            raise PermissionError(13, 'Permission denied')
+        return scan(folder)
+
+    monkeypatch.setattr(os, 'scandir', refuse)
+    problems = [item.problem for item in expand([str(tmp_path)])]
+    assert problems == [
+        '',
+        f'The folder {tmp_path / "locked"} cannot be opened (Permission denied).',
+    ]
+
+
+def test_a_folder_with_zarr_in_it_is_one_image(tmp_path: Path) -> None:
+    for name in ('a.zarr', 'b'):
+        (tmp_path / name / 'c').mkdir(parents=True)
+        (tmp_path / name / 'zarr.json').write_text('{}')
+        image(tmp_path / name / 'c' / '0.png')
+    assert names(tmp_path) == ['a.zarr', 'b']
+    assert names(tmp_path / 'b') == ['b']
+
+
+def test_folders_that_a_pattern_matches_are_searched(tmp_path: Path) -> None:
+    image(tmp_path / 'a.png')
+    image(tmp_path / 'deep' / 'b.png')
+    assert names(tmp_path / '*') == ['a.png', 'b.png']
+
+
+def test_a_folder_without_any_image_is_refused(tmp_path: Path) -> None:
+    (tmp_path / 'notes.txt').write_text('mine')
+    with pytest.raises(ImageError, match='holds no image file'):
+        expand([str(tmp_path)])
+
+
+def test_a_path_that_no_system_takes_is_left_to_the_reader() -> None:
+    assert names('x' * 300 + '.png') == ['x' * 300 + '.png']
