@@ -14,8 +14,14 @@ import tifffile
 from PIL import Image
 
 from napari_kdsam.core.errors import ImageError
+from napari_kdsam.io.formats import open_image
 from napari_kdsam.io.image_file import ImageFile
-from napari_kdsam.widgets.napari_io import get_reader, read_layers, write_labels_layer
+from napari_kdsam.widgets.napari_io import (
+    get_reader,
+    read_layers,
+    read_sequence,
+    write_labels_layer,
+)
 
 nibabel = pytest.importorskip('nibabel')
 RNG = np.random.default_rng(0)
@@ -29,7 +35,7 @@ def nifti(path: Path, voxels: np.ndarray = VOLUME, affine: Any = TILTED) -> Path
 
 
 def test_what_is_not_ours_is_declined(tmp_path: Path) -> None:
-    for name in ('a.png', 'a.csv', 'a.nrrd', 'nii', 'a.nii.txt'):
+    for name in ('a.csv', 'a.nrrd', 'nii', 'a.nii.txt'):
         (tmp_path / name).write_bytes(b'x' * 10)
         assert get_reader(str(tmp_path / name)) is None
     (tmp_path / 'scans').mkdir()
@@ -163,3 +169,82 @@ def test_asking_for_a_reader_loads_nothing_heavy(tmp_path: Path) -> None:
     loaded = {name.split('.')[0] for name in json.loads(done.stdout)}
     heavy = {'torch', 'qtpy', 'napari', 'dask', 'nibabel', 'pydicom', 'av', 'zarr'}
     assert not loaded & heavy
+
+
+def turned_jpeg(path: Path) -> Path:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(RNG.integers(0, 99, (20, 30, 3), np.uint8)).save(path, exif=exif)
+    return path
+
+
+def test_a_picture_has_one_size_in_napari_and_where_it_is_segmented(
+    tmp_path: Path, make_napari_viewer_proxy: Any
+) -> None:
+    path = turned_jpeg(tmp_path / 'a.JPG')
+    viewer = make_napari_viewer_proxy(show=False)
+    (layer,) = viewer.open(str(path), plugin='napari-kdsam')
+    assert layer.rgb
+    with open_image(path) as image:
+        assert image.shape == (30, 20, 3)
+        np.testing.assert_array_equal(layer.data, image.frame())
+
+
+def test_napari_offers_our_reader_first(
+    tmp_path: Path, make_napari_viewer_proxy: Any
+) -> None:
+    from napari.errors import MultipleReaderError
+    from npe2 import PluginManager
+
+    viewer = make_napari_viewer_proxy(show=False)
+    path = str(turned_jpeg(tmp_path / 'a.jpg'))
+    with pytest.raises(MultipleReaderError) as caught:
+        viewer.open(path, plugin=None)
+    # The dialog for this error sorts by the names shown and takes the first.
+    manager = PluginManager.instance()
+    names = {
+        manager.get_manifest(r).display_name for r in caught.value.available_plugins
+    }
+    assert min(names) == 'KD SAM'
+
+
+def test_pictures_opened_as_a_stack_are_its_frames(
+    tmp_path: Path, make_napari_viewer_proxy: Any
+) -> None:
+    paths = [str(turned_jpeg(tmp_path / f'{n}.jpg')) for n in range(3)]
+    viewer = make_napari_viewer_proxy(show=False)
+    (layer,) = viewer.open(paths, stack=True, plugin='napari-kdsam')
+    assert layer.data.shape == (3, 30, 20, 3)
+    for path, frame in zip(paths, np.asarray(layer.data), strict=True):
+        np.testing.assert_array_equal(frame, open_image(path).frame())
+
+
+def test_pictures_that_do_not_fit_make_no_stack(tmp_path: Path) -> None:
+    Image.new('RGB', (30, 20)).save(tmp_path / 'a.png')
+    Image.new('RGB', (30, 21)).save(tmp_path / 'b.png')
+    Image.new('RGB', (30, 20)).save(
+        tmp_path / 'c.gif', save_all=True, append_images=[Image.new('RGB', (30, 20), 9)]
+    )
+    with pytest.raises(ImageError, match=r'b\.png is \(21, 30, 3\)'):
+        read_sequence([tmp_path / 'a.png', tmp_path / 'b.png'])
+    with pytest.raises(ImageError, match=r'c\.gif has 2 frames'):
+        read_sequence([tmp_path / 'a.png', tmp_path / 'c.gif'])
+
+
+def test_zarr_labels_are_a_labels_layer(tmp_path: Path) -> None:
+    zarr = pytest.importorskip('zarr', minversion='3')
+    for version, zarr_format in (('0.4', 2), ('0.5', 3)):
+        path = tmp_path / f'{version}.zarr' / 'labels' / 'lesion'
+        group = zarr.open_group(path, mode='w', zarr_format=zarr_format)
+        labels = RNG.integers(0, 9, (3, 6, 8), np.uint32)
+        group.create_array('0', data=labels)
+        image = {
+            'axes': [{'name': name, 'type': 'space'} for name in 'zyx'],
+            'datasets': [{'path': '0'}],
+        }
+        described = {'multiscales': [image], 'image-label': {}}
+        group.attrs.update(described if version == '0.4' else {'ome': described})
+        ((data, attributes, kind),) = read_layers(path)
+        assert kind == 'labels'
+        assert attributes['name'] == 'lesion'
+        np.testing.assert_array_equal(np.asarray(data), labels)

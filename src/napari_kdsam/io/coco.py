@@ -28,8 +28,8 @@ from napari_kdsam.core.errors import (
 from napari_kdsam.core.files import MARK, write_json
 from napari_kdsam.core.label_image import label_dtype
 from napari_kdsam.core.prompts import ObjectPrompt, Prompt, PromptSet
-from napari_kdsam.io.image_file import check_size
 from napari_kdsam.io.label_images import check_labels
+from napari_kdsam.io.limits import check_size
 
 _NO_CLASS = 'object'
 # Far below a pixel, far above rounding: drops only points on straight lines.

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from napari_kdsam.core.errors import ImageError, MissingExtraError
 from napari_kdsam.io.formats import DICOM
-from napari_kdsam.io.image_file import FrameLayout, ImageFile, check_size, reading
+from napari_kdsam.io.image_file import FrameLayout, ImageFile, reading
+from napari_kdsam.io.limits import check_size
 
 try:
     from pydicom import dcmread

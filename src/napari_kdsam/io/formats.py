@@ -63,8 +63,11 @@ class Format:
         return cast(Callable[[Path], ImageFile], opener)(path)
 
 
-PNG = Format('PNG', ('.png',), 'png_jpeg:open_picture')
-JPEG = Format('JPEG', ('.jpg', '.jpeg'), 'png_jpeg:open_picture')
+PNG = Format('PNG', ('.png',), 'pictures:open_picture')
+JPEG = Format('JPEG', ('.jpg', '.jpeg'), 'pictures:open_picture')
+BMP = Format('BMP', ('.bmp',), 'pictures:open_picture')
+GIF = Format('GIF', ('.gif',), 'pictures:open_picture')
+WEBP = Format('WebP', ('.webp',), 'pictures:open_picture')
 TIFF = Format('TIFF', ('.tif', '.tiff'), 'tiff:open_tiff')
 NPY = Format('NPY', ('.npy',), 'npy:open_npy')
 DICOM = Format(
@@ -84,7 +87,7 @@ ZARR = Format(
     'zarr',
     folder_marks=('zarr.json', '.zgroup', '.zarray'),
 )
-FORMATS = (PNG, JPEG, TIFF, NPY, DICOM, NIFTI, VIDEO, ZARR)
+FORMATS = (PNG, JPEG, TIFF, NPY, DICOM, NIFTI, VIDEO, ZARR, BMP, GIF, WEBP)
 SUFFIXES = tuple(suffix for known in FORMATS for suffix in known.suffixes)
 
 
@@ -110,10 +113,11 @@ def format_of(path: Path) -> Format | None:
 def open_image(path: str | os.PathLike[str]) -> ImageFile:
     """Open an image file; pixels are decoded frame by frame when asked for.
 
-    PNG and JPEG are turned upright by their EXIF orientation; palettes become RGB(A),
-    CMYK becomes RGB, 1-bit images become boolean and 16-bit grey stays uint16 (16-bit
-    colour PNG is read as 8 bits). TIFF and NPY follow the rules of `layout_of`; of a
-    TIFF with several image series the first is read. DICOM becomes what a viewer
+    Every picture is upright (EXIF, tag 274 of TIFF, display matrix of video) and grey,
+    RGB or RGBA: palettes, CMYK, YCbCr and CIELAB are converted, 1-bit images become
+    boolean and 16-bit values stay uint16 (but 16-bit colour PNG is read as 8 bits).
+    Animated GIF and WebP have frames. NPY, and TIFF that does not name its axes, follow
+    the rules of `layout_of`. DICOM becomes what a viewer
     shows: colour as RGB, grey through its rescale and window where it has them. A file
     without one of the known suffixes is opened if its content is DICOM. NIfTI is read
     slice by slice as stored, video frame by frame, and of OME-Zarr the full resolution.
@@ -126,8 +130,8 @@ def open_image(path: str | os.PathLike[str]) -> ImageFile:
     Raises
     ------
     ImageError
-        If there is no such file, or it is a folder of files, empty, damaged, beyond
-        1 gigapixel per frame, or of another kind.
+        If there is no such file, or it is a folder of files, empty, damaged, larger
+        than the limits of `napari_kdsam.io.limits`, or of another kind.
     MissingExtraError
         If the packages that its kind needs, or the decoder of its compression, are not
         installed.

@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_kdsam.core.errors import ImageError, KDSAMError
+from napari_kdsam.io.limits import check_frame_count, check_size
 
-# Far above any clinical image, far below what would exhaust a computer's memory.
-MAX_FRAME_PIXELS = 1_000_000_000
 COLOR_CHANNELS = (3, 4)
 
 
@@ -80,7 +79,7 @@ def layout_of(name: str, shape: Sequence[int]) -> FrameLayout:
     Raises
     ------
     ImageError
-        For any other shape, an array without pixels, or frames beyond 1 gigapixel.
+        For any other shape, an array without pixels, or frames that are too large.
     """
     shape = tuple(shape)
     if 0 in shape:
@@ -120,23 +119,6 @@ def _match(name: str, shape: tuple[int, ...]) -> FrameLayout:
     )
 
 
-def check_size(name: str, frame_shape: Sequence[int]) -> None:
-    """Refuse frames beyond 1 gigapixel before anything is decoded.
-
-    Raises
-    ------
-    ImageError
-        If rows times columns exceed `MAX_FRAME_PIXELS`.
-    """
-    rows, columns = frame_shape[:2]
-    if rows * columns > MAX_FRAME_PIXELS:
-        raise ImageError(
-            f'{name} has {rows} x {columns} pixels, more than the '
-            f'{MAX_FRAME_PIXELS // 1_000_000} megapixels that can be read; reduce it '
-            'or cut it into parts.'
-        )
-
-
 class ImageFile(ABC):
     """An opened image file; pixels are decoded when a frame is asked for.
 
@@ -156,7 +138,19 @@ class ImageFile(ABC):
     frame_axes : tuple of FrameAxis, optional
         How the frames lie, the last axis changing fastest; one axis ``frame`` for a
         stack by default.
+
+    Attributes
+    ----------
+    holds_labels : bool
+        Whether the file says that its values are labels and no picture.
+
+    Raises
+    ------
+    ImageError
+        If frames are too large or too many (see `limits`), or hold other values.
     """
+
+    holds_labels: bool = False
 
     def __init__(
         self,
@@ -170,6 +164,8 @@ class ImageFile(ABC):
             raise ImageError(
                 f'{name} holds values of type {dtype}; save whole or real numbers.'
             )
+        check_size(name, layout.frame_shape, dtype.itemsize)
+        check_frame_count(name, layout.frame_count)
         self.name = name
         self.frame_count = layout.frame_count
         self.frame_shape = layout.frame_shape

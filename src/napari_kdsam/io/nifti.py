@@ -25,10 +25,10 @@ from napari_kdsam.io.image_file import (
     FrameAxis,
     FrameLayout,
     ImageFile,
-    check_size,
     reading,
 )
 from napari_kdsam.io.label_images import check_labels
+from napari_kdsam.io.limits import check_size
 
 try:
     import nibabel

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ from napari_kdsam.io.image_file import (
     FrameAxis,
     FrameLayout,
     ImageFile,
-    check_size,
     layout_of,
     reading,
 )
+from napari_kdsam.io.limits import check_chunks, check_packed, check_size
 
 try:
     import zarr
@@ -43,24 +44,25 @@ _RGB_COLORS = ('FF0000', '00FF00', '0000FF')
 class _PlainArray(ImageFile):
     """An array without description, told apart as an NPY file is."""
 
-    def __init__(self, name: str, array: Any) -> None:
-        layout = layout_of(name, array.shape)
+    def __init__(self, path: Path, array: Any) -> None:
+        layout = layout_of(path.name, array.shape)
         # A stack (T, H, W, 1) has one axis more than its frames and their number.
         self._is_stacked = len(array.shape) > 2 and (
             layout.frame_count > 1 or array.shape[0] == 1
         )
-        self._array = array
-        super().__init__(name, layout, array.dtype)
+        self._array, self._path = array, path
+        super().__init__(path.name, layout, array.dtype)
 
     def _read(self, index: int) -> NDArray[Any]:
-        whole = self._array[index] if self._is_stacked else self._array[...]
-        return np.asarray(whole).reshape(self.frame_shape)
+        place = (slice(index, index + 1),) if self._is_stacked else ()
+        return _part(self._path, self._array, place).reshape(self.frame_shape)
 
 
 class _OmeImage(ImageFile):
     """The full resolution of an OME-Zarr image; frames are its times and depths."""
 
-    def __init__(self, name: str, group: Any, described: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, group: Any, described: Mapping[str, Any]) -> None:
+        name, self._path = path.name, path
         level = described['datasets'][0]
         self._array = group[level['path']]
         axes = described.get('axes')
@@ -74,10 +76,12 @@ class _OmeImage(ImageFile):
             for axis in axes
         ]
         _check_axes(name, self._axes, shape)
+        self.holds_labels = 'image-label' in _ome_attributes(group)
         size = dict(zip(self._axes, shape, strict=True))
         channels = size.get('c', 1)
         if channels > 1:
-            _check_colors(name, channels, self._array.dtype, described, group.attrs)
+            shown = _ome_attributes(group).get('omero', {})
+            _check_colors(name, channels, self._array.dtype, shown)
         steps = _millimetres(axes, _scale_of(described, level, len(axes)))
         frames = [axis for axis in 'tz' if size.get(axis, 1) > 1]
         self._frame_sizes = [size.get(axis, 1) for axis in 'tz']
@@ -101,11 +105,57 @@ class _OmeImage(ImageFile):
     def _read(self, index: int) -> NDArray[Any]:
         time, depth = divmod(index, self._frame_sizes[1])
         one_channel = len(self.frame_shape) == 2
-        place = {'t': time, 'z': depth, **({'c': 0} if one_channel else {})}
-        found = np.asarray(
-            self._array[tuple(place.get(axis, slice(None)) for axis in self._axes)]
+        numbers = {'t': time, 'z': depth, **({'c': 0} if one_channel else {})}
+        place = tuple(
+            slice(numbers[axis], numbers[axis] + 1) if axis in numbers else slice(None)
+            for axis in self._axes
         )
-        return found if one_channel else np.moveaxis(found, 0, -1)
+        found = _part(self._path, self._array, place)
+        rows, columns = self.frame_shape[:2]
+        channels_first = found.reshape(-1, rows, columns)
+        return channels_first[0] if one_channel else np.moveaxis(channels_first, 0, -1)
+
+
+def _ome_attributes(group: Any) -> dict[str, Any]:
+    """What OME-Zarr says of a group: version 0.5 has it in a place of its own."""
+    attributes = dict(group.attrs)
+    return {**attributes, **attributes.get('ome', {})}
+
+
+def _part(path: Path, array: Any, place: tuple[slice, ...]) -> NDArray[Any]:
+    """Read a part of an array, once it is known to cost no more than that.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The folder that was opened.
+    array : zarr.Array
+        The array in it.
+    place : tuple of slice
+        Part of each axis, all of those left out.
+    """
+    place += (slice(None),) * (array.ndim - len(place))
+    ranges = [range(size)[cut] for size, cut in zip(array.shape, place, strict=True)]
+    itemsize, name = array.dtype.itemsize, path.name
+    pieces = [_pieces(*pair) for pair in zip(ranges, array.chunks, strict=True)]
+    check_chunks(
+        name,
+        math.prod(map(len, pieces)),
+        math.prod(array.chunks) * itemsize,
+        math.prod(map(len, ranges)) * itemsize,
+    )
+    stored = array.shards or array.chunks
+    pieces = [_pieces(*pair) for pair in zip(ranges, stored, strict=True)]
+    for piece in product(*pieces):
+        file = path / array.path / array.metadata.encode_chunk_key(piece)
+        if file.is_file():
+            check_packed(name, file.stat().st_size, math.prod(stored) * itemsize)
+    return np.asarray(array[place])
+
+
+def _pieces(asked: range, size: int) -> range:
+    """Numbers of the chunks of a size that a range lies in."""
+    return range(asked.start // size, -(-asked.stop // size))
 
 
 def _check_axes(name: str, axes: Sequence[str], shape: Sequence[int]) -> None:
@@ -129,11 +179,9 @@ def _check_colors(
     name: str,
     channels: int,
     dtype: np.dtype[Any],
-    described: Mapping[str, Any],
-    attributes: Mapping[str, Any],
+    shown: Mapping[str, Any],
 ) -> None:
     """Refuse channels that are not the red, green and blue of one picture."""
-    shown = {**attributes, **attributes.get('ome', {})}.get('omero', {})
     colors = [
         str(channel.get('color', '')).upper() for channel in shown.get('channels', [])
     ]
@@ -191,7 +239,8 @@ def open_zarr(path: Path) -> ImageFile:
     Raises
     ------
     ImageError
-        If it is not Zarr, is damaged, holds several images, or other channels.
+        If it is not Zarr, is damaged, holds several images, or other channels; when a
+        frame is asked for, if its chunks are too many or too large.
     """
     with reading(path.name):
         if not ZARR.marks(path):
@@ -202,12 +251,11 @@ def open_zarr(path: Path) -> ImageFile:
         # Chunks packed with Python's pickle, which could run code, zarr 3.1 refuses.
         opened = zarr.open(path, mode='r')
         if isinstance(opened, zarr.Array):
-            return _PlainArray(path.name, opened)
-        attributes: dict[str, Any] = dict(opened.attrs)
-        images = {**attributes, **attributes.get('ome', {})}.get('multiscales')
+            return _PlainArray(path, opened)
+        images = _ome_attributes(opened).get('multiscales')
         if not images:
             raise ImageError(
                 f'{path.name} is a Zarr group but not an OME-Zarr image; choose an '
                 'image or array inside it.'
             )
-        return _OmeImage(path.name, opened, images[0])
+        return _OmeImage(path, opened, images[0])

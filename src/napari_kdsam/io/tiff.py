@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import struct
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,73 +14,114 @@ import tifffile
 from numpy.typing import NDArray
 from PIL.TiffImagePlugin import TiffImageFile
 
-from napari_kdsam.core.errors import ImageError
+from napari_kdsam.core.errors import ImageError, MissingExtraError, first_of
 from napari_kdsam.io.image_file import (
     COLOR_CHANNELS,
-    ArrayFile,
     FrameLayout,
     ImageFile,
-    check_size,
     layout_of,
     reading,
 )
+from napari_kdsam.io.limits import check_chunks, check_packed, check_size
+from napari_kdsam.io.orientation import UPRIGHT, upright, upright_shape
+from napari_kdsam.io.tiff_colors import ColorForm, color_form, rgb_of, to_picture
 
 _TIFF_MARKS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 # Axes of frames in TIFF files: time, depth, pages; Q is "not said".
 _FRAME_AXES = 'TZIRQ'
+_ORIENTATION = 274
+# Files that say nothing of what their pages are to each other.
+_PLAIN_KINDS = ('uniform', 'generic')
+# Of slides the first series is the slide, the others are its label and an overview.
+_SLIDE_KINDS = ('svs', 'ndpi', 'scn', 'bif', 'philips', 'avs')
+_NO_COMPRESSION = 1
 
 
-class _TiffPages(ImageFile):
-    """The first series of a TIFF file, a frame for each page."""
+class _TiffFrames(ImageFile):
+    """Frames of a TIFF file, each a page."""
 
     def __init__(
-        self, path: Path, tiff: tifffile.TiffFile, series: Any, layout: FrameLayout
+        self,
+        path: Path,
+        tiff: tifffile.TiffFile,
+        pages: Sequence[Any],
+        count: int | None = None,
     ) -> None:
-        self._path, self._tiff, self._pages = path, tiff, series.pages
-        self._page = series.keyframe
-        self._white_is_zero = self._page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
-        dtype = series.dtype
-        if _has_palette(self._page):
-            dtype = np.dtype(np.uint8)
-        elif self._page.bitspersample == 1:
-            dtype = np.dtype(np.bool_)
-        super().__init__(path.name, layout, dtype)
+        self._path, self._tiff, self._pages = path, tiff, pages
+        # Readers share one file, which has one place that it reads from.
+        self._lock = threading.Lock()
+        shape, form = _finished(path.name, pages[0])
+        layout = FrameLayout(count or len(pages), shape)
+        super().__init__(path.name, layout, form.dtype)
 
     def _read(self, index: int) -> NDArray[Any]:
-        array = self._decode(self._pages[index]).reshape(self._page.shape)
-        if _has_palette(self._page):
-            # Colour maps are 16-bit by definition.
-            return (self._page.colormap.T >> 8).astype(np.uint8)[array]
-        if self._page.axes.startswith('S'):
-            array = np.moveaxis(array, 0, -1)
-        if array.ndim == 3 and array.shape[-1] == 2:
-            array = array[..., [0, 0, 0, 1]]
-        array = array.astype(self.dtype, copy=False).reshape(self.frame_shape)
-        return _inverted(array) if self._white_is_zero else array
+        page = self._pages[index]
+        if page is None:
+            raise ImageError(f'Frame {index} is missing in {self.name}.')
+        form = color_form(self.name, page.keyframe)
+        _check_parts(self.name, page, form)
+        with self._lock:
+            return self._decode(page, form)
 
-    def _decode(self, page: Any) -> NDArray[Any]:
+    def _decode(self, page: Any, form: ColorForm) -> NDArray[Any]:
+        if page.keyframe.is_subsampled and not _is_jpeg(page.keyframe):
+            return self._decode_with_pillow(page, form)
         try:
-            return page.asarray()
+            stored = page.asarray()
         except ValueError as error:
             if 'imagecodecs' not in str(error):
                 raise
-        # Pillow knows the common compressions that tifffile leaves to imagecodecs.
+            return self._decode_with_pillow(page, form)
+        return _turned(page.keyframe, form, stored)
+
+    def _decode_with_pillow(self, page: Any, form: ColorForm) -> NDArray[Any]:
+        """Pillow knows some forms that tifffile does not, or leaves to imagecodecs."""
         with TiffImageFile(self._path) as picture:
             picture.seek(page.index)
-            array = np.asarray(picture)
-        # Pillow has already turned white-is-zero values around.
-        return _inverted(array) if self._white_is_zero else array
+            # Pillow turns pictures, white-is-zero and fewer bits around by itself.
+            picture.load()
+            if form.channels == (3,):
+                array = np.asarray(rgb_of(picture))
+            else:
+                array = np.asarray(
+                    picture.convert('RGBA') if form.channels else picture
+                )
+        if array.shape != self.frame_shape or array.dtype.kind != self.dtype.kind:
+            compression = page.keyframe.compression.name
+            raise MissingExtraError(
+                f'Reading this form of TIFF ({compression}) in {self.name}', 'medical'
+            )
+        return array.astype(self.dtype, copy=False)
 
     def close(self) -> None:
         self._tiff.close()
 
 
+class _DescribedFrames(_TiffFrames):
+    """Frames that follow each other in the file, of which one page is described."""
+
+    def __init__(self, path: Path, tiff: tifffile.TiffFile, series: Any) -> None:
+        page = series.keyframe
+        count = series.size // math.prod(page.shape)
+        kind = series.dtype.newbyteorder(tiff.byteorder)
+        self._array = np.memmap(
+            path, kind, 'r', series.dataoffset, (count, *page.shape)
+        )
+        super().__init__(path, tiff, [page], count)
+
+    def _read(self, index: int) -> NDArray[Any]:
+        page = self._pages[0]
+        form = color_form(self.name, page)
+        return _turned(page, form, self._array[index])
+
+
 def open_tiff(path: Path) -> ImageFile:
     """Open a TIFF file.
 
-    Channels that the file marks as samples of a pixel are moved last; one grey page
-    is an image, several are a stack. Where the file does not say what its axes are
-    (a plain array), the rules of `layout_of` hold.
+    Pages of one size and kind are frames; previews and transparency masks
+    (NewSubfileType) are none. Pages are upright, as tag 274 says, and grey, RGB or
+    RGBA, whatever their colour form. Where the file does not say what its axes are (a
+    plain array), the rules of `layout_of` hold.
 
     Parameters
     ----------
@@ -88,8 +131,11 @@ def open_tiff(path: Path) -> ImageFile:
     Raises
     ------
     ImageError
-        If it is not a TIFF file, is damaged, or its axes are not one image or one
-        stack.
+        If it is not a TIFF file, is damaged, its pages differ, its colour form is not
+        supported, or its axes are not one image or one stack.
+    MissingExtraError
+        When a frame is asked for, if its compression needs a decoder that is not
+        installed.
     """
     with reading(path.name):
         with path.open('rb') as file:
@@ -100,28 +146,41 @@ def open_tiff(path: Path) -> ImageFile:
                 )
         tiff = tifffile.TiffFile(path)
         try:
-            return _first_series(path, tiff)
+            return _frames_of(path, tiff)
         except BaseException:
             tiff.close()
             raise
 
 
-def _first_series(path: Path, tiff: tifffile.TiffFile) -> ImageFile:
-    series = tiff.series[0]
-    _check_complete(path.name, tiff)
-    layout = _tiff_layout(path.name, series)
-    if layout.frame_count == len(series.pages):
-        return _TiffPages(path, tiff, series, layout)
-    if series.dataoffset is None:
+def _frames_of(path: Path, tiff: tifffile.TiffFile) -> ImageFile:
+    name = path.name
+    _check_complete(name, tiff)
+    try:
+        series = tiff.series
+    except RuntimeError:
+        # tifffile looks at some pages and finds too late that others differ.
+        return _TiffFrames(path, tiff, _alike(name, _whole_pages(tiff)))
+    kind = series[0].kind
+    if kind in _PLAIN_KINDS or (kind == 'shaped' and len(series) > 1):
+        return _TiffFrames(path, tiff, _alike(name, _whole_pages(tiff)))
+    shown = [part for part in series if not _is_preview(part.keyframe)] or series
+    if len(shown) > 1 and kind not in _SLIDE_KINDS:
+        sizes = [' x '.join(map(str, part.shape)) for part in shown]
         raise ImageError(
-            f'{path.name} keeps its {layout.frame_count} frames in a form that cannot '
-            'be read one by one; save it with one page for each frame.'
+            f'{name} holds {len(shown)} images ({first_of(sizes)}); save one of them '
+            'to a file.'
+        )
+    first = shown[0]
+    layout = _tiff_layout(name, first)
+    if layout.frame_count == len(first.pages):
+        return _TiffFrames(path, tiff, first.pages, layout.frame_count)
+    if first.dataoffset is None:
+        raise ImageError(
+            f'{name} keeps its {layout.frame_count} frames in a form that cannot be '
+            'read one by one; save it with one page for each frame.'
         )
     # ImageJ describes one page and lets the others follow without description.
-    offset, kind = series.dataoffset, series.dtype.newbyteorder(tiff.byteorder)
-    array = np.memmap(path, kind, 'r', offset, series.shape)
-    tiff.close()
-    return ArrayFile(path.name, array, layout)
+    return _DescribedFrames(path, tiff, first)
 
 
 def _check_complete(name: str, tiff: tifffile.TiffFile) -> None:
@@ -140,6 +199,85 @@ def _check_complete(name: str, tiff: tifffile.TiffFile) -> None:
             f'{name} is not complete: frames after frame {len(tiff.pages) - 1} are '
             'missing; copy or export it again.'
         )
+
+
+def _whole_pages(tiff: tifffile.TiffFile) -> list[Any]:
+    """Every page with its own description, but previews and masks of pages."""
+    tiff.pages.useframes = False
+    pages = [page.aspage() for page in tiff.pages]
+    return [page for page in pages if not _is_preview(page)] or pages
+
+
+def _is_preview(page: Any) -> bool:
+    return bool(page.is_reduced or page.is_mask)
+
+
+def _alike(name: str, pages: list[Any]) -> list[Any]:
+    """Refuse pages of which one could not take the place of another."""
+    numbers: dict[str, list[str]] = {}
+    for page in pages:
+        shape, form = _finished(name, page)
+        colors = {(): 'grey', (3,): 'RGB', (4,): 'RGBA'}[form.channels]
+        described = f'{shape[0]} x {shape[1]} ({form.dtype} {colors})'
+        numbers.setdefault(described, []).append(str(page.index))
+    if len(numbers) > 1:
+        kinds = [
+            f'page{"s" * (len(found) > 1)} {first_of(found)}: {described}'
+            for described, found in numbers.items()
+        ]
+        raise ImageError(
+            f'{name} has pages that differ ({first_of(kinds)}), counted from 0; save '
+            'pages of one size and kind to a file.'
+        )
+    return pages
+
+
+def _finished(name: str, page: Any) -> tuple[tuple[int, ...], ColorForm]:
+    """Shape of the frame that a page becomes, and its colour form."""
+    if 0 in page.shape or not page.shape:
+        raise ImageError(f'{name} has no pixels; export it again.')
+    if page.imagedepth > 1:
+        raise ImageError(
+            f'{name} keeps its {page.imagedepth} frames in a form that cannot be read '
+            'one by one; save it with one page for each frame.'
+        )
+    form = color_form(name, page)
+    stored = (page.imagelength, page.imagewidth, *form.channels)
+    return upright_shape(stored, _orientation(page)), form
+
+
+def _orientation(page: Any) -> int:
+    return int(page.tags.valueof(_ORIENTATION) or UPRIGHT)
+
+
+def _turned(page: Any, form: ColorForm, stored: NDArray[Any]) -> NDArray[Any]:
+    if page.axes.startswith('S'):
+        stored = np.moveaxis(stored, 0, -1)
+    samples = stored.reshape(page.imagelength, page.imagewidth, page.samplesperpixel)
+    picture = upright(to_picture(page, form, samples), _orientation(page))
+    return np.ascontiguousarray(picture)
+
+
+def _is_jpeg(page: Any) -> bool:
+    return 'JPEG' in page.compression.name
+
+
+def _check_parts(name: str, page: Any, form: ColorForm) -> None:
+    """Refuse strips and tiles that cost more than the page they are of."""
+    described = page.keyframe
+    count, itemsize = math.prod(described.chunked), described.dtype.itemsize
+    chunk_bytes = math.prod(described.chunks) * itemsize
+    frame_bytes = math.prod(described.shape) * itemsize
+    check_size(name, (described.imagelength, described.imagewidth), itemsize)
+    check_chunks(name, count, chunk_bytes, frame_bytes)
+    sizes = page.databytecounts
+    if len(sizes) < count or not any(sizes):
+        raise ImageError(
+            f'{name} is not complete: {count} parts of a page are described and '
+            f'{sum(size > 0 for size in sizes)} are there; copy or export it again.'
+        )
+    if described.compression != _NO_COMPRESSION:
+        check_packed(name, max(sizes), chunk_bytes)
 
 
 def _tiff_layout(name: str, series: Any) -> FrameLayout:
@@ -162,29 +300,6 @@ def _tiff_layout(name: str, series: Any) -> FrameLayout:
             f'{name} has more axes than one stack of frames: {sizes}; save one stack '
             'to a file.'
         )
-    samples = size.get('S', 1)
-    if samples > 4:
-        raise ImageError(
-            f'{name} has {samples} values for each pixel; save it as RGB, or save one '
-            'channel.'
-        )
-    channels = {1: (), 2: (4,)}.get(samples, (samples,))
-    if not channels and _has_palette(series.keyframe):
-        channels = (3,)
-    check_size(name, (size['Y'], size['X']))
-    frames = math.prod(size[axis] for axis in leading)
-    return FrameLayout(frames, (size['Y'], size['X'], *channels))
-
-
-def _has_palette(page: Any) -> bool:
-    palette = page.photometric == tifffile.PHOTOMETRIC.PALETTE
-    return palette and page.axes == 'YX' and page.colormap is not None
-
-
-def _inverted(array: NDArray[Any]) -> NDArray[Any]:
-    if array.dtype == np.bool_:
-        return ~array
-    if array.dtype.kind == 'f':
-        return -array
-    limits = np.iinfo(array.dtype)
-    return (limits.max - array) + array.dtype.type(limits.min)
+    return FrameLayout(
+        math.prod(size[axis] for axis in leading), (size['Y'], size['X'])
+    )

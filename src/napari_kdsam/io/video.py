@@ -21,11 +21,14 @@ from numpy.typing import NDArray
 
 from napari_kdsam.core.errors import ImageError, MissingExtraError
 from napari_kdsam.io.formats import VIDEO
-from napari_kdsam.io.image_file import FrameLayout, ImageFile, check_size, reading
+from napari_kdsam.io.image_file import FrameLayout, ImageFile, reading
+from napari_kdsam.io.limits import check_size
+from napari_kdsam.io.orientation import UPRIGHT, orientation_of_matrix, upright
 
 try:
     import av
     from av.error import InvalidDataError
+    from av.sidedata.sidedata import Type
 except ImportError as _error:
     raise MissingExtraError('Reading video', VIDEO.extra) from _error
 
@@ -86,7 +89,7 @@ class VideoFile(ImageFile):
                     'complete; copy or export it again.'
                 )
             check_size(path.name, (self._first.height, self._first.width))
-            pixels = _pixels_of(self._first)
+            pixels = _pixels_of(path.name, self._first)
             rate = self._stream.average_rate
             self.rate = float(rate) if rate else None
             count = self._declared_count() or self._index.count
@@ -132,7 +135,7 @@ class VideoFile(ImageFile):
                     f'Frame {index} of {self.name} cannot be decoded: the video is '
                     'damaged or not complete; copy or export it again.'
                 )
-            pixels = _pixels_of(frame)
+            pixels = _pixels_of(self.name, frame)
         if pixels.shape != self.frame_shape:
             raise ImageError(
                 f'Frame {index} of {self.name} is of size {pixels.shape[:2]}, others of '
@@ -212,7 +215,7 @@ def _without_gap(times: list[int]) -> list[int]:
     return times
 
 
-def _pixels_of(frame: Any) -> NDArray[Any]:
+def _pixels_of(name: str, frame: Any) -> NDArray[Any]:
     """(H, W, 3) uint8, or grey (H, W) uint8 or uint16, turned upright."""
     name = frame.format.name
     if name in _EIGHT_BIT_GREY:
@@ -222,7 +225,22 @@ def _pixels_of(frame: Any) -> NDArray[Any]:
     else:
         wanted = 'rgb24'
     pixels = frame.to_ndarray(format=wanted)
-    return np.rot90(pixels, round(frame.rotation / 90) % 4)
+    return upright(pixels, _orientation(name, frame))
+
+
+def _orientation(name: str, frame: Any) -> int:
+    """As TIFF and EXIF number it, by the display matrix that comes with the frame."""
+    found = [data for data in frame.side_data if data.type == Type.DISPLAYMATRIX]
+    if not found:
+        return UPRIGHT
+    # Nine numbers a b u, c d v, x y w in the byte order of this computer.
+    matrix = np.frombuffer(bytes(found[0]), np.int32).astype(float)
+    orientation = orientation_of_matrix(*matrix[[0, 1, 3, 4]])
+    if orientation is None:
+        raise ImageError(
+            f'{name} is to be shown turned, but not by quarters; export it upright.'
+        )
+    return orientation
 
 
 def open_video(path: Path) -> VideoFile:
@@ -236,14 +254,16 @@ def open_video(path: Path) -> VideoFile:
     Returns
     -------
     VideoFile
-        RGB frames uint8, grey videos uint8 or uint16; turned upright as the file says.
+        RGB frames uint8, grey videos uint8 or uint16; turned and mirrored
+        as its display matrix says.
         `frame_count` is what the file declares; where it declares nothing (MKV) the
         frames in it are counted.
 
     Raises
     ------
     ImageError
-        If it is not a video or no frame of it can be decoded; later, when a frame is
+        If it is not a video, no frame of it can be decoded, or it is to be shown
+        askew; later, when a frame is
         asked for that is missing or damaged.
     """
     with reading(path.name):

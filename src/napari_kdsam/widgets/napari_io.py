@@ -1,4 +1,4 @@
-"""What napari opens and saves through this plugin: medical files and label images."""
+"""What napari opens and saves through this plugin: images and label images."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any
 LayerData = tuple[Any, dict[str, Any], str]
 AnyPath = str | os.PathLike[str]
 
+_ONE_PATH = (str, os.PathLike)
 _NO_UNIT = 'pixel'
 _UNIT = 'millimeter'
 
 
 def get_reader(
     path: AnyPath | Sequence[AnyPath],
-) -> Callable[[AnyPath], list[LayerData]] | None:
+) -> Callable[[Any], list[LayerData]] | None:
     """Offer to read a file, for napari.
 
     Parameters
@@ -27,16 +28,21 @@ def get_reader(
     Returns
     -------
     callable or None
-        `read_layers` for NIfTI, DICOM, video and Zarr; None for anything else, for
-        several files, and for what is not there.
+        `read_layers` for a file of a kind that `open_image` reads, `read_sequence` for
+        several pictures that are to be a stack; None for anything else, and for what
+        is not there.
     """
     from napari_kdsam.io.formats import format_of
 
-    if not isinstance(path, str | os.PathLike) or not Path(path).exists():
+    paths = [Path(one) for one in ([path] if isinstance(path, _ONE_PATH) else path)]
+    if not paths or not all(one.exists() for one in paths):
         return None
-    known = format_of(Path(path))
-    # napari itself reads the kinds that need no package of an extra.
-    return read_layers if known is not None and known.extra else None
+    kinds = [format_of(one) for one in paths]
+    if isinstance(path, _ONE_PATH):
+        return read_layers if kinds[0] is not None else None
+    # Volumes and videos are stacks already.
+    pictures = all(kind is not None and not kind.extra for kind in kinds)
+    return read_sequence if pictures else None
 
 
 def read_layers(path: AnyPath) -> list[LayerData]:
@@ -61,9 +67,38 @@ def read_layers(path: AnyPath) -> list[LayerData]:
     MissingExtraError
         If packages that its kind needs are not installed.
     """
-    from napari_kdsam.io.formats import open_image, stem_of
+    from napari_kdsam.io.formats import open_image
 
-    image = open_image(path)
+    return [_layer_of(open_image(path), path)]
+
+
+def read_sequence(paths: Sequence[AnyPath]) -> list[LayerData]:
+    """Open pictures of one size as one layer, a frame for each file.
+
+    Parameters
+    ----------
+    paths : sequence of path-like
+        Files that `get_reader` offers to read, in the order of the frames.
+
+    Returns
+    -------
+    list of tuple
+        An image layer, as `read_layers` gives it.
+
+    Raises
+    ------
+    ImageError
+        If a file cannot be read, has several frames, or is of another size or type
+        than the first.
+    """
+    from napari_kdsam.io.file_sequence import FileSequence
+
+    return [_layer_of(FileSequence([Path(path) for path in paths]), paths[0])]
+
+
+def _layer_of(image: Any, path: AnyPath) -> LayerData:
+    from napari_kdsam.io.formats import stem_of
+
     axes = image.frame_axes
     if axes:
         data = _lazy_frames(image)
@@ -78,10 +113,9 @@ def read_layers(path: AnyPath) -> list[LayerData]:
         'axis_labels': (*(axis.name for axis in axes), 'y', 'x'),
         'metadata': {'source': str(path)},
     }
-    # NIfTI says whether its values are labels.
-    if getattr(image, 'holds_labels', False) and image.dtype.kind in 'ui':
-        return [(data, attributes, 'labels')]
-    return [(data, {**attributes, 'rgb': len(image.frame_shape) == 3}, 'image')]
+    if image.holds_labels and image.dtype.kind in 'ui':
+        return data, attributes, 'labels'
+    return data, {**attributes, 'rgb': len(image.frame_shape) == 3}, 'image'
 
 
 def _lazy_frames(image: Any) -> Any:
