@@ -205,3 +205,55 @@ def test_without_zarr_it_says_what_to_install(
     monkeypatch.delitem(sys.modules, 'napari_kdsam.io.ome_zarr', raising=False)
     with pytest.raises(MissingExtraError, match=r"'napari-kdsam\[zarr\]'"):
         open_image(tmp_path / 'a.zarr')
+
+
+def described_array(path: Path, **changes: Any) -> Path:
+    """A plain array of 64 x 64 whose description is then changed."""
+    zarr.save_array(path, np.zeros((64, 64), np.uint8), zarr_format=2)
+    described = json.loads((path / '.zarray').read_text())
+    (path / '.zarray').write_text(json.dumps(described | changes))
+    return path
+
+
+@pytest.mark.parametrize(
+    ('changes', 'problem'),
+    [
+        ({'chunks': [60_000, 50_000]}, 'parts of 3000 MB'),
+        ({'shape': [20_000, 20_000], 'chunks': [1, 1]}, '400000000 parts'),
+        ({'shape': [30_000, 30_000], 'chunks': [1, 1]}, '500 megapixels'),
+        ({'shape': [10**12, 64, 64], 'chunks': [1, 64, 64]}, '1000000000000 frames'),
+    ],
+)
+def test_arrays_that_cost_more_than_they_show_are_refused(
+    tmp_path: Path, changes: dict[str, Any], problem: str
+) -> None:
+    assert problem in problem_with(described_array(tmp_path / 'a.zarr', **changes))
+
+
+@pytest.mark.parametrize('zarr_format', [2, 3])
+def test_a_chunk_that_unpacks_to_more_than_it_may_is_refused_unread(
+    tmp_path: Path, zarr_format: int
+) -> None:
+    zarr.save_array(
+        tmp_path / 'a.zarr', np.ones((64, 64), np.uint8), zarr_format=zarr_format
+    )
+    (chunk,) = (
+        file
+        for file in (tmp_path / 'a.zarr').rglob('*')
+        if file.is_file() and file.name[0] in '0123456789'
+    )
+    chunk.write_bytes(chunk.read_bytes() * 5000)
+    assert 'compressed bytes stand for 4096' in problem_with(tmp_path / 'a.zarr')
+
+
+def test_chunks_of_several_frames_and_shards_are_read(tmp_path: Path) -> None:
+    pixels = RNG.integers(0, 255, (6, 32, 40), np.uint8)
+    array = zarr.create_array(
+        tmp_path / 'a.zarr',
+        shape=pixels.shape,
+        dtype=pixels.dtype,
+        chunks=(2, 16, 8),
+        shards=(4, 32, 40),
+    )
+    array[...] = pixels
+    np.testing.assert_array_equal(open_image(tmp_path / 'a.zarr').every_frame(), pixels)

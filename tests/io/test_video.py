@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -137,6 +138,51 @@ def test_a_video_held_sideways_is_turned_upright(tmp_path: Path) -> None:
         assert image.frame_shape == (COLUMNS, ROWS, 3)
         # As players show it: the display matrix turns the frame anticlockwise.
         assert number_in(np.rot90(image.frame(2), -1)) == 2
+
+
+def with_matrix(path: Path, a: int, b: int, c: int, d: int) -> Path:
+    """Put the four turning numbers into the display matrix of a track."""
+    content = bytearray(path.read_bytes())
+    # Version 0 of the box: the matrix is 40 bytes behind version and flags.
+    start = content.index(b'tkhd') + 4 + 40
+    for place, value in ((0, a), (4, b), (12, c), (16, d)):
+        content[start + place : start + place + 4] = value.to_bytes(
+            4, 'big', signed=True
+        )
+    path.write_bytes(content)
+    return path
+
+
+ONE = 1 << 16
+
+
+@pytest.mark.parametrize(
+    ('matrix', 'shown'),
+    [
+        ((-ONE, 0, 0, ONE), lambda frame: frame[:, ::-1]),
+        ((ONE, 0, 0, -ONE), lambda frame: frame[::-1]),
+        ((-ONE, 0, 0, -ONE), lambda frame: frame[::-1, ::-1]),
+        ((0, ONE, -ONE, 0), lambda frame: np.rot90(frame, -1)),
+        ((0, -ONE, ONE, 0), np.rot90),
+        ((0, ONE, ONE, 0), lambda frame: np.swapaxes(frame, 0, 1)),
+        ((0, -ONE, -ONE, 0), lambda frame: np.swapaxes(frame, 0, 1)[::-1, ::-1]),
+        ((0, 0, 0, 0), lambda frame: frame),
+    ],
+    ids=['mirror', 'flip', '180', '90', '270', 'transpose', 'transverse', 'none'],
+)
+def test_frames_are_turned_and_mirrored_as_the_display_matrix_says(
+    tmp_path: Path, matrix: tuple[int, ...], shown: Any
+) -> None:
+    path = video(tmp_path / 'a.mov', 'mjpeg', 'yuvj420p', frames=2)
+    plain = open_image(path).frame(1)
+    with open_image(with_matrix(path, *matrix)) as image:
+        np.testing.assert_array_equal(image.frame(1), shown(plain))
+
+
+def test_a_video_that_is_to_be_shown_askew_is_refused(tmp_path: Path) -> None:
+    path = video(tmp_path / 'a.mov', 'mjpeg', 'yuvj420p', frames=2)
+    with_matrix(path, 46_341, 46_341, -46_341, 46_341)
+    assert 'not by quarters' in problem_with(path)
 
 
 def test_varying_times_between_frames_do_not_move_frames(tmp_path: Path) -> None:

@@ -1,0 +1,59 @@
+"""What a file may ask for, and how to allow more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from io_fixtures import problem_with
+from PIL import Image
+
+from napari_kdsam.core.errors import ImageError
+from napari_kdsam.io.formats import open_image
+from napari_kdsam.io.image_file import layout_of
+from napari_kdsam.io.limits import (
+    FRAMES_VARIABLE,
+    MEGAPIXELS_VARIABLE,
+    check_frame_count,
+    check_size,
+    max_frame_pixels,
+)
+
+
+def test_frames_may_have_as_many_bytes_as_8_bit_rgba_of_the_megapixels() -> None:
+    check_size('a.tif', (20_000, 20_000, 4))
+    with pytest.raises(ImageError, match='pixels of 8 bytes'):
+        check_size('a.tif', (20_000, 20_000, 4), itemsize=2)
+
+
+def test_variables_set_the_limits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new('L', (1000, 1001)).save(tmp_path / 'a.png')
+    np.save(tmp_path / 'a.npy', np.zeros((5, 4, 5), np.uint8))
+    assert open_image(tmp_path / 'a.png').shape == (1001, 1000)
+    monkeypatch.setenv(MEGAPIXELS_VARIABLE, '1')
+    monkeypatch.setenv(FRAMES_VARIABLE, '2')
+    message = problem_with(tmp_path / 'a.png')
+    assert '1001 x 1000' in message
+    assert MEGAPIXELS_VARIABLE in message
+    assert FRAMES_VARIABLE in problem_with(tmp_path / 'a.npy')
+    monkeypatch.setenv(MEGAPIXELS_VARIABLE, '900')
+    assert layout_of('a.tif', (30_000, 30_000)).frame_count == 1
+
+
+@pytest.mark.parametrize('value', ['many', '-1', '0', '1.5', '9' * 5000, '٣'])
+def test_a_variable_that_is_no_number_is_named(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv(MEGAPIXELS_VARIABLE, value)
+    with pytest.raises(ImageError, match=MEGAPIXELS_VARIABLE) as caught:
+        max_frame_pixels()
+    assert len(str(caught.value)) < 400
+
+
+def test_a_million_frames_are_enough() -> None:
+    check_frame_count('a.avi', 1_000_000)
+    with pytest.raises(ImageError, match='2147483647 frames'):
+        check_frame_count('a.dcm', 2**31 - 1)
