@@ -30,6 +30,9 @@ from qtpy.QtWidgets import QApplication
 from napari_kdsam.phantoms import ultrasound_phantom
 from napari_kdsam.widgets.annotator.dock import AnnotatorWidget
 
+# Qt's stubs take its static methods for others.
+MOUSE: Any = QTest
+
 SHAPE = (600, 800)
 TICK_MS = 5
 # How long a mouse button stays down in a click.
@@ -117,10 +120,10 @@ class Window:
             round((place[1] - camera.center[-1]) * camera.zoom + size.width() / 2),
             round((place[0] - camera.center[-2]) * camera.zoom + size.height() / 2),
         )
-        QTest.mouseMove(self.canvas, spot)
+        MOUSE.mouseMove(self.canvas, spot)
         left = Qt.MouseButton.LeftButton
-        QTest.mousePress(self.canvas, left, pos=spot)
-        return lambda: QTest.mouseRelease(self.canvas, left, pos=spot)
+        MOUSE.mousePress(self.canvas, left, pos=spot)
+        return lambda: MOUSE.mouseRelease(self.canvas, left, pos=spot)
 
     def click(self, points: Any, ready: Callable[[], bool]) -> float:
         """Milliseconds from letting go to the painted answer."""

@@ -113,8 +113,7 @@ def busy_seconds(profiler: Any) -> float:
     spans = sorted(
         (event.time_range.start, event.time_range.end)
         for event in profiler.events()
-        if event.device_type == torch.autograd.DeviceType.CUDA
-        and not event.is_user_annotation
+        if event.device_type.name == 'CUDA' and not event.is_user_annotation
     )
     total, reached = 0.0, float('-inf')
     for start, end in spans:
@@ -175,7 +174,9 @@ class SplitClock(Callback):
         if stage.augmentation is not None:
             stage.augmentation = _Timed(stage.augmentation, self, AUGMENT)
         module = sys.modules[type(stage).__module__]
-        places = [(module, name, part) for name, part in _CALLED.items()]
+        places: list[tuple[Any, str, str]] = [
+            (module, name, part) for name, part in _CALLED.items()
+        ]
         places += [(stage, 'squares_of', GATHER)]
         places += [(stage, 'on_before_zero_grad', OPTIMISER)]
         places += [(getattr(stage, 'embeddings', None), 'get', GATHER)]

@@ -50,14 +50,12 @@ def new_stage(part: str, samples: Sequence[Sample], options: Any) -> tuple[Any, 
     feed : callable
         Makes its data loader.
     """
+    from napari_kdsam.core.sizes import EMBEDDING_SHAPE
     from napari_kdsam.training.data.order import Places, StepSampler, collate_places
     from napari_kdsam.training.data.store import ImageStore
     from napari_kdsam.training.distillation.stage import EncoderStage
     from napari_kdsam.training.finetuning.stage import DecoderStage
-    from napari_kdsam.training.teachers.memory import (
-        EMBEDDING_SHAPE,
-        TeacherMemory,
-    )
+    from napari_kdsam.training.teachers.memory import TeacherMemory
 
     store = ImageStore(samples, INPUT_SIZE, max(1, options.workers))
     model, config = starting_model(None, None, INPUT_SIZE), config_of(part, options)

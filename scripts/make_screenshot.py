@@ -24,6 +24,7 @@ from napari_kdsam.annotation.cleanup import CleanUp
 from napari_kdsam.annotation.state import ObjectClass
 from napari_kdsam.phantoms import dermoscopy_phantom, ultrasound_phantom
 from napari_kdsam.widgets.annotator.dock import AnnotatorWidget
+from napari_kdsam.widgets.annotator.prompt_layers import PromptLayers
 from napari_kdsam.widgets.batch.dock import BatchWidget
 from napari_kdsam.widgets.batch.setup import BatchMethod
 from napari_kdsam.widgets.compare.dock import CompareWidget
@@ -62,10 +63,17 @@ def open_window(*layers: tuple[Any, ...]) -> tuple[napari.Viewer, AnnotatorWidge
     return viewer, widget
 
 
+def prompt_layers(widget: AnnotatorWidget) -> PromptLayers:
+    """Where prompts are drawn."""
+    layers = widget.controller.workspace.layers
+    assert layers is not None
+    return layers
+
+
 def click(widget: AnnotatorWidget, *position: float, inside: bool = True) -> None:
     """Add a point prompt and wait for the mask."""
     widget.controller.tools.set_polarity(inside)
-    widget.controller.workspace.layers.points.add(np.array(position, float))
+    prompt_layers(widget).points.add(np.array(position, float))
     settle(widget)
 
 
@@ -74,7 +82,7 @@ def box(
 ) -> None:
     """Draw a box prompt and wait for the mask."""
     corners = [[(row0, col0), (row0, col1), (row1, col1), (row1, col0)]]
-    widget.controller.workspace.layers.shapes.add_rectangles(np.array(corners, float))
+    prompt_layers(widget).shapes.add_rectangles(np.array(corners, float))
     settle(widget)
 
 
@@ -122,7 +130,9 @@ def cine() -> None:
             ObjectClass(2, 'valve', '#ffb300'),
         )
     )
-    rows, columns = widget.controller.workspace.record.plane_shape
+    record = widget.controller.workspace.record
+    assert record is not None
+    rows, columns = record.frames.plane_shape
     for frame in (0, 1, 2, 5):
         viewer.dims.set_point(0, frame)
         click(widget, frame, rows / 2, columns / 2)

@@ -1,4 +1,4 @@
-"""Check the types of the whole package, `napari_kdsam.training` included."""
+"""Check the types of the whole package, training included, scripts and benchmarks."""
 
 from __future__ import annotations
 
@@ -10,15 +10,24 @@ from pathlib import Path
 from package_layout import ROOT, lay_out
 
 LAYOUT = Path('build', 'typecheck')
+BESIDE = (Path('scripts'), Path('benchmarks'))
 
 
 def main() -> int:
     """Run mypy, give its messages the real file names, and return its exit status."""
     package = lay_out(LAYOUT)
+    beside = [str(path) for folder in BESIDE for path in sorted(folder.glob('*.py'))]
+    return max(_check(package, '-p', 'napari_kdsam'), _check(package, *beside))
+
+
+def _check(package: Path, *what: str) -> int:
     found = subprocess.run(
-        [sys.executable, '-m', 'mypy', '-p', 'napari_kdsam', *sys.argv[1:]],
+        [sys.executable, '-m', 'mypy', *what, *sys.argv[1:]],
         cwd=ROOT,
-        env={**os.environ, 'MYPYPATH': str(LAYOUT)},
+        env={
+            **os.environ,
+            'MYPYPATH': os.pathsep.join(map(str, (LAYOUT, *BESIDE))),
+        },
         capture_output=True,
         text=True,
         check=False,
