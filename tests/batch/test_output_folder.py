@@ -106,6 +106,12 @@ def test_stems_are_chosen_the_same_way_every_time(tmp_path: Path) -> None:
     assert folder.stems(['a', 'a', 'a'], [], BATCH_ENDINGS) == ['a', 'a_2', 'a_3']
 
 
+def test_stems_of_an_earlier_run_are_kept(tmp_path: Path) -> None:
+    folder = OutputFolder(tmp_path)
+    stems = folder.stems(['a', 'a', 'a'], [], BATCH_ENDINGS, ['', 'a', 'a_2'])
+    assert stems == ['a_3', 'a', 'a_2']
+
+
 @pytest.mark.parametrize('endings', [SINGLE_ENDINGS, BATCH_ENDINGS])
 def test_no_result_takes_the_name_of_an_input(
     tmp_path: Path, endings: tuple[str, ...]

@@ -421,6 +421,55 @@ def test_a_corrected_label_image_is_no_result_any_more(run, folder, results):
     np.testing.assert_array_equal(np.asarray(Image.open(path)), labels)
 
 
+def test_results_by_the_fingerprint_of_an_earlier_version_are_taken_over(
+    run, folder, results, fake_model
+):
+    run(folder)
+    encoded = fake_model.encoded
+    earlier = fingerprint_of('fake', Method.prompts, CLICK, False)
+    output = OutputFolder(results, 'another', (earlier,))
+    job = Job(output, 'fake', 'cpu', Method.prompts, CLICK)
+    sources = find_sources([str(folder)], output)
+    summary = run_batch(job, sources, do_tasks, Existing.resume)
+    assert summary.count(Status.done) == 8
+    assert fake_model.encoded == encoded
+
+
+def test_labels_of_another_image_are_not_taken_over(run, tmp_path, results):
+    for number, place in enumerate(('x', 'y')):
+        (tmp_path / place).mkdir()
+        Image.fromarray(pixels(number)).save(tmp_path / place / 'scan.png')
+    run(tmp_path / 'x')
+    before = contents(results)
+    with pytest.raises(BatchError, match='made of another image'):
+        run(tmp_path / 'y', existing=Existing.resume)
+    assert contents(results) == before
+    run(tmp_path / 'y', existing=Existing.skip)
+    assert 'of another image' in rows(results)[-1]['reason']
+
+
+@pytest.mark.parametrize('existing', [Existing.resume, Existing.skip])
+def test_an_image_keeps_its_labels_when_others_of_its_name_come(
+    run, tmp_path, results, existing
+):
+    def add(number: int, place: str) -> None:
+        (tmp_path / 'scans' / place).mkdir(parents=True)
+        Image.fromarray(pixels(number)).save(tmp_path / 'scans' / place / 'scan.png')
+
+    add(1, 'p1')
+    add(2, 'p2')
+    run(tmp_path / 'scans')
+    labels = {row['image']: row['labels'] for row in rows(results)}
+    add(0, 'p0')
+    add(3, 'p3')
+    summary = run(tmp_path / 'scans', existing=existing)
+    assert summary.count(Status.failed) == 0
+    now = {row['image']: row['labels'] for row in rows(results)}
+    assert labels.items() < now.items()
+    assert len(set(now.values())) == 4
+    assert len(list(results.glob('*_labels.png'))) == 4
+
+
 def test_skipping_leaves_the_frames_of_a_stack_that_is_half_done(run, folder, results):
     run(folder, executor=interrupted_after(6))
     frames = contents(results / 'stack_labels_frames')

@@ -12,6 +12,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ _LITTER = re.compile(
     re.IGNORECASE,
 )
 _OPEN_FILES = 4
+_KEY_BYTES = 2**16
 # Few, because each is a whole frame; more would not make the encoder faster.
 _AHEAD = 3
 
@@ -260,6 +262,34 @@ def describe(location: str, stem: str) -> Source:
             return Source(location, stem, reader.open(location).frame_count)
     except (ImageError, MissingExtraError) as error:
         return Source(location, stem, 1, str(error))
+
+
+def content_key(location: str) -> str:
+    """Tell an image file from others by its size, its start and its end.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits; empty for a folder, a URL, and what cannot be read.
+    """
+    if is_url(location):
+        return ''
+    try:
+        status = os.stat(location)
+        return _content_key(location, status.st_size, status.st_mtime_ns)
+    except OSError:
+        return ''
+
+
+# Asked for every frame of a stack.
+@lru_cache(maxsize=256)
+def _content_key(location: str, size: int, _: int) -> str:
+    digest = hashlib.blake2b(f'{size};'.encode(), digest_size=8)
+    with open(location, 'rb') as file:
+        digest.update(file.read(_KEY_BYTES))
+        file.seek(max(0, size - _KEY_BYTES))
+        digest.update(file.read(_KEY_BYTES))
+    return digest.hexdigest()
 
 
 def stem_for(location: str) -> str:

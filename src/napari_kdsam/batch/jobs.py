@@ -69,7 +69,7 @@ def fingerprint_of(
     Parameters
     ----------
     model_key : str
-        `Predictor.model_key`.
+        Of the model and the precision it computes in.
     method : Method
     prompts : PromptSet
     store : bool

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from napari_kdsam.batch.records import FrameResult, Status
+from napari_kdsam.batch.records import THERE_ALREADY, FrameResult, Status
 from napari_kdsam.core.files import atomic_path
 from napari_kdsam.core.names import csv_cell, text_of_cell
 
@@ -67,8 +67,34 @@ def is_manifest(path: Path) -> bool:
         return False
 
 
+def labels_of_images(path: Path) -> dict[str, str]:
+    """Read what the label files of an earlier run are called.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The manifest; one that is missing, or another table, names none.
+
+    Returns
+    -------
+    dict
+        Real path of an image to the name of its label file.
+    """
+    if not is_manifest(path):
+        return {}
+    return {
+        _place(row[0]): text_of_cell(row[-1])
+        for row in _rows(path)
+        if row[-1] and '\0' not in row[0]
+    }
+
+
+def _place(cell: str) -> str:
+    return os.path.realpath(text_of_cell(cell))
+
+
 def _row(result: FrameResult, labels: str) -> list[str]:
-    done = result.status is Status.done
+    is_there = result.status is Status.done or result.reason.endswith(THERE_ALREADY)
     return [
         csv_cell(result.location),
         str(result.frame),
@@ -78,7 +104,7 @@ def _row(result: FrameResult, labels: str) -> list[str]:
         '' if result.score is None else f'{result.score:.4f}',
         str(result.pixels),
         csv_cell('; '.join(item.name for item in result.objects if item.name)),
-        csv_cell(labels) if done else '',
+        csv_cell(labels) if is_there else '',
     ]
 
 
@@ -87,13 +113,11 @@ def _of_others(path: Path, images: set[str], labels: set[str]) -> list[list[str]
     if not is_manifest(path):
         return []
     taken = {csv_cell(name) for name in labels}
-    places = {os.path.realpath(text_of_cell(cell)) for cell in images}
+    places = {_place(cell) for cell in images}
     return [
         row
         for row in _rows(path)
-        if '\0' not in row[0]
-        and row[-1] not in taken
-        and os.path.realpath(text_of_cell(row[0])) not in places
+        if '\0' not in row[0] and row[-1] not in taken and _place(row[0]) not in places
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,9 +17,15 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from PIL import Image
 
-from napari_kdsam.batch.inputs import Reader, Source, is_url
-from napari_kdsam.batch.manifest import MANIFEST, is_manifest, write_manifest
+from napari_kdsam.batch.inputs import Reader, Source, content_key, is_url
+from napari_kdsam.batch.manifest import (
+    MANIFEST,
+    is_manifest,
+    labels_of_images,
+    write_manifest,
+)
 from napari_kdsam.batch.records import (
+    THERE_ALREADY,
     FrameResult,
     Record,
     StackFrame,
@@ -52,6 +59,7 @@ BATCH_ENDINGS = (
     '_labels.dcm',
     _FRAMES,
 )
+_LABELS_ENDING = re.compile(r'_labels\.(png|tif)$')
 COCO_NAME = 'labels.coco.json'
 _EXPORT_ENDINGS = {
     Export.nifti: ('_labels.nii.gz', NIFTI),
@@ -238,6 +246,7 @@ class OutputFolder:
             return FrameResult(source.location, frame, Status.failed, str(outcome))
         record = Record(
             fingerprint=self.fingerprint,
+            image=content_key(source.location),
             objects=outcome.objects,
             reason=printable(outcome.note),
         )
@@ -254,7 +263,7 @@ class OutputFolder:
     def is_done(self, source: Source, frame: int) -> bool:
         """Whether a frame's labels, made in the same way, are there."""
         record = read_record(self.labels_path(source, frame))
-        return record is not None and self._is_same(record.fingerprint)
+        return record is not None and self._difference(source, record) == ''
 
     def labels_of(self, source: Source, frame: int) -> FrameLabels | None:
         """Read a frame's labels, if they were made in the same way.
@@ -266,7 +275,7 @@ class OutputFolder:
         """
         path = self.labels_path(source, frame)
         record = read_record(path)
-        if record is None or not self._is_same(record.fingerprint):
+        if record is None or self._difference(source, record):
             return None
         return FrameLabels(read_labels(path), record.objects, record.reason)
 
@@ -279,16 +288,16 @@ class OutputFolder:
             If there are some that cannot be gone on with.
         """
         if existing is Existing.skip:
-            there = [p.name for p in self.targets(source) if os.path.lexists(p)]
+            there = [p for p in self.targets(source) if os.path.lexists(p)]
+            reason = self._left_alone(source, there[0]) if there else ''
             for frame in range(source.frame_count if there else 0):
-                reason = f'{there[0]} was there already'
                 yield FrameResult(source.location, frame, Status.skipped, reason)
         if existing is not Existing.resume:
             return
         if source.is_stack and not self.frames_folder(source).exists():
             stack = read_stack_record(self.stack_record_path(source))
             if stack is not None:
-                self._check_same(self.stack_path(source).name, stack.fingerprint)
+                self._check_same(source, self.stack_path(source).name, stack)
                 yield from stack.results(source)
                 return
         for frame in range(source.frame_count):
@@ -302,20 +311,36 @@ class OutputFolder:
                     'cannot be taken over; choose another folder, or --existing skip '
                     'or overwrite.'
                 )
-            self._check_same(path.name, record.fingerprint)
+            self._check_same(source, path.name, record)
             yield FrameResult(
                 source.location, frame, Status.done, record.reason, record.objects
             )
 
-    def _is_same(self, fingerprint: str) -> bool:
-        return fingerprint in (self.fingerprint, *self.earlier)
+    def _left_alone(self, source: Source, path: Path) -> str:
+        record: Record | StackRecord | None = read_record(path)
+        if source.is_stack:
+            record = read_stack_record(self.stack_record_path(source))
+        key = content_key(source.location)
+        if record is None or not record.image or record.image == key:
+            return f'{path.name} {THERE_ALREADY}'
+        return f'{path.name} {THERE_ALREADY}, of another image or before a change'
 
-    def _check_same(self, name: str, fingerprint: str) -> None:
-        if not self._is_same(fingerprint):
+    def _difference(self, source: Source, record: Record | StackRecord) -> str:
+        """What labels were made with that is not so now; empty if all is."""
+        if record.fingerprint not in (self.fingerprint, *self.earlier):
+            return 'with another model, other prompts or other settings'
+        key = content_key(source.location)
+        if record.image and key and record.image != key:
+            return f'of another image than {source.location}, or before it was changed'
+        return ''
+
+    def _check_same(
+        self, source: Source, name: str, record: Record | StackRecord
+    ) -> None:
+        if difference := self._difference(source, record):
             raise BatchError(
-                f'{name} was made with another model, other prompts or other settings, '
-                'so it cannot be taken over; choose another folder, or --existing '
-                'overwrite.'
+                f'{name} was made {difference}, so it cannot be taken over; choose '
+                'another folder, or --existing overwrite.'
             )
 
     def assemble(self, source: Source, results: Sequence[FrameResult]) -> None:
@@ -355,6 +380,7 @@ class OutputFolder:
         write_stack(path, frames(), (len(results), *shape), dtype, MARK)
         record = StackRecord(
             fingerprint=self.fingerprint,
+            image=content_key(source.location),
             frames=tuple(
                 StackFrame(
                     status=r.status, reason=printable(r.reason), objects=r.objects
@@ -389,8 +415,18 @@ class OutputFolder:
         names = {source.location: self.result_path(source).name for source in sources}
         write_manifest(self.path / MANIFEST, results, names)
 
+    def stems_before(self, locations: Iterable[str]) -> list[str]:
+        """The stem that each image had in an earlier run; empty for none."""
+        known = labels_of_images(self.path / MANIFEST)
+        names = (known.get(os.path.realpath(item), '') for item in locations)
+        return [_LABELS_ENDING.sub('', name) for name in names]
+
     def stems(
-        self, own: Sequence[str], kept: Iterable[Path], endings: Sequence[str]
+        self,
+        own: Sequence[str],
+        kept: Iterable[Path],
+        endings: Sequence[str],
+        before: Sequence[str] = (),
     ) -> list[str]:
         """Choose a stem for each input so that nothing that is not ours is replaced.
 
@@ -402,6 +438,8 @@ class OutputFolder:
             Files that must stay as they are: inputs, prompts.
         endings : sequence of str
             What may follow a stem in the name of a result.
+        before : sequence of str
+            The stem that each had in an earlier run, which it keeps; empty for none.
 
         Returns
         -------
@@ -416,19 +454,23 @@ class OutputFolder:
             for path in kept
             if place(path.parent) == here and not is_result(path)
         }
+        stems = [''] * len(own)
+        for index, stem in enumerate(before):
+            names = {folded(f'{stem}{ending}') for ending in endings}
+            if stem and not taken & names:
+                stems[index] = stem
+                taken |= names
         numbers: dict[str, int] = {}
-        stems = []
-        for name in own:
+        for index, name in enumerate(own):
             number = numbers.get(folded(name), 0)
-            while True:
+            while not stems[index]:
                 number += 1
                 stem = name if number == 1 else f'{name}_{number}'
                 names = {folded(f'{stem}{ending}') for ending in endings}
                 if not taken & names:
-                    break
+                    stems[index] = stem
+                    taken |= names
             numbers[folded(name)] = number
-            taken |= names
-            stems.append(stem)
         return stems
 
 

@@ -14,6 +14,8 @@ from pydantic import ValidationError as Invalid
 from napari_kdsam.batch.inputs import Source
 from napari_kdsam.segmentation.frame_labels import LabelledObject
 
+# How the reason ends why an image was skipped that has labels.
+THERE_ALREADY = 'was there already'
 _OBJECT_FIELDS = ('label', 'score', 'pixels', 'name')
 
 
@@ -93,12 +95,15 @@ class Record(_Kept):
     ----------
     fingerprint : str
         Of the model, prompts and settings that made it.
+    image : str
+        `content_key` of the image; empty where it was not told.
     objects : tuple of LabelledObject
     reason : str
         See `FrameResult`.
     """
 
     fingerprint: str
+    image: str = ''
     objects: tuple[_Object, ...] = ()
     reason: str = ''
 
@@ -116,12 +121,13 @@ class StackRecord(_Kept):
 
     Attributes
     ----------
-    fingerprint : str
+    fingerprint, image : str
         See `Record`.
     frames : tuple of StackFrame
     """
 
     fingerprint: str
+    image: str = ''
     frames: tuple[StackFrame, ...]
 
     def results(self, source: Source) -> Iterator[FrameResult]:

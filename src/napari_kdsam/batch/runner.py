@@ -109,6 +109,7 @@ def find_sources(
         [stem_for(item.location) for item in images],
         [*kept, *protected] if output is not None else [],
         BATCH_ENDINGS,
+        folder.stems_before(item.location for item in images) if output else (),
     )
     sources = [
         Source(item.location, stem, problem=item.problem)

@@ -191,15 +191,25 @@ def _job(
     from napari_kdsam.batch.jobs import Job, fingerprint_of
     from napari_kdsam.batch.output_folder import OutputFolder
     from napari_kdsam.batch.work import predictor_for
+    from napari_kdsam.model.weights_file import content_key
 
     kept = str(store.resolve()) if store else ''
     predictor = predictor_for(model, device, kept, 0)
-    fingerprint = fingerprint_of(
-        predictor.model_key, method, prompts, bool(kept), second_look=second_look
+    model_keys = content_key(predictor.model.identity), predictor.model.identity.key
+    # Earlier versions told a model by the place and time of its file.
+    fingerprint, earlier = (
+        fingerprint_of(
+            f'{key}|{predictor.model.compute_dtype}',
+            method,
+            prompts,
+            bool(kept),
+            second_look=second_look,
+        )
+        for key in model_keys
     )
     place = model if not Path(model).is_file() else str(Path(model).resolve())
     return Job(
-        OutputFolder(out.resolve(), fingerprint),
+        OutputFolder(out.resolve(), fingerprint, (earlier,)),
         place,
         device,
         method,

@@ -38,6 +38,8 @@ class ModelIdentity:
         The weights file.
     metadata : dict
         What the checkpoint says of itself; empty where it says nothing.
+    parts : tuple of str
+        Further weights files that belong to it.
     """
 
     name: str
@@ -45,6 +47,7 @@ class ModelIdentity:
     key: str
     path: str = ''
     metadata: dict[str, Any] = field(default_factory=dict, hash=False, compare=False)
+    parts: tuple[str, ...] = ()
 
 
 def normalise_pixels(pixels: torch.Tensor) -> torch.Tensor:

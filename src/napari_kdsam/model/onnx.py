@@ -203,5 +203,11 @@ def load_onnx_sam(
     encoder = OnnxEncoder(path)
     prompt_encoder, mask_decoder = load_sam_decoder(decoder)
     key = f'{file_key(path)}+{file_key(decoder)}'
-    identity = ModelIdentity(name or path.stem, 'onnx+sam_decoder', key, str(path))
+    identity = ModelIdentity(
+        name or path.stem,
+        'onnx+sam_decoder',
+        key,
+        str(path),
+        parts=(str(decoder),),
+    )
     return PromptableModel(encoder, prompt_encoder, mask_decoder, PROMPT_SIDE, identity)

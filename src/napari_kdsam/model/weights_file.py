@@ -1,7 +1,8 @@
-"""Writing tensors and what is said of them as one safetensors file."""
+"""Weights files: told from others by content, and written as one safetensors file."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +13,35 @@ from safetensors.torch import save_file
 
 from napari_kdsam.core.errors import CheckpointError
 from napari_kdsam.core.files import replacing
+from napari_kdsam.model.network import ModelIdentity
+
+
+def content_key(identity: ModelIdentity) -> str:
+    """Identify a model by the bytes of its files, wherever they are.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits; `ModelIdentity.key` for a model without files.
+
+    Raises
+    ------
+    CheckpointError
+        If a file cannot be read.
+    """
+    if not identity.path:
+        return identity.key
+    total = hashlib.sha256()
+    for path in map(Path, (identity.path, *identity.parts)):
+        try:
+            with path.open('rb') as file:
+                total.update(hashlib.file_digest(file, 'sha256').digest())
+        except OSError as error:
+            raise CheckpointError(
+                f'{path.name} cannot be read ({error.strerror}); copy it again or '
+                'choose another file.'
+            ) from error
+    return total.hexdigest()
 
 
 def write_weights(
