@@ -7,15 +7,14 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageOps
 from skimage.morphology import convex_hull_image
 
 from napari_kdsam.core.errors import ImageError
 from napari_kdsam.core.geometry import Mask
+from napari_kdsam.core.intensity import IntensityMapping, check_image, to_eight_bit
+from napari_kdsam.io.formats import read_single
 from napari_kdsam.measure.mask_folder import MaskFolder
 from napari_kdsam.training.data.catalogue import modality_of
 from napari_kdsam.training.data.samples import Pixels, Sample
@@ -41,24 +40,19 @@ class LayoutListing:
 
 
 def read_rgb(path: Path) -> Pixels:
-    """Read a picture as (H, W, 3) uint8, turned as its EXIF says, without alpha."""
-    with Image.open(path) as file:
-        image = ImageOps.exif_transpose(file)
-        if image.mode.startswith('I'):
-            return np.repeat(_eight_bit(np.asarray(image))[..., None], 3, axis=2)
-        return np.array(image.convert('RGB'))
-
-
-def _eight_bit(values: NDArray[Any]) -> Pixels:
-    low, high = float(values.min()), float(values.max())
-    scaled = (values.astype(np.float64) - low) / max(high - low, 1.0) * 255
-    return scaled.round().astype(np.uint8)
+    """Read a picture as (H, W, 3) uint8, as a model is shown it but for its opacity."""
+    image = check_image(read_single(path))
+    # Publishers' opacity is a leftover, never a part of the picture.
+    image = image[..., :3] if image.ndim == 3 else image
+    image = to_eight_bit(image, IntensityMapping().resolve(image))
+    return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
 
 
 def read_mask(path: Path) -> Mask:
     """Read a mask: everything above half of its largest value (JPEG masks are soft)."""
-    with Image.open(path) as file:
-        values = np.asarray(ImageOps.exif_transpose(file).convert('I'))
+    values = read_single(path)
+    if values.ndim == 3:
+        values = values[..., :3].max(axis=-1)
     return values > max(float(values.max()) / 2, 0.5)
 
 

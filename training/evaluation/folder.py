@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,7 @@ from napari_kdsam.core.intensity import (
     check_image,
     to_eight_bit,
 )
-from napari_kdsam.io.formats import open_image, stem_of
+from napari_kdsam.io.formats import read_single, stem_of
 from napari_kdsam.measure.mask_folder import MaskFolder
 from napari_kdsam.training.data.samples import Sample
 
@@ -33,19 +32,14 @@ class _Pair:
                 f'{self.image.name} has no mask; put one of the same name, or with '
                 f'_mask or _segmentation added, in {MASKS}.'
             )
-        pixels = check_image(_read(self.image))
+        pixels = check_image(read_single(self.image))
         pixels = to_eight_bit(pixels, IntensityMapping().resolve(pixels))
-        mask = np.squeeze(_read(self.mask))
+        mask = np.squeeze(read_single(self.mask))
         if mask.ndim == 3:
             # A mask saved as colour: any channel but opacity.
             mask = mask[..., :3].max(axis=-1)
         # JPEG leaves faint noise around zero, so halfway is the border.
         return pixels, mask > mask.max() / 2
-
-
-def _read(path: Path) -> NDArray[Any]:
-    with open_image(path) as file:
-        return file.frame()
 
 
 def samples_of_folder(folder: Path) -> list[Sample]:

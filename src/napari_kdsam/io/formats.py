@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
+
+from numpy.typing import NDArray
 
 from napari_kdsam.core.errors import ImageError
 from napari_kdsam.io.image_file import ImageFile, reading
@@ -160,6 +162,35 @@ def open_image(path: str | os.PathLike[str]) -> ImageFile:
         f'{name} is {kind}, which cannot be read; save it as {", ".join(kinds)} or '
         f'{last}.'
     )
+
+
+def read_single(path: str | os.PathLike[str]) -> NDArray[Any]:
+    """Read a file that stands for one image.
+
+    Parameters
+    ----------
+    path : path-like
+        Of a file that `open_image` opens.
+
+    Returns
+    -------
+    numpy.ndarray
+        (H, W), (H, W, 3) or (H, W, 4).
+
+    Raises
+    ------
+    ImageError
+        If it cannot be read or has several frames.
+    MissingExtraError
+        As `open_image`.
+    """
+    with open_image(path) as image:
+        if image.is_stack:
+            raise ImageError(
+                f'{image.name} has {image.frame_count} frames, but stands for one '
+                'image; save a file for each frame.'
+            )
+        return image.frame()
 
 
 def stem_of(name: str) -> str:
