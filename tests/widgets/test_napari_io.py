@@ -248,3 +248,27 @@ def test_zarr_labels_are_a_labels_layer(tmp_path: Path) -> None:
         assert kind == 'labels'
         assert attributes['name'] == 'lesion'
         np.testing.assert_array_equal(np.asarray(data), labels)
+
+
+def test_a_picture_that_napari_leaves_lying_is_warned_of(
+    tmp_path: Path, make_napari_viewer_proxy: Any, fake_factory: Any
+) -> None:
+    from napari.utils.notifications import notification_manager
+
+    from napari_kdsam.widgets.annotator.dock import AnnotatorWidget
+    from napari_kdsam.widgets.shared.file_of_layer import otherwise_shown
+
+    path = turned_jpeg(tmp_path / 'a.jpg')
+    Image.new('RGB', (30, 20)).save(tmp_path / 'b.png')
+    viewer = make_napari_viewer_proxy(show=False)
+    (ours,) = viewer.open(str(path), plugin='napari-kdsam')
+    (plain,) = viewer.open(str(tmp_path / 'b.png'))
+    made = viewer.add_image(np.zeros((9, 9)))
+    assert [otherwise_shown(layer) for layer in (ours, plain, made)] == ['', '', '']
+    viewer.layers.clear()
+    (lying,) = viewer.open(str(path))
+    widget = AnnotatorWidget(viewer, fake_factory)
+    widget.controller.set_image(lying)
+    told = [notice.message for notice in notification_manager.records]
+    assert any('a.jpg was opened by another reader' in message for message in told)
+    widget.controller.close()

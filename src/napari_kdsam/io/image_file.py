@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from napari_kdsam.core.errors import ImageError, KDSAMError
 from napari_kdsam.io.limits import check_frame_count, check_size
+from napari_kdsam.io.orientation import UPRIGHT
 
 COLOR_CHANNELS = (3, 4)
 
@@ -143,6 +144,9 @@ class ImageFile(ABC):
     ----------
     holds_labels : bool
         Whether the file says that its values are labels and no picture.
+    stored_orientation : int
+        How the first frame lies in the file, as TIFF and EXIF number it; `frame` turns
+        it upright.
 
     Raises
     ------
@@ -151,6 +155,7 @@ class ImageFile(ABC):
     """
 
     holds_labels: bool = False
+    stored_orientation: int = UPRIGHT
 
     def __init__(
         self,

@@ -60,7 +60,8 @@ class _PictureFile(ImageFile):
             if not isinstance(picture, _ANIMATIONS):
                 count = 1
             columns, rows = picture.size
-            if _orientation(path, picture) in _TURNED:
+            self.stored_orientation = _orientation(path, picture)
+            if self.stored_orientation in _TURNED:
                 rows, columns = columns, rows
             self._mode = _final_mode(picture, count > 1)
             channels = {'RGB': (3,), 'RGBA': (4,)}.get(self._mode, ())

@@ -53,6 +53,7 @@ class _TiffFrames(ImageFile):
         shape, form = _finished(path.name, pages[0])
         layout = FrameLayout(count or len(pages), shape)
         super().__init__(path.name, layout, form.dtype)
+        self.stored_orientation = _orientation(pages[0])
 
     def _read(self, index: int) -> NDArray[Any]:
         page = self._pages[index]

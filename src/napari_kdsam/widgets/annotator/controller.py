@@ -26,6 +26,7 @@ from napari_kdsam.widgets.annotator.prompt_tools import PromptTools
 from napari_kdsam.widgets.annotator.status import NO_IMAGE
 from napari_kdsam.widgets.annotator.workspace import Workspace
 from napari_kdsam.widgets.shared.connections import Connections
+from napari_kdsam.widgets.shared.file_of_layer import otherwise_shown
 from napari_kdsam.widgets.shared.inference_thread import (
     PredictorFactory,
     make_predictor,
@@ -178,6 +179,10 @@ class AnnotationController(LayerOwner):
         self.flow.refresh()
         self.flow.preload()
         self.autosave.watch(record)
+        if warning := otherwise_shown(image):
+            from napari.utils.notifications import show_warning
+
+            show_warning(warning)
 
     def renew_image(self) -> None:
         """Go on with other pixels of the same image."""
