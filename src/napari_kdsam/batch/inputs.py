@@ -18,14 +18,14 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from napari_kdsam.core.errors import ImageError, MissingExtraError
+from napari_kdsam.core.errors import ImageError, MissingExtraError, NotAnImageError
 from napari_kdsam.io.formats import (
     JPEG,
     PNG,
     SUFFIXES,
     ZARR,
     format_of,
-    open_image,
+    open_for_segmenting,
     stem_of,
 )
 from napari_kdsam.io.image_file import ImageFile
@@ -260,6 +260,8 @@ def describe(location: str, stem: str) -> Source:
     try:
         with Reader() as reader:
             return Source(location, stem, reader.open(location).frame_count)
+    except NotAnImageError as error:
+        return Source(location, stem, left_out=f'left out: {error}')
     except (ImageError, MissingExtraError) as error:
         return Source(location, stem, 1, str(error))
 
@@ -366,7 +368,7 @@ class Reader:
         """Open a file, or find it open; it is closed when others have been opened."""
         image = self._open.pop(location, None)
         if image is None:
-            image = open_image(self._local(location))
+            image = open_for_segmenting(self._local(location))
             while len(self._open) >= _OPEN_FILES:
                 self._open.popitem(last=False)[1].close()
         self._open[location] = image

@@ -179,9 +179,9 @@ def _segment_file(
     outputs: Outputs,
     frames: Sequence[int],
 ) -> FileReport:
-    from napari_kdsam.io.formats import open_image
+    from napari_kdsam.io.formats import open_for_segmenting
 
-    with file_progress(path.name) as on_frame, open_image(path) as image:
+    with file_progress(path.name) as on_frame, open_for_segmenting(path) as image:
         return segmenter.segment(image, objects, outputs, frames, on_frame)
 
 

@@ -19,6 +19,10 @@ class ImageError(KDSAMError, ValueError):
     """An image or image file that cannot be used."""
 
 
+class NotAnImageError(ImageError):
+    """A file of a known kind that holds something else than an image to segment."""
+
+
 class PromptError(KDSAMError, ValueError):
     """A prompt, or a prompt file, that cannot be used."""
 

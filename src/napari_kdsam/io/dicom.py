@@ -12,39 +12,42 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_kdsam.core.errors import ImageError, MissingExtraError
+from napari_kdsam.core.errors import ImageError, MissingExtraError, NotAnImageError
 from napari_kdsam.io.formats import DICOM
 from napari_kdsam.io.image_file import FrameLayout, ImageFile, reading
-from napari_kdsam.io.limits import check_size
+from napari_kdsam.io.limits import check_held_frames, check_size
 
 try:
-    from pydicom import dcmread
-    from pydicom.dataset import Dataset
-    from pydicom.errors import InvalidDicomError
+    from pydicom.encaps import generate_fragments, get_frame, parse_basic_offsets
     from pydicom.pixels.decoders.base import get_decoder
-    from pydicom.pixels.processing import apply_color_lut
     from pydicom.pixels.utils import pixel_array
+    from pydicom.uid import (
+        UID,
+        MediaStorageDirectoryStorage,
+        MPEGTransferSyntaxes,
+        SegmentationStorage,
+    )
 except ImportError as _error:
     raise MissingExtraError('Reading DICOM', DICOM.extra) from _error
 
-_PIXELS = ('PixelData', 'FloatPixelData', 'DoubleFloatPixelData')
-_MODALITY = ('RescaleSlope', 'RescaleIntercept', 'RescaleType', 'ModalityLUTSequence')
-_VOI = ('WindowCenter', 'WindowWidth', 'VOILUTFunction', 'VOILUTSequence')
-_PALETTE = tuple(
-    f'{color}PaletteColorLookupTable{part}'
-    for color in ('Red', 'Green', 'Blue')
-    for part in ('Descriptor', 'Data')
-) + tuple(
-    f'Segmented{color}PaletteColorLookupTableData' for color in ('Red', 'Green', 'Blue')
+from napari_kdsam.io.dicom_color import (
+    PALETTE_KEYWORDS,
+    ColorForm,
+    color_form,
+    full_range_rgb,
+    palette_table,
 )
-_GROUPS = ('SharedFunctionalGroupsSequence', 'PerFrameFunctionalGroupsSequence')
-# Enhanced multi-frame files keep these attributes in a sequence of the same meaning.
-_MACROS = {
-    'PixelValueTransformationSequence': _MODALITY,
-    'FrameVOILUTSequence': _VOI,
-    'PixelMeasuresSequence': ('PixelSpacing',),
-}
-_WANTED = [
+from napari_kdsam.io.dicom_header import Header, frame_count_of, read_header
+from napari_kdsam.io.dicom_values import (
+    FRAME_KEYWORDS,
+    each_frame,
+    frame_attributes,
+    number_of,
+    spacing_of,
+)
+
+_WANTED = (
+    'SOPClassUID',
     'Rows',
     'Columns',
     'NumberOfFrames',
@@ -55,21 +58,13 @@ _WANTED = [
     'BitsStored',
     'HighBit',
     'PixelRepresentation',
-    'PixelSpacing',
     'SequenceOfUltrasoundRegions',
-    *_MODALITY,
-    *_VOI,
-    *_PALETTE,
-    *_GROUPS,
-    *_PIXELS,
-]
-# Larger values stay in the file; lookup tables (128 kB at most) do not.
-_DEFERRED_BYTES = 1_000_000
-# The object identifier of CMS enveloped data, 1.2.840.113549.1.7.3.
-_ENVELOPED_DATA = bytes.fromhex('06092a864886f70d010703')
-_ENVELOPE_REACH = 32
-_CENTIMETRES = 3
-_TISSUE_PLANE = 1
+    *FRAME_KEYWORDS,
+    *PALETTE_KEYWORDS,
+)
+# A frame takes an item of its own (PS3.5 A.4), of at least this much.
+_SMALLEST_PACKED = 16
+_LABEL_MAP_STORAGE = UID('1.2.840.10008.5.1.4.1.1.66.7')
 
 
 def open_dicom(path: Path) -> ImageFile:
@@ -79,68 +74,63 @@ def open_dicom(path: Path) -> ImageFile:
     ----------
     path : pathlib.Path
         Single-frame or multi-frame, grey, colour or palette, any transfer syntax an
-        installed decoder knows.
+        installed decoder knows, with or without a preamble.
 
     Returns
     -------
     ImageFile
         RGB frames are uint8 (16-bit colour is kept as stored). Grey frames go through
         the rescale and the (first) window or VOI table of the file to uint8; without
-        a window they keep their stored or rescaled values. MONOCHROME1 is inverted.
+        a window in each frame they keep their stored or rescaled values. MONOCHROME1 is
+        inverted. A DICOM Segmentation gives labels, and says so by `holds_labels`.
 
     Raises
     ------
     ImageError
-        If it is not DICOM, has no pixel data, or its compression is not supported.
+        If it is not DICOM, or its compression or form of colour is not supported.
+    NotAnImageError
+        If it is another object than an image, such as a report or a DICOMDIR.
     MissingExtraError
         If the decoder of its compression is not installed.
     """
     with reading(path.name):
-        try:
-            dataset = dcmread(
-                path, defer_size=_DEFERRED_BYTES, specific_tags=list(_WANTED)
+        header = read_header(path, _WANTED)
+        kind = header.dataset.get('SOPClassUID') or header.dataset.file_meta.get(
+            'MediaStorageSOPClassUID'
+        )
+        if kind == MediaStorageDirectoryStorage:
+            raise NotAnImageError(
+                f'{path.name} is the table of contents of a disc (DICOMDIR); choose an '
+                'image file of the disc, or its folder.'
             )
-        except InvalidDicomError as error:
-            if _is_encrypted(path):
-                raise ImageError(
-                    f'{path.name} is encrypted; decrypt it with the program it comes '
-                    'from, and open the result.'
-                ) from error
-            raise ImageError(
-                f'{path.name} lacks the mark of a DICOM file; export it from its viewer '
-                'again.'
-            ) from error
-        _check_decodable(path.name, dataset)
-        source: Any = path
-        if dataset.file_meta.TransferSyntaxUID.is_deflated:
-            # Such a file is unpacked as a whole; pydicom offers no frame of it alone.
-            source = dcmread(path, specific_tags=list(_WANTED))
-        for keyword in _PIXELS:
-            if keyword in dataset:
-                del dataset[keyword]
-        return _DicomFile(path, source, dataset)
+        if kind in (SegmentationStorage, _LABEL_MAP_STORAGE):
+            return _open_segmentation(path)
+        if header.pixels is None:
+            named = f' ({kind.name})' if kind and kind.name != kind else ''
+            raise NotAnImageError(
+                f'{path.name} is a DICOM file without an image{named}; choose an image '
+                'of the series.'
+            )
+        _check_decodable(path.name, header.syntax)
+        if header.syntax in MPEGTransferSyntaxes:
+            return _open_film(path, header)
+        return _DicomFile(path, header)
 
 
-def _is_encrypted(path: Path) -> bool:
-    """Whether a file is an envelope as DICOM's secure media (PS3.15) have."""
-    with path.open('rb') as file:
-        start = file.read(_ENVELOPE_REACH)
-    return start[:1] == b'\x30' and _ENVELOPED_DATA in start
+def _open_segmentation(path: Path) -> ImageFile:
+    try:
+        from napari_kdsam.io.dicom_seg import open_dicom_seg
+
+        return open_dicom_seg(path)
+    except (ImageError, MissingExtraError) as error:
+        # It is no image to segment, whether its labels can be read or not.
+        raise NotAnImageError(
+            f'{path.name} is a DICOM Segmentation, not an image: {error}'
+        ) from error
 
 
-def _check_decodable(name: str, dataset: Any) -> None:
-    if not any(keyword in dataset for keyword in _PIXELS):
-        raise ImageError(
-            f'{name} is a DICOM file without an image (no pixel data); choose an image '
-            'of the series.'
-        )
-    syntax = dataset.file_meta.get('TransferSyntaxUID')
-    if syntax is None:
-        raise ImageError(
-            f'{name} does not say how its pixels are stored (no transfer syntax); '
-            'export it again.'
-        )
-    if not syntax.is_encapsulated:
+def _check_decodable(name: str, syntax: Any) -> None:
+    if not syntax.is_encapsulated or syntax in MPEGTransferSyntaxes:
         return
     try:
         decoder = get_decoder(syntax)
@@ -153,60 +143,78 @@ def _check_decodable(name: str, dataset: Any) -> None:
         raise MissingExtraError(f'Reading {syntax.name} DICOM', DICOM.extra)
 
 
+def _open_film(path: Path, header: Header) -> ImageFile:
+    """Open the video stream that the pixel data of a file are."""
+    from napari_kdsam.io.video import VideoFile
+
+    with header.pixel_stream() as stream:
+        parse_basic_offsets(stream)
+        film = b''.join(generate_fragments(stream))
+    try:
+        video = VideoFile(path, film)
+    except (OSError, ValueError) as error:
+        raise ImageError(
+            f'{path.name} is compressed as {header.syntax.name}, and no frame of it can '
+            'be decoded; copy or export it again.'
+        ) from error
+    video.spacing = spacing_of(header.dataset)
+    return video
+
+
 class _DicomFile(ImageFile):
-    def __init__(self, path: Path, source: Any, dataset: Any) -> None:
-        self._source = source
-        self._dataset = dataset
-        self._photometric = str(dataset.PhotometricInterpretation)
-        self._table = (
-            _palette_table(dataset) if self._photometric == 'PALETTE COLOR' else None
-        )
+    def __init__(self, path: Path, header: Header) -> None:
+        dataset = self._dataset = header.dataset
         rows, columns = int(dataset.Rows), int(dataset.Columns)
         if rows == 0 or columns == 0:
             raise ImageError(f'{path.name} has no pixels; export it again.')
         check_size(path.name, (rows, columns))
-        is_color = dataset.get('SamplesPerPixel', 1) == 3 or self._table is not None
+        count = frame_count_of(path.name, dataset)
+        _check_held(path, header, count)
+
+        def first_frame() -> bytes:
+            with header.pixel_stream() as stream:
+                return get_frame(stream, 0, number_of_frames=count)
+
+        form = color_form(path.name, dataset, header.pixel_bytes, first_frame)
+        self._form = form
+        self._table = palette_table(dataset) if form.has_palette else None
+        self._source = header.source
+        self._options = {
+            **header.options,
+            'photometric_interpretation': form.decoded_as,
+            'number_of_frames': count,
+        }
         layout = FrameLayout(
-            max(1, int(dataset.get('NumberOfFrames') or 1)),
-            (rows, columns, 3) if is_color else (rows, columns),
+            count, (rows, columns, 3) if form.is_color else (rows, columns)
         )
         super().__init__(
-            path.name, layout, self._delivered_dtype(is_color), spacing_of(dataset)
+            path.name,
+            layout,
+            _delivered_dtype(dataset, form, count),
+            spacing_of(dataset),
         )
 
-    def _delivered_dtype(self, is_color: bool) -> np.dtype[Any]:
-        dataset = self._dataset
-        bits = dataset.get('BitsAllocated', 8)
-        if self._table is not None:
-            return np.dtype(np.uint8)
-        if bits == 1:
-            return np.dtype(np.bool_)
-        if not is_color:
-            frame = _frame_attributes(dataset, 0)
-            if _has_window(frame):
-                return np.dtype(np.uint8)
-            if _has_rescale(frame):
-                return np.dtype(np.float32)
-        stored = np.float32 if 'BitsStored' not in dataset else None
-        signed = dataset.get('PixelRepresentation', 0)
-        return np.dtype(stored or f'{"i" if signed else "u"}{max(1, bits // 8)}')
-
     def _read(self, index: int) -> NDArray[Any]:
-        stored = pixel_array(self._source, index=index)
+        form = self._form
+        stored = pixel_array(
+            self._source, index=index, raw=form.is_partial, **self._options
+        )
         if self._table is not None:
             first, table = self._table
             return table[np.clip(stored.astype(np.int64) - first, 0, len(table) - 1)]
+        if form.is_partial:
+            return full_range_rgb(stored)
         if stored.ndim == 3:
             return stored.astype(self.dtype, copy=False)
         if self.dtype == np.bool_:
             shown = stored.astype(np.bool_)
-            return ~shown if self._photometric == 'MONOCHROME1' else shown
-        values = self._shown(stored, _frame_attributes(self._dataset, index))
+            return ~shown if form.is_inverted else shown
+        values = self._shown(stored, frame_attributes(self._dataset, index))
         return values.astype(self.dtype, copy=False)
 
     def _shown(self, stored: NDArray[Any], frame: Any) -> NDArray[Any]:
         """Grey values after rescale, window and inversion."""
-        inverted = self._photometric == 'MONOCHROME1'
+        inverted = self._form.is_inverted
         values = _rescaled(stored, frame) if _has_rescale(frame) else stored
         if self.dtype == np.uint8 and _has_window(frame):
             eight_bit = _windowed(values, frame)
@@ -221,57 +229,56 @@ class _DicomFile(ImageFile):
         return -values
 
 
-def _frame_attributes(dataset: Any, index: int) -> Any:
-    """Collect the rescale, window and spacing that hold for one frame."""
-    frame = Dataset()
-    frame.file_meta = dataset.file_meta
-    groups = [dataset]
-    shared = dataset.get(_GROUPS[0])
-    if shared:
-        groups.append(shared[0])
-    each = dataset.get(_GROUPS[1])
-    if each and index < len(each):
-        groups.append(each[index])
-    for number, group in enumerate(groups):
-        for sequence, keywords in _MACROS.items():
-            items = [group] if number == 0 else group.get(sequence) or []
-            for keyword in keywords if items else ():
-                if keyword in items[0]:
-                    frame[keyword] = items[0][keyword]
-    for keyword in ('BitsStored', 'BitsAllocated', 'PixelRepresentation'):
-        if keyword in dataset:
-            frame[keyword] = dataset[keyword]
-    return frame
+def _check_held(path: Path, header: Header, count: int) -> None:
+    """Refuse a file that says that it has many more frames than fit into it."""
+    held = path.stat().st_size if header.source is path else header.pixel_bytes
+    smallest = _SMALLEST_PACKED
+    if not header.syntax.is_encapsulated:
+        dataset = header.dataset
+        smallest = int(dataset.Rows) * int(dataset.Columns)
+        smallest *= int(dataset.get('BitsAllocated', 8))
+        smallest = max(1, smallest // 8)
+    check_held_frames(path.name, count, held // smallest)
+
+
+def _delivered_dtype(dataset: Any, form: ColorForm, count: int) -> np.dtype[Any]:
+    bits = dataset.get('BitsAllocated', 8)
+    if form.has_palette:
+        return np.dtype(np.uint8)
+    if bits == 1:
+        return np.dtype(np.bool_)
+    if not form.is_color:
+        frames = list(each_frame(dataset, count))
+        if all(_has_window(frame) for frame in frames):
+            return np.dtype(np.uint8)
+        if any(_has_rescale(frame) for frame in frames):
+            return np.dtype(np.float32)
+    stored = np.float32 if 'BitsStored' not in dataset else None
+    signed = dataset.get('PixelRepresentation', 0)
+    return np.dtype(stored or f'{"i" if signed else "u"}{max(1, bits // 8)}')
 
 
 def _has_window(frame: Any) -> bool:
-    window = _first(frame.get('WindowCenter')), _first(frame.get('WindowWidth'))
+    window = number_of(frame, 'WindowCenter'), number_of(frame, 'WindowWidth')
     return bool(frame.get('VOILUTSequence')) or None not in window
 
 
 def _has_rescale(frame: Any) -> bool:
-    return bool(frame.get('ModalityLUTSequence')) or (
-        frame.get('RescaleSlope') is not None
-        and frame.get('RescaleIntercept') is not None
-        and (float(frame.RescaleSlope), float(frame.RescaleIntercept)) != (1.0, 0.0)
-    )
-
-
-def _first(value: Any) -> float | None:
-    """First of one or several numbers; DICOM windows may come as alternatives."""
-    if value is None or isinstance(value, str):
-        return None
-    try:
-        return float(value)
-    except TypeError:
-        return float(value[0]) if len(value) else None
+    rescale = number_of(frame, 'RescaleSlope'), number_of(frame, 'RescaleIntercept')
+    # A slope of 0 would make every pixel the same.
+    usable = None not in rescale and rescale[0] != 0 and rescale != (1.0, 0.0)
+    return bool(frame.get('ModalityLUTSequence')) or usable
 
 
 def _rescaled(stored: NDArray[Any], frame: Any) -> NDArray[Any]:
     """Apply the modality table or rescale (DICOM PS3.3 C.11.1)."""
     if frame.get('ModalityLUTSequence'):
         return _looked_up(stored, frame.ModalityLUTSequence[0], frame)[0]
-    return stored * float(frame.RescaleSlope) + float(frame.RescaleIntercept)
+    slope, offset = (
+        number_of(frame, 'RescaleSlope'),
+        number_of(frame, 'RescaleIntercept'),
+    )
+    return stored * (1.0 if slope is None else slope) + (offset or 0.0)
 
 
 def _looked_up(values: NDArray[Any], item: Any, frame: Any) -> tuple[NDArray[Any], int]:
@@ -293,11 +300,10 @@ def _windowed(values: NDArray[Any], frame: Any) -> NDArray[np.uint8]:
         found, bits = _looked_up(values, frame.VOILUTSequence[0], frame)
         shown = found / ((1 << bits) - 1)
     else:
-        centre, width = _first(frame.WindowCenter), _first(frame.WindowWidth)
         shown = _window(
             values.astype(np.float64),
-            centre or 0.0,
-            width or 0.0,
+            number_of(frame, 'WindowCenter') or 0.0,
+            number_of(frame, 'WindowWidth') or 0.0,
             str(frame.get('VOILUTFunction') or 'LINEAR'),
         )
     return np.rint(np.clip(shown, 0.0, 1.0) * 255).astype(np.uint8)
@@ -314,50 +320,3 @@ def _window(
         # The standard counts a width of 1 as a threshold at centre - 0.5.
         centre, width = centre - 0.5, width - 1
     return (values - centre) / max(width, smallest) + 0.5
-
-
-def _palette_table(dataset: Any) -> tuple[int, NDArray[np.uint8]]:
-    """Stored value of the first entry, and (N, 3) uint8 colours."""
-    count, first, _ = dataset.RedPaletteColorLookupTableDescriptor
-    # The descriptor writes 65536 entries as 0.
-    entries = np.arange(int(count) or 65536) + int(first)
-    table = apply_color_lut(entries, dataset)[:, :3]
-    if table.dtype.itemsize > 1 and table.max() > 255:
-        table = table >> 8
-    return int(first), table.astype(np.uint8)
-
-
-def spacing_of(dataset: Any) -> tuple[float, float] | None:
-    """Millimetres between pixel centres along (rows, columns), if stated reliably.
-
-    Parameters
-    ----------
-    dataset : pydicom.dataset.Dataset
-        Of an image, with its functional groups and ultrasound regions.
-    """
-    spacing = _frame_attributes(dataset, 0).get('PixelSpacing')
-    if spacing is not None and len(spacing) == 2 and min(map(float, spacing)) > 0:
-        return float(spacing[0]), float(spacing[1])
-    found = {
-        (10 * abs(float(region.PhysicalDeltaY)), 10 * abs(float(region.PhysicalDeltaX)))
-        for region in dataset.get('SequenceOfUltrasoundRegions') or []
-        if _is_measured_tissue(region, dataset)
-    }
-    return found.pop() if len(found) == 1 else None
-
-
-def _is_measured_tissue(region: Any, dataset: Any) -> bool:
-    """Whether a region is 2D, in centimetres, and of this image.
-
-    A region that reaches beyond the image belongs to the image before it was scaled
-    or cut, so its pixel size cannot be trusted.
-    """
-    return (
-        region.get('RegionSpatialFormat') == _TISSUE_PLANE
-        and region.get('PhysicalUnitsXDirection') == _CENTIMETRES
-        and region.get('PhysicalUnitsYDirection') == _CENTIMETRES
-        and bool(region.get('PhysicalDeltaX'))
-        and bool(region.get('PhysicalDeltaY'))
-        and region.get('RegionLocationMaxX1', 0) <= dataset.Columns
-        and region.get('RegionLocationMaxY1', 0) <= dataset.Rows
-    )

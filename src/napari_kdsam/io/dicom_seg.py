@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +32,12 @@ from napari_kdsam import __version__
 from napari_kdsam.core.errors import ImageError, MissingExtraError
 from napari_kdsam.core.files import MARK, atomic_path
 from napari_kdsam.core.label_image import label_dtype
-from napari_kdsam.io.dicom import spacing_of
-from napari_kdsam.io.image_file import reading
+from napari_kdsam.io.dicom_header import frame_count_of
+from napari_kdsam.io.dicom_mark import MARK_BYTES, is_dicom
+from napari_kdsam.io.dicom_values import numbers_of, spacing_of
+from napari_kdsam.io.image_file import FrameLayout, ImageFile, reading
 from napari_kdsam.io.label_images import check_labels
+from napari_kdsam.io.limits import check_size
 
 try:
     import highdicom
@@ -44,7 +49,7 @@ try:
     from pydicom.errors import InvalidDicomError
     from pydicom.pixels.utils import pixel_array
     from pydicom.sr.codedict import codes
-    from pydicom.uid import SegmentationStorage, generate_uid
+    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
     from pydicom.valuerep import DA, TM
 except ImportError as _error:
     raise MissingExtraError('Reading and writing DICOM-SEG', 'medical') from _error
@@ -85,6 +90,14 @@ _PLACE = (
     'SharedFunctionalGroupsSequence',
     'PerFrameFunctionalGroupsSequence',
 )
+_NUMBERS = (
+    'ImagePositionPatient',
+    'ImageOrientationPatient',
+    'PixelSpacing',
+    'SliceThickness',
+    'SpacingBetweenSlices',
+    'LossyImageCompressionRatio',
+)
 _LINKS = ('SOPInstanceUID', 'StudyInstanceUID', 'SeriesInstanceUID', 'Rows')
 _SERIES_NUMBER = 1000
 _MAX_NAME = 64
@@ -119,6 +132,9 @@ def write_dicom_seg(
     labels: NDArray[Any],
     source_path: Path | str,
     names: Mapping[int, str] | None = None,
+    *,
+    with_patient: bool = True,
+    missing: str = '',
 ) -> dict[int, int]:
     """Write labels as a DICOM Segmentation of a source image.
 
@@ -132,6 +148,11 @@ def write_dicom_seg(
         The DICOM image that was labelled, single-frame or multi-frame.
     names : mapping, optional
         Label to the name of its segment; ``Label n`` for those left out.
+    with_patient : bool
+        Whether what says who the patient is, and when the study was, is copied from the
+        source. UIDs are in any case, since they are the link to the source.
+    missing : str
+        What the labels lack; a segmentation that lacks something is marked incomplete.
 
     Returns
     -------
@@ -146,9 +167,10 @@ def write_dicom_seg(
     """
     path, source_path = Path(path), Path(source_path)
     check_labels(path.name, labels)
-    source = _source(source_path)
+    source = _source(source_path, with_patient)
     frames = labels if labels.ndim == 3 else labels[None]
-    size = (int(source.get('NumberOfFrames') or 1), source.Rows, source.Columns)
+    count = frame_count_of(source_path.name, source)
+    size = (count, source.Rows, source.Columns)
     if frames.shape != size:
         raise ImageError(
             f'{path.name}: the labels have {_described(frames.shape)} but '
@@ -170,6 +192,13 @@ def write_dicom_seg(
             # They quote the patient's name.
             warnings.simplefilter('ignore')
             made = _segmentation(source, numbered, segments)
+        if not with_patient:
+            made.PatientIdentityRemoved = 'YES'
+            made.DeidentificationMethod = 'Patient and study left out'
+        if missing:
+            made.ContentLabel = 'INCOMPLETE'
+            made.SeriesDescription = 'Segmentation, INCOMPLETE'
+            made.ContentDescription = missing[:_MAX_NAME]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ImageError(
             f'{path.name} cannot be linked to {source_path.name}, which lacks what '
@@ -180,17 +209,24 @@ def write_dicom_seg(
     return numbers
 
 
-def _source(path: Path) -> Any:
+def _source(path: Path, with_patient: bool) -> Any:
     """The attributes of an image that a segmentation of it is made from."""
-    wanted = [*_PATIENT_AND_STUDY, *_IMAGE, *_PLACE]
+    copied = _PATIENT_AND_STUDY if with_patient else ('StudyInstanceUID',)
+    wanted = [*copied, *_IMAGE, *_PLACE]
     with reading(path.name):
-        try:
-            source = dcmread(path, stop_before_pixels=True, specific_tags=wanted)
-        except InvalidDicomError as error:
+        with path.open('rb') as file:
+            known = is_dicom(file.read(MARK_BYTES))
+        if not known:
             raise ImageError(
                 f'{path.name} is not a DICOM file; DICOM-SEG needs the DICOM image '
                 'that was labelled.'
-            ) from error
+            )
+        # Forced, because old devices write no preamble.
+        source = dcmread(
+            path, stop_before_pixels=True, specific_tags=wanted, force=True
+        )
+        # Only an object with its transfer syntax is taken for a file.
+        source.file_meta.setdefault('TransferSyntaxUID', ExplicitVRLittleEndian)
     missing = [name for name in _LINKS if name not in source]
     if missing:
         raise ImageError(
@@ -202,11 +238,22 @@ def _source(path: Path) -> Any:
     for name, parse in (('PatientBirthDate', DA), ('StudyDate', DA), ('StudyTime', TM)):
         if not _is_valid(source.get(name), parse):
             setattr(source, name, '')
+    for name in _NUMBERS:
+        _keep_numbers(source, name)
     if 'SliceThickness' not in source and 'ImagePositionPatient' in source:
         source.SliceThickness = None
     if source.PatientSex not in ('M', 'F', 'O'):
         source.PatientSex = ''
     return source
+
+
+def _keep_numbers(source: Any, name: str) -> None:
+    """Write the numbers of an attribute as such, or leave it out."""
+    values = numbers_of(source, name)
+    if values and None not in values:
+        setattr(source, name, values if len(values) > 1 else values[0])
+    elif name in source:
+        del source[name]
 
 
 def _is_valid(value: Any, parse: Any) -> bool:
@@ -236,10 +283,12 @@ def _segment(number: int, name: str) -> SegmentDescription:
 def _segmentation(
     source: Any, frames: NDArray[Any], segments: Sequence[SegmentDescription]
 ) -> Any:
+    spacing = spacing_of(source)
     if get_image_coordinate_system(source) is not None:
+        if spacing is None:
+            raise ValueError('one pixel spacing')
         return _built(source, frames, segments)
     measures = Dataset()
-    spacing = spacing_of(source)
     if spacing is not None:
         measures.PixelSpacing = list(spacing)
     # highdicom looks for the spacing in other places than ultrasound keeps it, and
@@ -326,12 +375,12 @@ def _group(template: Any, number: int, time: int, *, of_several: bool) -> Any:
 def read_dicom_seg(
     path: Path | str, frame_count: int | None = None
 ) -> DicomSegmentation:
-    """Read a binary DICOM Segmentation of one image.
+    """Read a DICOM Segmentation of one image.
 
     Parameters
     ----------
     path : path-like
-        The SEG file.
+        The SEG file, binary or a label map.
     frame_count : int, optional
         Frames of the source image. The file does not say it, and may leave out frames
         without pixels; by default the last frame with pixels is the last.
@@ -343,54 +392,137 @@ def read_dicom_seg(
     """
     path = Path(path)
     with reading(path.name):
-        try:
-            dataset = dcmread(path)
-        except InvalidDicomError as error:
-            raise ImageError(f'{path.name} is not a DICOM file.') from error
-        if (
-            dataset.get('SOPClassUID') != SegmentationStorage
-            or dataset.get('SegmentationType') != 'BINARY'
-        ):
+        file = _SegmentationFile(path, _read_seg(path), frame_count)
+        uids = file.source_uids
+        if uids == ['']:
             raise ImageError(
-                f'{path.name} is not a binary DICOM Segmentation; choose a SEG file of '
-                'that type.'
+                f'{path.name} does not say which image it belongs to; export it with a '
+                'reference to its image.'
             )
-        return _read(path.name, dataset, frame_count)
+        if len(uids) != 1:
+            raise ImageError(
+                f'{path.name} belongs to {len(uids)} images; read the segmentation of '
+                'one.'
+            )
+        labels = np.stack([file.frame(index) for index in range(file.frame_count)])
+        return DicomSegmentation(labels, file.names, file.spacing, uids[0])
 
 
-def _read(name: str, dataset: Any, frame_count: int | None) -> DicomSegmentation:
-    shared = dataset.SharedFunctionalGroupsSequence[0]
-    placed = []
-    for group in dataset.PerFrameFunctionalGroupsSequence:
-        holder = group if 'SegmentIdentificationSequence' in group else shared
-        segment = holder.SegmentIdentificationSequence[0].ReferencedSegmentNumber
-        image = group.DerivationImageSequence[0].SourceImageSequence[0]
-        number = int(image.get('ReferencedFrameNumber') or 1)
-        placed.append((image.ReferencedSOPInstanceUID, int(segment), number))
-    images = {uid for uid, _, _ in placed}
-    if len(images) != 1:
+def open_dicom_seg(path: Path) -> ImageFile:
+    """Open a DICOM Segmentation as labels, frame by frame.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The SEG file, binary or a label map, of one or several images.
+
+    Returns
+    -------
+    ImageFile
+        Its frames are those of its image, up to the last one with labels, and hold
+        segment numbers; where it belongs to several images, theirs follow each other.
+
+    Raises
+    ------
+    ImageError
+        If it is no such file, is damaged, or holds fractions.
+    """
+    with reading(path.name):
+        return _SegmentationFile(path, _read_seg(path))
+
+
+def _read_seg(path: Path) -> Any:
+    try:
+        dataset = dcmread(path)
+    except InvalidDicomError as error:
+        raise ImageError(f'{path.name} is not a DICOM file.') from error
+    # A label map is recent, and has a class of its own.
+    kind = dataset.get('SegmentationType')
+    if kind not in ('BINARY', 'LABELMAP') or dataset.get('Modality') != 'SEG':
         raise ImageError(
-            f'{name} belongs to {len(images)} images; read the segmentation of one.'
+            f'{path.name} is not a binary DICOM Segmentation; choose a SEG file of '
+            'that type.'
         )
-    count = max(number for _, _, number in placed)
-    if frame_count is not None and frame_count < count:
-        raise ImageError(
-            f'{name} has labels in frame {count - 1} of its image, which has only '
-            f'{frame_count}; choose the image it was made of.'
-        )
-    names = {
-        int(item.SegmentNumber): str(item.SegmentLabel)
-        for item in dataset.SegmentSequence
-    }
-    shape = (frame_count or count, int(dataset.Rows), int(dataset.Columns))
-    labels = np.zeros(shape, label_dtype(max(names)))
-    masks = pixel_array(dataset).reshape(len(placed), *shape[1:])
-    order = sorted(range(len(placed)), key=lambda place: placed[place][1])
-    for place in order:
-        _, segment, number = placed[place]
-        frame = labels[number - 1]
-        frame[(masks[place] > 0) & (frame == 0)] = segment
-    return DicomSegmentation(labels, names, spacing_of(dataset), str(images.pop()))
+    return dataset
+
+
+class _SegmentationFile(ImageFile):
+    """Labels that are put together of the segments in each frame.
+
+    Attributes
+    ----------
+    names : dict
+        Segment number to its name.
+    source_uids : list of str
+        SOP instance UIDs of the images it belongs to.
+    """
+
+    holds_labels = True
+
+    def __init__(
+        self, path: Path, dataset: Any, frame_count: int | None = None
+    ) -> None:
+        placed = list(_places(dataset))
+        self.source_uids = list(dict.fromkeys(uid for uid, _, _ in placed))
+        counts = dict.fromkeys(self.source_uids, 1)
+        for uid, _, number in placed:
+            counts[uid] = max(counts[uid], number)
+        if len(counts) == 1 and frame_count is not None:
+            count = counts[self.source_uids[0]]
+            if frame_count < count:
+                raise ImageError(
+                    f'{path.name} has labels in frame {count - 1} of its image, which '
+                    f'has only {frame_count}; choose the image it was made of.'
+                )
+            counts[self.source_uids[0]] = frame_count
+        first = dict(zip(counts, accumulate(counts.values(), initial=0), strict=False))
+        self._held: dict[int, list[tuple[int, int]]] = {}
+        for place, (uid, segment, number) in enumerate(placed):
+            frame = self._held.setdefault(first[uid] + number - 1, [])
+            frame.append((segment, place))
+        self.names = {
+            int(item.SegmentNumber): str(item.SegmentLabel)
+            for item in dataset.get('SegmentSequence') or []
+        }
+        rows, columns = int(dataset.Rows), int(dataset.Columns)
+        check_size(path.name, (rows, columns))
+        self._masks = pixel_array(dataset).reshape(len(placed), rows, columns)
+        layout = FrameLayout(sum(counts.values()), (rows, columns))
+        dtype = label_dtype(max([*self.names, int(self._masks.max(initial=0))]))
+        super().__init__(path.name, layout, np.dtype(dtype), spacing_of(dataset))
+
+    def _read(self, index: int) -> NDArray[Any]:
+        labels = np.zeros(self.frame_shape, self.dtype)
+        for segment, place in sorted(self._held.get(index, ())):
+            free = (self._masks[place] > 0) & (labels == 0)
+            # The pixels of a label map are segment numbers themselves.
+            labels[free] = segment or self._masks[place][free]
+        return labels
+
+
+def _places(dataset: Any) -> Iterator[tuple[str, int, int]]:
+    """Source image, segment (0 for all) and frame number from 1 of each frame.
+
+    Where a file names no image, the frames of each segment follow each other.
+    """
+    shared = (dataset.get('SharedFunctionalGroupsSequence') or [Dataset()])[0]
+    count = frame_count_of('', dataset)
+    groups = dataset.get('PerFrameFunctionalGroupsSequence') or [Dataset()] * count
+    numbers: Counter[int] = Counter()
+    for group in groups:
+        segment = 0
+        if dataset.SegmentationType != 'LABELMAP':
+            holder = group if 'SegmentIdentificationSequence' in group else shared
+            said = holder.get('SegmentIdentificationSequence')
+            segment = int(said[0].ReferencedSegmentNumber) if said else 1
+        numbers[segment] += 1
+        derived = group.get('DerivationImageSequence')
+        images = derived[0].get('SourceImageSequence') if derived else None
+        if images:
+            number = int(images[0].get('ReferencedFrameNumber') or 1)
+            yield str(images[0].ReferencedSOPInstanceUID), segment, number
+        else:
+            yield '', segment, numbers[segment]
 
 
 def _described(shape: Sequence[int]) -> str:

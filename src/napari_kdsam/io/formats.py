@@ -11,7 +11,8 @@ from typing import Any, cast
 
 from numpy.typing import NDArray
 
-from napari_kdsam.core.errors import ImageError
+from napari_kdsam.core.errors import ImageError, NotAnImageError
+from napari_kdsam.io.dicom_mark import MARK_BYTES, is_dicom
 from napari_kdsam.io.image_file import ImageFile, reading
 
 
@@ -29,8 +30,8 @@ class Format:
         ``module:function`` within this package, imported for the first such file.
     extra : str
         The extra of this package that has to be installed; empty for none.
-    mark : tuple of (int, bytes), optional
-        A place in the file, and the bytes there that tell the kind whatever the name.
+    recognises : callable, optional
+        Whether the first `MARK_BYTES` of a file tell the kind, whatever the name.
     folder_marks : tuple of str
         Names of files any of which makes a folder one of this kind; empty where it is
         a file.
@@ -40,7 +41,7 @@ class Format:
     suffixes: tuple[str, ...]
     opener: str
     extra: str = ''
-    mark: tuple[int, bytes] | None = None
+    recognises: Callable[[bytes], bool] | None = None
     folder_marks: tuple[str, ...] = ()
 
     def names(self, name: str) -> bool:
@@ -51,12 +52,10 @@ class Format:
         """Whether a file or folder is of this kind by its content."""
         if self.folder_marks:
             return any((path / name).is_file() for name in self.folder_marks)
-        if self.mark is None:
+        if self.recognises is None:
             return False
-        offset, expected = self.mark
         with path.open('rb') as file:
-            file.seek(offset)
-            return file.read(len(expected)) == expected
+            return self.recognises(file.read(MARK_BYTES))
 
     def open(self, path: Path) -> ImageFile:
         """Open a file of this kind."""
@@ -73,7 +72,7 @@ WEBP = Format('WebP', ('.webp',), 'pictures:open_picture')
 TIFF = Format('TIFF', ('.tif', '.tiff'), 'tiff:open_tiff')
 NPY = Format('NPY', ('.npy',), 'npy:open_npy')
 DICOM = Format(
-    'DICOM', ('.dcm', '.dicom'), 'dicom:open_dicom', 'medical', mark=(128, b'DICM')
+    'DICOM', ('.dcm', '.dicom'), 'dicom:open_dicom', 'medical', recognises=is_dicom
 )
 NIFTI = Format('NIfTI', ('.nii', '.nii.gz'), 'nifti:open_nifti', 'medical')
 VIDEO = Format(
@@ -191,6 +190,30 @@ def read_single(path: str | os.PathLike[str]) -> NDArray[Any]:
                 'image; save a file for each frame.'
             )
         return image.frame()
+
+
+def open_for_segmenting(path: str | os.PathLike[str]) -> ImageFile:
+    """Open an image file, but none that says that it holds labels.
+
+    Parameters
+    ----------
+    path : path-like
+        As for `open_image`.
+
+    Raises
+    ------
+    NotAnImageError
+        If it holds labels.
+    ImageError
+        As `open_image`.
+    """
+    image = open_image(path)
+    if image.holds_labels:
+        image.close()
+        raise NotAnImageError(
+            f'{image.name} holds labels, not an image; choose the image they belong to.'
+        )
+    return image
 
 
 def stem_of(name: str) -> str:

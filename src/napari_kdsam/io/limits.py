@@ -12,6 +12,7 @@ FRAMES_VARIABLE = 'NAPARI_KDSAM_MAX_FRAMES'
 _MEGAPIXELS = 500
 # Ten hours of video.
 _FRAMES = 1_000_000
+_MOST_MISSING = 1_000
 # Those of 8-bit RGBA.
 _BYTES_PER_PIXEL = 4
 # A strip, tile or chunk is unpacked whole, also where it is larger than the image.
@@ -94,6 +95,30 @@ def check_frame_count(name: str, count: int) -> None:
         raise ImageError(
             f'{name} says that it has {count} frames, more than the {most} that are '
             f'read; cut it into parts, or set {FRAMES_VARIABLE}.'
+        )
+
+
+def check_held_frames(name: str, count: int, possible: int) -> None:
+    """Refuse files that say that they have many more frames than fit into them.
+
+    A file that was cut short still gives the frames that are there.
+
+    Parameters
+    ----------
+    name : str
+        File name for the message.
+    count, possible : int
+        Frames that the file says it has, and that it may hold at most.
+
+    Raises
+    ------
+    ImageError
+        If more than 1,000 are missing.
+    """
+    if count > possible + _MOST_MISSING:
+        raise ImageError(
+            f'{name} says that it has {count} frames, but no more than {possible} fit '
+            'into it: it is damaged or not complete; copy or export it again.'
         )
 
 

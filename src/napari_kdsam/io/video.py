@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -64,17 +65,24 @@ class _Index:
 class VideoFile(ImageFile):
     """A video, decoded frame by frame.
 
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    stream : bytes, optional
+        The video itself, where the file is no video but holds one.
+
     Attributes
     ----------
     rate : float or None
         Frames per second.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, stream: bytes = b'') -> None:
+        self._path, self._stream_bytes = path, stream
         # Readers share one decoder, which must not be asked twice at a time.
         self._lock = threading.RLock()
-        self._container = av.open(str(path))
+        self._container = self._opened()
         try:
             if not self._container.streams.video:
                 raise ImageError(f'{path.name} holds no video, only other streams.')
@@ -98,6 +106,10 @@ class VideoFile(ImageFile):
             self._container.close()
             raise
 
+    def _opened(self) -> Any:
+        within = self._stream_bytes
+        return av.open(BytesIO(within) if within else str(self._path))
+
     def _declared_count(self) -> int:
         # Frames that an edit list cuts off are counted, but never shown.
         entries = getattr(self._stream, 'index_entries', None) or ()
@@ -107,7 +119,7 @@ class VideoFile(ImageFile):
     def _index(self) -> _Index:
         shown: list[int | None] = []
         starts, cut = [], set()
-        with av.open(str(self._path)) as container:
+        with self._opened() as container:
             stream = container.streams.video[0]
             for packet in container.demux(stream):
                 if not packet.size or packet.is_discard:
@@ -169,7 +181,13 @@ class VideoFile(ImageFile):
         starts = self._index.starts
         place = bisect_right(starts, (target, target)) - 1 - (earlier or 0)
         begin = starts[max(place, 0)][1] if starts else self._stream.start_time or 0
-        self._container.seek(min(begin, target), stream=self._stream, backward=True)
+        try:
+            self._container.seek(min(begin, target), stream=self._stream, backward=True)
+        except OSError:
+            # A bare stream has no places to go to, so that it is decoded from its start.
+            self._container.close()
+            self._container = self._opened()
+            self._stream = self._container.streams.video[0]
         self._frames = self._decoded()
 
     def _decode_to(self, target: int) -> Any:
