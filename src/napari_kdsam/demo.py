@@ -8,18 +8,24 @@ say nothing about accuracy on patients.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_kdsam.batch.single_file import FileReport, FileSegmenter, Outputs
+from napari_kdsam.batch.single_file import (
+    SINGLE_ENDINGS,
+    FileReport,
+    FileSegmenter,
+    Outputs,
+)
 from napari_kdsam.core.errors import MissingExtraError
 from napari_kdsam.core.prompts import ObjectPrompt, Prompt
 from napari_kdsam.io.formats import open_image
 from napari_kdsam.io.label_images import write_picture, write_stack
+from napari_kdsam.io.results import DRAWN
 from napari_kdsam.phantoms import (
     Phantom,
     dermoscopy_phantom,
@@ -28,6 +34,12 @@ from napari_kdsam.phantoms import (
 )
 
 _CINE_FRAMES = 6
+_PHANTOM_FILES = (
+    'dermoscopy_phantom.png',
+    'endoscopy_phantom.png',
+    'ultrasound_phantom.png',
+    'ultrasound_phantom_cine.tif',
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +162,21 @@ def real_cases() -> list[DemoCase]:
     ]
 
 
+def files_written(folder: Path, cases: Sequence[DemoCase]) -> list[Path]:
+    """List what the demonstration may write.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Where to.
+    cases : sequence of DemoCase
+        From `real_cases`; the phantoms are added.
+    """
+    stems = [case.name for case in cases] + [Path(name).stem for name in _PHANTOM_FILES]
+    results = [f'{stem}{ending}' for stem in stems for ending in SINGLE_ENDINGS]
+    return [folder / name for name in (*_PHANTOM_FILES, *results)]
+
+
 def phantom_cases(folder: Path) -> list[DemoCase]:
     """Draw the phantoms and write them as image files.
 
@@ -197,10 +224,10 @@ def _write_phantom(start: Path, phantom: Phantom) -> Path:
     image = phantom.image
     if phantom.mask.ndim == 2:
         path = start.with_suffix('.png')
-        write_picture(path, image)
+        write_picture(path, image, DRAWN)
     else:
         path = start.with_suffix('.tif')
-        write_stack(path, image, image.shape, image.dtype)
+        write_stack(path, image, image.shape, image.dtype, DRAWN)
     return path
 
 

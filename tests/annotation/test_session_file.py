@@ -25,6 +25,7 @@ from napari_kdsam.annotation.session_file import (
 )
 from napari_kdsam.annotation.state import AnnotationState, CommittedObject, Draft
 from napari_kdsam.cli.replay import replay
+from napari_kdsam.core.choices import ExistingFile
 
 
 def worked(script) -> tuple[AnnotationSession, ArrayTarget]:
@@ -230,6 +231,26 @@ def test_replay_writes_the_labels_of_a_session(tmp_path: Path, capfd) -> None:
     replay(path, out)
     assert np.array_equal(tifffile.imread(out), target.data)
     assert '2 objects; open prompts on 1 frame are' in capfd.readouterr().out
+
+
+def test_replay_replaces_its_own_labels_only_if_asked(tmp_path: Path, capfd) -> None:
+    path, out = committed(tmp_path), tmp_path / 'labels.tif'
+    replay(path, out)
+    first = out.read_bytes()
+    with pytest.raises(typer.Exit, match='2'):
+        replay(path, out)
+    assert 'labels.tif is in' in capfd.readouterr().err
+    replay(path, out, ExistingFile.skip)
+    assert 'skipped, it was there already' in capfd.readouterr().out
+    replay(path, out, ExistingFile.overwrite)
+    assert out.read_bytes() == first
+    corrected = tifffile.imread(out)
+    tifffile.imwrite(out, corrected, photometric='minisblack')
+    before = out.read_bytes()
+    with pytest.raises(typer.Exit, match='2'):
+        replay(path, out, ExistingFile.overwrite)
+    assert 'changed since' in capfd.readouterr().err
+    assert out.read_bytes() == before
 
 
 def test_labels_of_more_than_32_bits_stay_what_they_are(tmp_path: Path) -> None:

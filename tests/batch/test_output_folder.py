@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
-from napari_kdsam.batch.output_folder import (
-    BATCH_ENDINGS,
-    BatchError,
-    OutputFolder,
+from napari_kdsam.batch.label_files import (
     read_record,
     read_stack_record,
     write_frame,
 )
+from napari_kdsam.batch.output_folder import BATCH_ENDINGS, BatchError, OutputFolder
 from napari_kdsam.batch.records import Record, StackFrame, StackRecord, Status
 from napari_kdsam.batch.single_file import SINGLE_ENDINGS
+from napari_kdsam.cli.main import app
 from napari_kdsam.segmentation.frame_labels import LabelledObject
 
 OWNING = """
@@ -154,3 +154,26 @@ def test_one_run_owns_a_folder_and_a_dead_one_lets_go(tmp_path: Path) -> None:
     process.wait()
     with folder.owned():
         pass
+
+
+def test_commands_wait_for_no_other_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.zeros((40, 50), np.uint8)).save('a.png')
+    out = tmp_path / 'out'
+    out.mkdir()
+    box = ['--box', '5,5,20,20', '--out', 'out']
+    with OutputFolder(out).owned():
+        before = sorted(out.iterdir())
+        for arguments in (
+            ['segment', 'a.png', *box],
+            ['batch', 'a.png', *box],
+            ['demo', '--out', 'out'],
+        ):
+            result = CliRunner().invoke(app, arguments)
+            assert result.exit_code == 2
+            assert 'Another run writes to' in result.stderr
+            assert len(result.stderr.splitlines()) == 1
+        assert sorted(out.iterdir()) == before
+    assert not list(out.iterdir())

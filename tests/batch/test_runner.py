@@ -17,8 +17,9 @@ from PIL import Image
 from napari_kdsam import Predictor
 from napari_kdsam.batch import output_folder, work
 from napari_kdsam.batch.jobs import Job, Task, fingerprint_of
+from napari_kdsam.batch.label_files import write_frame
 from napari_kdsam.batch.manifest import MANIFEST
-from napari_kdsam.batch.output_folder import BatchError, OutputFolder, write_frame
+from napari_kdsam.batch.output_folder import BatchError, OutputFolder
 from napari_kdsam.batch.records import FrameResult, Status
 from napari_kdsam.batch.runner import Summary, find_sources, run_batch
 from napari_kdsam.batch.work import do_tasks

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from napari_kdsam.cli.main import app
+from napari_kdsam.io.results import is_replaceable, is_result
 
 
 def test_the_demonstration_works_on_real_images_and_is_accurate_on_phantoms(
@@ -42,6 +43,14 @@ def test_the_demonstration_works_on_real_images_and_is_accurate_on_phantoms(
         assert 0.01 < covered < 0.5, item.name
         assert (tmp_path / f'{item.name}_overlay.png').exists()
     assert len(seen) == 7
+    # Its own files are replaced, and the phantoms are no results.
+    assert all(is_replaceable(path) for path in tmp_path.iterdir())
+    assert not is_result(tmp_path / 'ultrasound_phantom.png')
+    assert not is_result(tmp_path / 'ultrasound_phantom_cine.tif')
+    (tmp_path / 'lymph_node.json').write_text('{"mine": 1}')
+    refused = CliRunner().invoke(app, ['demo', '--out', str(tmp_path)])
+    assert refused.exit_code == 2
+    assert 'lymph_node.json in' in refused.stderr
 
 
 @pytest.mark.parametrize('kind', ['dermoscopy', 'endoscopy', 'ultrasound'])

@@ -5,16 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from napari_kdsam.core.errors import KDSAMError
+from napari_kdsam.core.errors import KDSAMError, first_of
 from napari_kdsam.core.files import atomic_path
 from napari_kdsam.training.data.samples import Sample
 
 PER_IMAGE, FAILURES = 'per_image', 'failures.csv'
+RESULTS, SUMMARY = 'results.csv', 'summary.csv'
+REPORT = 'summary.md'
 
 
 class EvaluationError(KDSAMError, ValueError):
@@ -175,6 +178,28 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as part:
         part.write_text(_text(rows, header=True), encoding='utf-8')
+
+
+def refuse_strangers(out: Path) -> None:
+    """Keep an evaluation out of a folder with files of its names that none has made.
+
+    Raises
+    ------
+    EvaluationError
+        Naming the files.
+    """
+    if (out / PER_IMAGE).is_dir():
+        return
+    there = [
+        name
+        for name in (RESULTS, SUMMARY, REPORT, FAILURES, 'figures')
+        if os.path.lexists(out / name)
+    ]
+    if there:
+        raise EvaluationError(
+            f'{first_of(there)} in {out} cannot be of an evaluation, as there is no '
+            f'{PER_IMAGE} beside, and would be replaced; choose another --out folder.'
+        )
 
 
 class ResultFile:

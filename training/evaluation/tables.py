@@ -12,7 +12,13 @@ from typing import Any
 
 from napari_kdsam.core.files import atomic_path
 from napari_kdsam.training.data.catalogue import DATA_SETS, object_name
-from napari_kdsam.training.evaluation.results import PER_IMAGE, Row, read_notes
+from napari_kdsam.training.evaluation.results import (
+    PER_IMAGE,
+    REPORT,
+    SUMMARY,
+    Row,
+    read_notes,
+)
 from napari_kdsam.training.evaluation.significance import (
     Estimate,
     expected_calibration_error,
@@ -373,9 +379,9 @@ def write_report(rows: Sequence[Row], out: Path) -> Path:
     pathlib.Path
         The Markdown file.
     """
-    write_summary(rows, out / 'summary.csv')
+    write_summary(rows, out / SUMMARY)
     notes = notes_of(out, in_order(row.model for row in rows))
-    path = out / 'summary.md'
+    path = out / REPORT
     text = f'{accuracy_table(rows)}\n{cost_table(rows, notes)}'
     with atomic_path(path) as part:
         part.write_text(text, encoding='utf-8')

@@ -12,7 +12,8 @@ import tifffile
 from numpy.typing import NDArray
 
 from napari_kdsam.batch.inputs import Source
-from napari_kdsam.batch.output_folder import COCO_NAME, OutputFolder, read_labels
+from napari_kdsam.batch.label_files import read_labels
+from napari_kdsam.batch.output_folder import COCO_NAME, OutputFolder
 from napari_kdsam.batch.records import FrameResult, Status
 from napari_kdsam.batch.runner import Summary
 from napari_kdsam.core.choices import Existing, Export

@@ -15,12 +15,18 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
-from PIL import Image
 
 from napari_kdsam.batch.inputs import Reader, Source, content_key, is_url
+from napari_kdsam.batch.label_files import (
+    FRAMES,
+    is_own,
+    read_labels,
+    read_record,
+    read_stack_record,
+    write_frame,
+)
 from napari_kdsam.batch.manifest import (
     MANIFEST,
-    is_manifest,
     labels_of_images,
     write_manifest,
 )
@@ -35,7 +41,6 @@ from napari_kdsam.batch.records import (
 from napari_kdsam.core.choices import Existing, Export
 from napari_kdsam.core.errors import ImageError, KDSAMError, first_of
 from napari_kdsam.core.files import (
-    MARK,
     PART,
     NameTooLongError,
     atomic_path,
@@ -44,12 +49,11 @@ from napari_kdsam.core.files import (
 from napari_kdsam.core.label_image import label_dtype
 from napari_kdsam.core.names import folded, longest_name, printable
 from napari_kdsam.io.formats import DICOM, NIFTI, format_of
-from napari_kdsam.io.label_images import write_picture, write_stack
-from napari_kdsam.io.results import is_replaceable, is_result
+from napari_kdsam.io.label_images import write_stack
+from napari_kdsam.io.results import is_result
 from napari_kdsam.segmentation.frame_labels import FrameLabels, NothingToDo, Outcome
 
 _LOCK = '.napari-kdsam.lock'
-_FRAMES = '_labels_frames'
 # What may follow the stem of an input in the names of its results.
 BATCH_ENDINGS = (
     '_labels.png',
@@ -57,7 +61,7 @@ BATCH_ENDINGS = (
     '_labels.json',
     '_labels.nii.gz',
     '_labels.dcm',
-    _FRAMES,
+    FRAMES,
 )
 _LABELS_ENDING = re.compile(r'_labels\.(png|tif)$')
 COCO_NAME = 'labels.coco.json'
@@ -106,7 +110,7 @@ class OutputFolder:
 
     def frames_folder(self, source: Source) -> Path:
         """Where the frames of a stack wait to be put together."""
-        return self.path / f'{source.stem}{_FRAMES}'
+        return self.path / f'{source.stem}{FRAMES}'
 
     def stack_path(self, source: Source) -> Path:
         """The labels of a whole stack."""
@@ -172,7 +176,7 @@ class OutputFolder:
             Naming the files.
         """
         there = [path for path in targets if os.path.lexists(path)]
-        strange = [path for path in there if not _is_own(path)]
+        strange = [path for path in there if not is_own(path)]
         if strange:
             were, it = ('were', 'they are') if len(strange) > 1 else ('was', 'it is')
             raise BatchError(
@@ -192,7 +196,7 @@ class OutputFolder:
 
     def wrote(self, path: Path) -> bool:
         """Whether a file below the folder is a result, and no image of anybody."""
-        return path.resolve().is_relative_to(self.path.resolve()) and _is_own(path)
+        return path.resolve().is_relative_to(self.path.resolve()) and is_own(path)
 
     @contextmanager
     def owned(self) -> Iterator[None]:
@@ -225,7 +229,7 @@ class OutputFolder:
 
     def sweep(self) -> None:
         """Remove what a killed process was writing."""
-        for folder in (self.path, *self.path.glob(f'*{_FRAMES}')):
+        for folder in (self.path, *self.path.glob(f'*{FRAMES}')):
             for item in folder.iterdir():
                 if PART.fullmatch(item.name) and item.is_dir():
                     shutil.rmtree(item, ignore_errors=True)
@@ -377,7 +381,7 @@ class OutputFolder:
                     yield np.zeros(shape, dtype)
 
         path = self.stack_path(source)
-        write_stack(path, frames(), (len(results), *shape), dtype, MARK)
+        write_stack(path, frames(), (len(results), *shape), dtype, 'batch')
         record = StackRecord(
             fingerprint=self.fingerprint,
             image=content_key(source.location),
@@ -477,83 +481,3 @@ class OutputFolder:
 def _folded_folder(folder: Path) -> str:
     # Some file systems do not tell A.png from a.png.
     return folded(str(folder.resolve()))
-
-
-def _is_own(path: Path) -> bool:
-    """Whether a run wrote what is there, and nobody else has since."""
-    if path.name == MANIFEST:
-        return is_manifest(path)
-    if path.is_dir():
-        return path.name.endswith(_FRAMES) and all(map(_is_frame, path.iterdir()))
-    if path.suffix == '.json' and read_stack_record(path) is not None:
-        return True
-    return is_replaceable(path)
-
-
-def _is_frame(path: Path) -> bool:
-    return PART.fullmatch(path.name) is not None or is_result(path)
-
-
-def write_frame(path: Path, labels: NDArray[Any], record: Record) -> None:
-    """Write a label image that carries its record.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The PNG file; its folder is made if needed.
-    labels : numpy.ndarray
-        (rows, columns) whole numbers up to 65535, 0 for background.
-    record : Record
-
-    Raises
-    ------
-    ImageError
-        If it cannot be written.
-    """
-    highest = int(labels.max(initial=0))
-    if highest > np.iinfo(np.uint16).max:
-        raise ImageError(f'{path.name} cannot hold {highest} labels in one frame.')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ImageError(
-            f'The folder {path.parent.name} cannot be made ({error.strerror}).'
-        ) from error
-    write_picture(
-        path, labels.astype(label_dtype(highest), copy=False), record.to_json()
-    )
-
-
-def read_record(path: Path) -> Record | None:
-    """Read the record of a label image; None if there is none, or no such image."""
-    try:
-        with Image.open(path) as picture:
-            text = getattr(picture, 'text', {}).get(MARK, '')
-    except (OSError, SyntaxError, ValueError):
-        return None
-    return Record.from_json(text)
-
-
-def read_stack_record(path: Path) -> StackRecord | None:
-    """Read the record beside a stack of labels; None if there is no such thing."""
-    try:
-        return StackRecord.from_json(path.read_bytes())
-    except OSError:
-        return None
-
-
-def read_labels(path: Path) -> NDArray[Any]:
-    """Read a label image as (rows, columns) whole numbers.
-
-    Raises
-    ------
-    ImageError
-        If it is not there or damaged.
-    """
-    try:
-        with Image.open(path) as picture:
-            return np.asarray(picture)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ImageError(
-            f'{path.name} is missing or damaged; run the batch again with --resume.'
-        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +19,7 @@ from napari_kdsam.cli.console import (
     print_table,
 )
 from napari_kdsam.cli.options import Device, UsualOutFolder
+from napari_kdsam.core.choices import Existing
 from napari_kdsam.core.errors import KDSAMError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -35,25 +37,38 @@ def demo(
 
     The real images are anonymised examples that come with pydicom; the phantoms are
     drawn, so that Dice against their exact ground truth can be shown. Good numbers
-    here say that the installation works, not how accurate it is on patients.
+    here say that the installation works, not how accurate it is on patients. Files of
+    an earlier demonstration in the folder are replaced, and no others.
     """
-    with exit_on(KDSAMError, WRONG_USAGE):
-        if view and find_spec('napari') is None:
-            raise MissingExtraError('Showing the results in napari', 'all')
-        make_folder(out)
-        from napari_kdsam.batch.single_file import FileSegmenter
-        from napari_kdsam.demo import phantom_cases, real_cases, result_of, run_case
-        from napari_kdsam.model.loading import load_model
+    with ExitStack() as stack:
+        with exit_on(KDSAMError, WRONG_USAGE):
+            if view and find_spec('napari') is None:
+                raise MissingExtraError('Showing the results in napari', 'all')
+            make_folder(out)
+            from napari_kdsam.batch.output_folder import OutputFolder
+            from napari_kdsam.batch.single_file import FileSegmenter
+            from napari_kdsam.demo import (
+                files_written,
+                phantom_cases,
+                real_cases,
+                result_of,
+                run_case,
+            )
+            from napari_kdsam.model.loading import load_model
 
-        cases = [*real_cases(), *phantom_cases(out)]
-        segmenter = FileSegmenter(load_model(device=device))
-    outcomes = []
-    for case in cases:
-        try:
-            with file_progress(case.name) as on_frame:
-                outcomes.append(run_case(segmenter, case, out, on_frame))
-        except KDSAMError as error:
-            complain(f'{case.name}: {error}')
+            real = real_cases()
+            folder = OutputFolder(out)
+            stack.enter_context(folder.owned())
+            folder.guard(files_written(out, real), Existing.overwrite)
+            cases = [*real, *phantom_cases(out)]
+            segmenter = FileSegmenter(load_model(device=device))
+        outcomes = []
+        for case in cases:
+            try:
+                with file_progress(case.name) as on_frame:
+                    outcomes.append(run_case(segmenter, case, out, on_frame))
+            except KDSAMError as error:
+                complain(f'{case.name}: {error}')
     headers = ['Image', 'What', 'Prompt', 'Score', 'Pixels', 'Dice', 'Time']
     print_table(headers, [_row(outcome) for outcome in outcomes])
     typer.echo(

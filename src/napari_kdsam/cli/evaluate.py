@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from napari_kdsam.cli.console import SOME_FAILED, WRONG_USAGE, exit_on
+from napari_kdsam.cli.console import SOME_FAILED, WRONG_USAGE, exit_on, make_folder
 from napari_kdsam.cli.options import Device, UsualOutFolder
 from napari_kdsam.core.errors import ImageError, KDSAMError
 from napari_kdsam.core.extras import require_training_extra
@@ -57,12 +58,18 @@ def evaluate(
     """
     with exit_on(KDSAMError, WRONG_USAGE):
         require_training_extra()
+    from napari_kdsam.batch.output_folder import OutputFolder
     from napari_kdsam.model.registry import DEFAULT_MODEL
     from napari_kdsam.training.data.samples import Sample, single_objects
     from napari_kdsam.training.data.shards import read_shards
     from napari_kdsam.training.evaluation.figures import draw_figures
     from napari_kdsam.training.evaluation.folder import samples_of_folder
-    from napari_kdsam.training.evaluation.results import read_failures, write_rows
+    from napari_kdsam.training.evaluation.results import (
+        RESULTS,
+        read_failures,
+        refuse_strangers,
+        write_rows,
+    )
     from napari_kdsam.training.evaluation.runner import KINDS, run_evaluation
     from napari_kdsam.training.evaluation.segmenters import open_segmenter
     from napari_kdsam.training.evaluation.tables import (
@@ -73,7 +80,7 @@ def evaluate(
 
     samples: list[Sample]
     names = models or [DEFAULT_MODEL]
-    with exit_on(KDSAMError, WRONG_USAGE):
+    with ExitStack() as stack, exit_on(KDSAMError, WRONG_USAGE):
         if (folder is None) == (data is None):
             raise ImageError('Give either a folder with images/ and masks/, or --data.')
         if folder is not None:
@@ -85,6 +92,9 @@ def evaluate(
             grouped = groupby(samples, key=lambda sample: sample.data_set)
             samples = [sample for _, group in grouped for sample in list(group)[:limit]]
         samples = single_objects(samples)
+        make_folder(out)
+        stack.enter_context(OutputFolder(out).owned())
+        refuse_strangers(out)
         rows = run_evaluation(
             samples,
             names,
@@ -94,7 +104,7 @@ def evaluate(
             overwrite=overwrite,
         )
         if rows:
-            write_rows(out / 'results.csv', rows)
+            write_rows(out / RESULTS, rows)
             path = write_report(rows, out)
             typer.echo(path.read_text(encoding='utf-8'))
             if figures:

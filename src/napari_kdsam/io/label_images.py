@@ -82,8 +82,7 @@ def write_stack(
     dtype : numpy.dtype
         Type of the pixels in the file; see `label_dtype`.
     mark : str
-        If there is one, the file says that it holds a result, by which a later run
-        may replace it; see `is_result`.
+        See `write_picture`.
 
     Raises
     ------
@@ -101,7 +100,7 @@ def write_stack(
                 compression='zlib',
                 photometric='minisblack',
                 metadata=None,
-                software=MARK if mark else None,
+                software=f'{MARK} {mark}' if mark else None,
             )
 
 

@@ -14,6 +14,8 @@ from napari_kdsam.core.files import MARK
 from napari_kdsam.io.formats import DICOM, NIFTI, PNG, TIFF
 from napari_kdsam.io.image_file import reading
 
+# The mark of images that are drawn to be segmented.
+DRAWN = 'image'
 # COCO files may be large; theirs is at the start.
 _START_BYTES = 4096
 _COCO_MARK = f'"contributor": "{MARK}"'.encode('ascii')
@@ -28,7 +30,7 @@ def is_result(path: Path) -> bool:
         A PNG, TIFF, NIfTI or DICOM file. Other kinds hold no such thing, and neither
         does what cannot be read.
     """
-    return _mark_of(path) != ''
+    return _mark_of(path) not in ('', DRAWN)
 
 
 def is_replaceable(path: Path) -> bool:
@@ -66,7 +68,8 @@ def _mark_of(path: Path) -> str:
             if TIFF.names(name):
                 with tifffile.TiffFile(path) as tiff:
                     software = tiff.pages.first.tags.get('Software')
-                    return MARK if software and software.value == MARK else ''
+                    said = str(software.value) if software else ''
+                    return said.removeprefix(f'{MARK} ') if MARK in said else ''
             if NIFTI.names(name):
                 from napari_kdsam.io.nifti import description_of
 
