@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from napari_kdsam.core.errors import excerpt
 from napari_kdsam.training.config import ConfigError, TrainingConfig
 
 CONFIG_FOLDER = Path(__file__).parent / 'configs'
@@ -49,15 +50,19 @@ def read_config_as(kind: type[Config], path: Path) -> Config:
         path = bundled
     try:
         content: Any = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = str(error).replace('\n', ' ')
+    except OSError as error:
+        reason = error.strerror or 'unknown reason'
+        raise ConfigError(f'{path.name} cannot be read ({reason}).') from error
+    except Exception as error:
+        # PyYAML makes values as it reads, and raises whatever that leads to.
+        reason = excerpt(error) or type(error).__name__
         raise ConfigError(f'{path.name} is not readable YAML ({reason}).') from error
     try:
         return kind.model_validate(content)
     except ValidationError as error:
         problems = [
-            f'{".".join(map(str, p["loc"])) or "the file"}: {p["msg"]}'
-            for p in error.errors()
+            excerpt(f'{".".join(map(str, p["loc"])) or "the file"}: {p["msg"]}')
+            for p in error.errors(include_input=False, include_url=False)
         ]
         more = len(problems) - _PROBLEMS_SHOWN
         text = '; '.join(problems[:_PROBLEMS_SHOWN])

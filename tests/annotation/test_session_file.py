@@ -156,6 +156,41 @@ def test_a_damaged_session_is_refused(tmp_path: Path, name: str, value) -> None:
         read_session(path)
 
 
+def test_a_huge_image_is_refused_before_memory_is_asked_for(
+    tmp_path: Path, capfd
+) -> None:
+    path = committed(tmp_path)
+    content = json.loads(path.read_text())
+    content['shape'][0] = 2**31
+    path.write_text(json.dumps(content))
+    with pytest.raises(SessionFileError, match='damaged'):
+        read_session(path)
+    content['shape'] = [2**31 - 1, 2**31 - 1, 2**31 - 1]
+    path.write_text(json.dumps(content))
+    with pytest.raises(typer.Exit, match='2'):
+        replay(path, tmp_path / 'labels.tif')
+    assert 'do not fit in memory' in capfd.readouterr().err
+    assert not (tmp_path / 'labels.tif').exists()
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        b'{"format": 1, "image": "' + 5000 * b'\xe4',
+        b'{"format": 1, "cleanup": {"' + 5000 * b'x' + b'": 1}}',
+        b'{"format": "' + 5000 * b'x' + b'"}',
+        b'{"format": 1' + 4000 * b'0' + b'}',
+        5000 * b'[',
+    ],
+)
+def test_a_message_holds_little_of_the_file(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / 'session.json'
+    path.write_bytes(content)
+    with pytest.raises(SessionFileError) as caught:
+        read_session(path)
+    assert len(str(caught.value)) < 320
+
+
 def test_two_objects_of_one_number_are_refused(tmp_path: Path) -> None:
     path = committed(tmp_path)
     content = json.loads(path.read_text())

@@ -24,12 +24,13 @@ from napari_kdsam.batch.records import FrameResult, Status
 from napari_kdsam.batch.runner import Summary, find_sources, run_batch
 from napari_kdsam.batch.work import do_tasks
 from napari_kdsam.core.choices import Existing, Export
-from napari_kdsam.core.errors import ImageError
+from napari_kdsam.core.errors import ImageError, PromptError
 from napari_kdsam.core.prompts import ObjectPrompt, Prompt, PromptSet
 from napari_kdsam.segmentation.methods import Method
 
 CLICK = PromptSet((ObjectPrompt(Prompt([(30.0, 40.0)])),))
 SHAPE = (64, 96)
+BOXES = ((10, 10, 30, 30), (20, 50, 60, 90))
 
 
 def pixels(number: int, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
@@ -158,6 +159,41 @@ def test_each_image_gets_the_prompts_of_its_name_and_others_are_skipped(
     ]
     reasons = {row['reason'] for row in rows(results) if row['status'] == 'skipped'}
     assert reasons == {'there are no prompts for it'}
+
+
+def test_prompts_that_find_no_image_are_named(run, folder, results):
+    box = (ObjectPrompt(Prompt(box=(10, 10, 30, 30))),)
+    given = PromptSet((), {'scan1.png': box, 'Scan1.png': box}, 'boxes.csv')
+    summary = run(folder / 'scan1.png', prompts=given)
+    assert summary.count(Status.done) == len(summary.results) == 1
+    (note,) = summary.notes
+    assert note == 'boxes.csv has prompts for Scan1.png, but no such image was given.'
+    last = rows(results)[-1]
+    assert (last['image'], last['status']) == ('Scan1.png', 'skipped')
+    assert 'no such image' in last['reason']
+
+
+def test_images_of_one_name_get_the_prompts_of_their_folder(run, folder, results):
+    for name in ('p1', 'p2'):
+        (folder / name).mkdir()
+        shutil.copy(folder / 'scan0.png', folder / name / 'frame.png')
+    one, two = (ObjectPrompt(Prompt(box=box)) for box in BOXES)
+    both = {'p1/frame.png': (one,), 'p2\\frame.png': (two,)}
+    run(folder / 'p1', folder / 'p2', prompts=PromptSet((), both))
+    names = ('frame_labels.png', 'frame_2_labels.png')
+    labels = [np.asarray(Image.open(results / name)) for name in names]
+    assert [bool(found[20, 20]) for found in labels] == [True, False]
+    assert [bool(found[40, 70]) for found in labels] == [False, True]
+    with pytest.raises(PromptError, match='write the folder before the name'):
+        run(folder / 'p1', folder / 'p2', prompts=PromptSet((), {'frame.png': (one,)}))
+
+
+def test_prompts_of_an_image_of_another_size_are_not_used(run, folder):
+    drawn = Prompt(box=(10, 10, 30, 30), image_shape=SHAPE[::-1])
+    summary = run(folder / 'scan1.png', prompts=PromptSet((ObjectPrompt(drawn),)))
+    (result,) = summary.results.values()
+    assert result.status is Status.failed
+    assert 'drawn on an image of 96 rows and 64 columns' in result.reason
 
 
 def test_a_damaged_file_is_named_and_the_others_go_on(run, folder, results):

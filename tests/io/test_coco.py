@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from napari_kdsam.core.errors import ImageError, MissingExtraError, PromptError
+from napari_kdsam.core.geometry import PaddedSquare
 from napari_kdsam.io.coco import (
     LabelledImage,
     read_coco_masks,
@@ -193,11 +194,27 @@ def test_where_objects_overlap_the_earlier_one_keeps_the_pixels(tmp_path: Path) 
             {
                 'images': [
                     {'id': 9, 'file_name': 'x/a.png'},
-                    {'id': 8, 'file_name': 'y/a.png'},
+                    {'id': 8, 'file_name': './x\\a.png'},
                 ]
             },
-            r'two images of the name a\.png',
+            r'two images of the name \./x',
         ),
+        (
+            {
+                'images': [
+                    {'id': 9, 'file_name': 'a.png'},
+                    {'id': 9, 'file_name': 'b.png'},
+                ]
+            },
+            'two images with the id 9',
+        ),
+        ({'annotations': [annotation(), annotation()]}, 'two annotations with the id'),
+        ({'annotations': [annotation(bbox=[1, 2, 3, 10**400])]}, 'has no box'),
+        ({'annotations': [annotation(bbox=[1, 2, 3, 1e400])]}, 'object 4: A box'),
+        ({'annotations': [annotation(category_id=[1])]}, 'not a COCO file'),
+        ({'images': [{'id': 9, 'file_name': 'a', 'frame': [1]}]}, 'not a COCO file'),
+        ({'images': [{'id': 9, 'file_name': 5}]}, 'not a COCO file'),
+        ({'images': [{'id': 9, 'file_name': 'a', 'height': 'x'}]}, 'not a COCO file'),
     ],
 )
 def test_prompts_that_cannot_be_used_are_refused(
@@ -216,7 +233,14 @@ def test_prompts_that_cannot_be_used_are_refused(
             {'images': [{'id': 9, 'file_name': 'a', 'height': 90000, 'width': 90000}]},
             'megapixels',
         ),
-        ({'annotations': [annotation(segmentation=[[1, 2]])]}, 'object 4 has no mask'),
+        ({'annotations': [annotation(segmentation=[[1, 2, 3]])]}, 'object 4 has no'),
+        ({'annotations': [annotation(segmentation=[])]}, 'object 4 has no mask'),
+        ({'annotations': [annotation(segmentation=[5])]}, 'object 4 has no mask'),
+        (
+            {'annotations': [annotation(segmentation=[[0, 0, 1e9, 0, 1e9, 1e9]])]},
+            'object 4 has no mask',
+        ),
+        ({'categories': 2 * [{'id': 2, 'name': 'polyp'}]}, 'two categories'),
         ({'annotations': [annotation(segmentation=None)]}, 'object 4 has no mask'),
         (
             {'annotations': [annotation(segmentation={'size': [5, 8], 'counts': 'a'})]},
@@ -229,6 +253,97 @@ def test_masks_that_cannot_be_used_are_refused(
 ) -> None:
     with pytest.raises(ImageError, match=problem):
         list(read_coco_masks(written(tmp_path, **changes)))
+
+
+def rle(counts: object) -> dict[str, Any]:
+    return annotation(segmentation={'size': [6, 8], 'counts': counts})
+
+
+@pytest.mark.parametrize(
+    ('counts', 'problem'),
+    [
+        ([6, 3], 'add up to 9 pixels, but the image has 6 x 8 = 48'),
+        ([6, 3, 40], 'add up to 49 pixels'),
+        ([], 'add up to 0 pixels'),
+        ('63', 'add up to 9 pixels'),
+        ([6, -3, 45], 'no mask that can be read'),
+        ([6, 3.5, 38.5], 'no mask that can be read'),
+        ([6, True, 41], 'no mask that can be read'),
+        ([[6, 3, 39]], 'no mask that can be read'),
+        ('6\u00e4', 'no mask that can be read'),
+        ('6P', 'no mask that can be read'),
+        (None, 'no mask that can be read'),
+    ],
+)
+def test_runs_that_do_not_fill_the_image_are_refused(
+    tmp_path: Path, counts: object, problem: str
+) -> None:
+    path = written(tmp_path, annotations=[rle(counts)])
+    with pytest.raises(ImageError, match=problem):
+        list(read_coco_masks(path))
+
+
+@in_one_folder
+@given(mask=arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=40)))
+def test_compressed_runs_are_read_as_pycocotools_writes_them(
+    tmp_path: Path, mask: np.ndarray
+) -> None:
+    from pycocotools import mask as library
+
+    packed = library.encode(np.asfortranarray(mask, np.uint8))
+    rows, columns = mask.shape
+    item = rle(packed['counts'].decode())
+    item['segmentation']['size'] = [rows, columns]
+    image = {'id': 9, 'file_name': 'a.png', 'height': rows, 'width': columns}
+    path = written(tmp_path, images=[image], annotations=[item])
+    (read,) = read_coco_masks(path)
+    np.testing.assert_array_equal(read.labels > 0, mask)
+
+
+def test_lines_have_no_area_and_the_other_polygons_are_read(tmp_path: Path) -> None:
+    square = [1, 1, 5, 1, 5, 4, 1, 4]
+    items = [
+        annotation(segmentation=[[0, 0, 8, 6], square, [3, 3]]),
+        annotation(id=5, segmentation=[[0, 0, 8, 6]]),
+        annotation(id=6, segmentation=[[6, 0, 8, 0, 8, 6, 6, 6]]),
+    ]
+    (image,) = read_coco_masks(written(tmp_path, annotations=items))
+    expected = np.zeros((6, 8), np.uint8)
+    expected[1:4, 1:5], expected[:, 6:] = 1, 3
+    np.testing.assert_array_equal(image.labels, expected)
+    assert image.notes == (
+        'other.json, object 4: 2 lines without area left out',
+        'other.json, object 5: 1 lines without area left out',
+    )
+
+
+@pytest.mark.parametrize('label', [[], {'a': 1}, 'x', 1.5, True, 2**40, -1, None])
+def test_labels_of_odd_types_are_counted_instead(tmp_path: Path, label: object) -> None:
+    (image,) = read_coco_masks(written(tmp_path, annotations=[annotation(label=label)]))
+    assert set(np.unique(image.labels)) == {0, 1}
+
+
+def test_boxes_are_of_an_image_of_the_size_that_the_file_says(tmp_path: Path) -> None:
+    (item,) = read_prompts(written(tmp_path)).for_image('a.png')
+    item.prompt.within(PaddedSquare((6, 8), 1))
+    for shape, problem in (((8, 6), 'lay on its side'), ((12, 16), '6 rows and 8 col')):
+        with pytest.raises(PromptError, match=problem):
+            item.prompt.within(PaddedSquare(shape, 1))
+    unsaid = [{'id': 9, 'file_name': 'a.png', 'height': 0, 'width': 0}]
+    (item,) = read_prompts(written(tmp_path, images=unsaid)).for_image('a.png')
+    item.prompt.within(PaddedSquare((12, 16), 1))
+
+
+def test_images_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    images = [
+        {'id': 9, 'file_name': 'p1/a.png', 'height': 6, 'width': 8},
+        {'id': 8, 'file_name': 'p2\\a.png', 'height': 6, 'width': 8},
+    ]
+    items = [annotation(), annotation(id=5, image_id=8, bbox=[0, 0, 2, 2])]
+    prompts = read_prompts(written(tmp_path, images=images, annotations=items))
+    (one,) = prompts.for_image('/scans/p1/a.png')
+    (two,) = prompts.for_image('/scans/p2/a.png')
+    assert one.prompt.box == (2, 1, 6, 4) and two.prompt.box == (0, 0, 2, 2)
 
 
 def test_files_that_are_not_json_are_refused(tmp_path: Path) -> None:

@@ -132,6 +132,11 @@ def test_an_image_that_is_not_listed_is_named(tmp_path: Path) -> None:
         ({**BOX, 'frame': 1.5}, 'whole number'),
         ({**BOX, 'frame': True}, 'whole number'),
         ([1, 2], 'An object must be written as'),
+        ({'box': [0, 0, 5, 10**400]}, '4 numbers'),
+        ({'points': [[1, 1e400]]}, '2 numbers'),
+        ({**BOX, 'frame': 10**12}, 'whole number'),
+        ({'points': [[1, 2]], 'x' * 5000: 1}, 'x...'),
+        ({'points': ['y' * 5000]}, 'y...'),
     ],
 )
 def test_a_bad_object_is_named_by_its_number(
@@ -147,6 +152,7 @@ def test_a_bad_object_is_named_by_its_number(
         message = problem_with(tmp_path, {'format': 1, **wrapped})
         assert message.startswith(where)
         assert problem in message
+        assert len(message) < 400
 
 
 @pytest.mark.parametrize(
@@ -160,7 +166,10 @@ def test_a_bad_object_is_named_by_its_number(
         ([], 'must be a JSON object'),
         ({'objects': [BOX]}, 'format None'),
         ({'format': 2, 'objects': [BOX]}, 'format 2'),
+        ({'format': 10**4000}, 'has the format'),
         ({'format': 1}, 'either "objects" or "images"'),
+        ('{"format": 1, "images": {"a": {}, "a": {}}}', "has the key 'a' twice"),
+        ({'format': 'z' * 5000}, 'z...'),
         ({'format': 1, 'objects': [BOX], 'images': {}}, 'either "objects" or'),
         ({'format': 1, 'objects': []}, 'at least one object'),
         ({'format': 1, 'objects': BOX}, 'at least one object'),
@@ -232,6 +241,18 @@ def test_a_table_of_prompts_gives_objects_of_images_and_frames(tmp_path: Path) -
         ('frame,row,column\n1.5,1,2\n', 'whole number'),
         ('row,column,label\n1,2,0\n', 'inside'),
         ('object,row0,column0,row1,column1\n1,0,0,5,5\n1,0,0,6,6\n', 'a box already'),
+        ('image,row,column\na.png,43,5,70,5\n', 'line 2 has 5 cells, but there are 3'),
+        ('image,row,column\n\n"a\nb",1,2\na.png,1,2,\n', 'line 5 has 4 cells'),
+        ('row,column,image\n1,2\n', 'line 2 has 2 cells'),
+        ('row,column,row\n1,2,3\n', 'a column twice'),
+        ('row,column\n1,nan\n', "column is a number, not 'nan'"),
+        ('row,column\ninf,1\n', "row is a number, not 'inf'"),
+        ('row,column\n1,"43,5"\n', "not '43,5'"),
+        ('frame,row,column\ninf,1,2\n', 'frame is a number'),
+        ('frame,row,column\n1e300,1,2\n', 'whole number'),
+        ('row,column,label\n1,2,nan\n', 'label is a number'),
+        ('row,column,label\n1,2,0.5\n', 'label is 1'),
+        (f'row,column\n1,{"x" * 5000}\n', r'x\.\.\.'),
     ],
 )
 def test_a_table_that_makes_no_sense_is_refused_by_its_line(
@@ -239,5 +260,6 @@ def test_a_table_that_makes_no_sense_is_refused_by_its_line(
 ) -> None:
     path = tmp_path / 'prompts.csv'
     path.write_text(text, encoding='utf-8')
-    with pytest.raises(PromptError, match=message):
+    with pytest.raises(PromptError, match=message) as caught:
         read_prompts(path)
+    assert len(str(caught.value)) < 400

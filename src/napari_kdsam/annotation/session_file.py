@@ -57,7 +57,7 @@ from napari_kdsam.annotation.state import (
     Outline,
     Scribble,
 )
-from napari_kdsam.core.errors import KDSAMError
+from napari_kdsam.core.errors import KDSAMError, excerpt, quoted
 from napari_kdsam.core.files import write_json
 
 SESSION_FORMAT = 1
@@ -140,9 +140,23 @@ class SavedSession:
         )
 
     def labels(self) -> NDArray[np.unsignedinteger]:
-        """The committed objects as a label array of the image's shape."""
+        """The committed objects as a label array of the image's shape.
+
+        Raises
+        ------
+        SessionFileError
+            If it does not fit in memory.
+        """
         highest = max((item.label for item in self.state.objects), default=0)
-        array = np.zeros(self.shape, np.uint32 if highest < 2**32 else np.uint64)
+        dtype = np.uint32 if highest < 2**32 else np.uint64
+        try:
+            array = np.zeros(self.shape, dtype)
+        except (MemoryError, ValueError) as error:
+            sizes = ' x '.join(map(str, self.shape))
+            raise SessionFileError(
+                f'Labels of {excerpt(sizes)} pixels do not fit in memory; use a '
+                'computer with more, if the image is really of that size.'
+            ) from error
         for item in self.state.objects:
             row0, col0, row1, col1 = item.region.box
             part = array[item.frame][row0:row1, col0:col1]
@@ -155,10 +169,21 @@ def write_session(path: Path, session: SavedSession) -> None:
 
     Raises
     ------
+    SessionFileError
+        If the name of a class is no text that can be read back.
     ImageError
         If it cannot be written.
     """
     state = session.state
+    for item in state.classes:
+        # Halves of characters can be written to JSON, but its readers refuse them.
+        if not item.name.isascii() and item.name.encode('utf-8', 'ignore') != (
+            item.name.encode('utf-8', 'surrogatepass')
+        ):
+            raise SessionFileError(
+                f'The class {quoted(item.name)} has half a character in its name; '
+                'rename it.'
+            )
     content = {
         'format': SESSION_FORMAT,
         'image': session.image,
@@ -239,8 +264,8 @@ def read_session(path: Path, image: str | None = None) -> SavedSession:
         version = SessionHeader.model_validate_json(content).format
         if version != SESSION_FORMAT:
             raise SessionFileError(
-                f'{path.name} is a session of format {version}, but this version '
-                f'reads format {SESSION_FORMAT}; update napari-kdsam.'
+                f'{path.name} is a session of format {quoted(version)}, but this '
+                f'version reads format {SESSION_FORMAT}; update napari-kdsam.'
             )
         values = SessionValues.model_validate_json(content)
         found = SavedSession(values.image, values.shape, values.state())
@@ -249,7 +274,7 @@ def read_session(path: Path, image: str | None = None) -> SavedSession:
         raise SessionFileError(f'{path.name} cannot be read ({reason}).') from error
     except SessionFileError:
         raise
-    except (ValueError, zlib.error, KDSAMError) as error:
+    except (ValueError, OverflowError, MemoryError, zlib.error, KDSAMError) as error:
         raise SessionFileError(
             f'{path.name} is damaged or no session file ({first_problem(error)}); '
             'nothing of it was used.'

@@ -14,7 +14,6 @@ from pydantic import (
     Field,
     FiniteFloat,
     NonNegativeInt,
-    PositiveInt,
     ValidationError,
 )
 
@@ -30,6 +29,7 @@ from napari_kdsam.annotation.state import (
     Position,
     Scribble,
 )
+from napari_kdsam.core.errors import excerpt
 from napari_kdsam.core.stack_index import FrameIndex
 
 # Up to what any label image can hold, signed or not.
@@ -37,14 +37,16 @@ _Label = Annotated[int, Field(ge=1, le=2**63 - 1)]
 _Place = tuple[FiniteFloat, FiniteFloat]
 _Line = tuple[Annotated[list[_Place], Field(min_length=1)], bool]
 _Frame = tuple[NonNegativeInt, ...]
+# Far above any image along one axis, and below what numpy can count with.
+_Size = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
 def first_problem(error: Exception) -> str:
     """What is wrong, in a few words."""
     if not isinstance(error, ValidationError):
-        return str(error)
+        return excerpt(error)
     problem = error.errors(include_input=False, include_url=False)[0]
-    return ' '.join((*map(str, problem['loc']), problem['msg']))
+    return excerpt(' '.join((*map(str, problem['loc']), problem['msg'])))
 
 
 class _Values(BaseModel):
@@ -147,7 +149,7 @@ class SessionValues(SessionHeader):
     """A whole session file."""
 
     image: str
-    shape: Annotated[tuple[PositiveInt, ...], Field(min_length=2)]
+    shape: Annotated[tuple[_Size, ...], Field(min_length=2)]
     frame: _Frame
     classes: Annotated[list[ClassValues], Field(min_length=1)]
     current_class: int

@@ -32,7 +32,7 @@ class Job:
     device : str
     method : Method
     prompts : PromptSet
-        For the methods that take prompts.
+        For the methods that take prompts; while they are done, by location.
     store : str
         Folder of an `EmbeddingStore`; empty for none.
     threads : int
@@ -53,7 +53,7 @@ class Job:
 
     def objects_of(self, source: Source) -> tuple[ObjectPrompt, ...]:
         """The prompted objects of an image; none if there are none for it."""
-        return self.prompts.images.get(source.name, self.prompts.shared)
+        return self.prompts.images.get(source.location, self.prompts.shared)
 
 
 def fingerprint_of(

@@ -19,6 +19,7 @@ from napari_kdsam.batch.output_folder import (
 from napari_kdsam.batch.records import FrameResult, Status
 from napari_kdsam.core.choices import Existing, Export
 from napari_kdsam.core.errors import ImageError
+from napari_kdsam.core.prompts import AssignedPrompts
 from napari_kdsam.inference.embedding_store import holds_embeddings
 from napari_kdsam.io.results import is_result
 from napari_kdsam.segmentation.methods import Method
@@ -41,12 +42,15 @@ class Summary:
         Why the batch ended early; empty if it did not.
     left_out : list of Source
         What was given, or found in a folder, and is no image of the batch.
+    notes : tuple of str
+        Sentences on prompts that should be looked at.
     """
 
     sources: list[Source]
     results: dict[tuple[str, int], FrameResult] = field(default_factory=dict)
     stopped: str = ''
     left_out: list[Source] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
 
     def places(self) -> Iterator[tuple[str, int]]:
         """Every frame of every source, in order."""
@@ -181,10 +185,14 @@ def run_batch(
     BatchError
         If there are files already and `existing` does not allow for them, or they are
         no results of a run; nothing is written then.
+    PromptError
+        If prompts by name may be for several images.
     ImageError
         If the manifest or a stack cannot be written.
     """
     output = job.output
+    prompts = job.prompts.assigned([source.location for source in sources])
+    job = replace(job, prompts=prompts)
     with output.owned():
         images = [
             replace(source, problem=output.check_names(output.targets(source, also)))
@@ -197,7 +205,7 @@ def run_batch(
         if existing is Existing.resume:
             output.sweep()
         left_out = [source for source in sources if source.left_out]
-        summary = Summary(images, left_out=left_out)
+        summary = Summary(images, left_out=left_out, notes=prompts.notes)
         for source in images:
             for result in output.known(source, existing):
                 summary.take(result)
@@ -216,9 +224,16 @@ def run_batch(
             FrameResult(source.location, 0, Status.skipped, source.left_out)
             for source in left_out
         ]
+        others += _without_image(prompts)
         output.write_manifest(images, [*summary.ordered(), *others])
         finish(summary)
     return summary
+
+
+def _without_image(prompts: AssignedPrompts) -> Iterator[FrameResult]:
+    reason = f'{prompts.source} has prompts for it, but no such image was given'
+    for name in prompts.unfound:
+        yield FrameResult(name, 0, Status.skipped, reason)
 
 
 def _guard(

@@ -17,6 +17,7 @@ from napari_kdsam.cli.console import (
     complain,
     exit_on,
     make_folder,
+    note,
     say,
 )
 from napari_kdsam.cli.options import (
@@ -247,6 +248,8 @@ def _tell(summary: Summary, out: Path) -> int:
         f'{counts[Status.done]} done{looked}, {counts[Status.failed]} failed, '
         f'{counts[Status.skipped]} skipped{others}; see {out / MANIFEST}'
     )
+    for text in summary.notes:
+        note(text)
     if summary.stopped:
         complain(f'{summary.stopped.rstrip(".")}; run it again with --resume to go on.')
         return INTERRUPTED if summary.stopped == 'Interrupted.' else SOME_FAILED

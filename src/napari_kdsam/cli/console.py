@@ -37,6 +37,11 @@ def complain(message: object) -> None:
     )
 
 
+def note(message: str) -> None:
+    """Say on standard error, in one line, what is worth a look."""
+    typer.echo(f'Note: {printable(message)}', err=True)
+
+
 @contextmanager
 def exit_on(kind: type[KDSAMError], code: int) -> Iterator[None]:
     """Say what is wrong and end the command with `code` if an error is of `kind`."""

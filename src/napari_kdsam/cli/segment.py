@@ -17,6 +17,7 @@ from napari_kdsam.cli.console import (
     exit_on,
     file_progress,
     make_folder,
+    note,
     say,
 )
 from napari_kdsam.cli.options import (
@@ -114,9 +115,12 @@ def segment(
                     f'{summary[0].replace(": left out,", " is left out")}; give the '
                     'image that it was made of.'
                 )
-            prompts = prompts_from_options(points, negatives, boxes, prompts_file)
+            given = prompts_from_options(points, negatives, boxes, prompts_file)
+            prompts = given.assigned([str(path) for path in images])
             for path in images:
-                prompts.for_image(path.name)
+                prompts.for_image(str(path))
+            for text in prompts.notes:
+                note(text)
             make_folder(out)
             # torch loads only once everything that needs no torch is right.
             from napari_kdsam.batch.output_folder import OutputFolder
@@ -152,7 +156,7 @@ def segment(
                 summary.append(f'{path.name}: skipped, {there[0]} was there already')
                 skipped += 1
                 continue
-            objects = prompts.for_image(path.name)
+            objects = prompts.for_image(str(path))
             try:
                 if problem := folder.check_names(targets[path]):
                     raise ImageError(problem)

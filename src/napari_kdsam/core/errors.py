@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
+
+from napari_kdsam.core.names import printable
+
+# As much of a file's content as a message quotes.
+MOST_QUOTED = 200
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = _repr.maxlong = MOST_QUOTED
+
+
+def excerpt(text: object) -> str:
+    """One line of what a file or a library says, cut where it is long, for a message."""
+    line = ' '.join(str(text).split())
+    if len(line) > MOST_QUOTED:
+        line = f'{line[: MOST_QUOTED - 3]}...'
+    return printable(line)
+
+
+def quoted(value: object) -> str:
+    """A value as Python would write it, cut where it is long, for a message."""
+    try:
+        return excerpt(_repr.repr(value))
+    except ValueError:
+        # Python refuses to write whole numbers of thousands of digits.
+        return f'{type(value).__name__} of very many digits'
 
 
 def first_of(names: Sequence[str], shown: int = 3) -> str:
     """Join names for a message, the first few of them and how many more there are."""
     more = len(names) - shown
-    return ', '.join(names[:shown]) + (f' and {more} more' if more > 0 else '')
+    return excerpt(', '.join(names[:shown])) + (f' and {more} more' if more > 0 else '')
 
 
 class KDSAMError(Exception):

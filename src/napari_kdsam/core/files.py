@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from napari_kdsam.core.errors import ImageError
+from napari_kdsam.core.errors import ImageError, excerpt
 from napari_kdsam.core.names import longest_name
 
 # What files that hold results say of themselves; a name alone says nothing.
@@ -101,11 +101,15 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     Raises
     ------
     ImageError
-        If the file cannot be written.
-    ValueError
-        If a number is not finite.
+        If the file cannot be written, or a number is not finite.
     """
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + '\n'
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + '\n'
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ImageError(
+            f'{Path(path).name} could not be written: a value cannot be put into JSON '
+            f'({excerpt(error)}).'
+        ) from error
     with atomic_path(path) as part:
         # A name that is not UTF-8 holds halves of characters, which JSON can escape.
         part.write_bytes(text.encode('utf-8', 'backslashreplace'))

@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from napari_kdsam.core.errors import PromptError
+from napari_kdsam.core.errors import PromptError, excerpt, first_of, quoted
 from napari_kdsam.core.geometry import Box, PaddedSquare
+from napari_kdsam.core.image_names import match_names, name_parts
 from napari_kdsam.core.sizes import LOGITS_SIZE
 
 Point = tuple[float, float]
+# Of any stack.
+_LAST_FRAME = 2**31 - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +35,8 @@ class Prompt:
     logits : array-like, optional
         (256, 256) float low-resolution logits, from `Prediction.logits` or
         `logits_of_mask`, to refine.
+    image_shape : (rows, columns), optional
+        Of the image that points and box were drawn on, where that is known.
 
     Raises
     ------
@@ -44,6 +49,7 @@ class Prompt:
     labels: Sequence[int] | None = None
     box: Box | None = None
     logits: ArrayLike | None = None
+    image_shape: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         points = tuple(_numbers(point, 2, 'A point') for point in self.points)
@@ -86,9 +92,12 @@ class Prompt:
         Raises
         ------
         PromptError
-            If a point, or all of the box, is outside the image.
+            If the prompt was drawn on an image of another size, or a point, or all of
+            the box, is outside the image.
         """
         rows, columns = square.image_shape
+        if self.image_shape not in (None, (rows, columns)):
+            raise PromptError(_of_another_size(self.image_shape, (rows, columns)))
         for point in self.points:
             if not square.contains(point):
                 raise PromptError(
@@ -131,7 +140,8 @@ class Prompt:
         unknown = sorted(set(value) - {'points', 'labels', 'box'})
         if unknown:
             raise PromptError(
-                f'Unknown key {unknown[0]!r} in a prompt; use points, labels and box.'
+                f'Unknown key {quoted(unknown[0])} in a prompt; use points, labels and '
+                'box.'
             )
         points, labels = value.get('points') or (), value.get('labels')
         if not isinstance(points, Sequence) or not (
@@ -151,10 +161,26 @@ class ObjectPrompt:
         Points and box in image pixel coordinates.
     frame : int or None
         The only frame the object is in; None for every frame.
+
+    Raises
+    ------
+    PromptError
+        If the frame is no whole number from 0.
     """
 
     prompt: Prompt
     frame: int | None = None
+
+    def __post_init__(self) -> None:
+        frame = self.frame
+        if frame is not None and (
+            not isinstance(frame, int)
+            or isinstance(frame, bool)
+            or not 0 <= frame <= _LAST_FRAME
+        ):
+            raise PromptError(
+                f'A frame must be a whole number counted from 0, not {quoted(frame)}.'
+            )
 
     def in_frame(self, index: int) -> bool:
         """Whether the object is prompted in a frame."""
@@ -176,15 +202,8 @@ class ObjectPrompt:
         """
         if not isinstance(value, Mapping):
             return cls(Prompt.from_dict(value))
-        frame = value.get('frame')
-        if frame is not None and (
-            not isinstance(frame, int) or isinstance(frame, bool) or frame < 0
-        ):
-            raise PromptError(
-                f'A frame must be a whole number counted from 0, not {frame!r}.'
-            )
         rest = {key: value[key] for key in value if key not in ('frame', 'result')}
-        return cls(Prompt.from_dict(rest), frame)
+        return cls(Prompt.from_dict(rest), value.get('frame'))
 
 
 @dataclass(frozen=True)
@@ -196,7 +215,8 @@ class PromptSet:
     shared : tuple of ObjectPrompt
         Objects of every image that is not in `images`.
     images : dict
-        File name to its tuple of `ObjectPrompt`.
+        File name, or path, to its tuple of `ObjectPrompt`; `match_names` says which
+        image is meant.
     source : str
         Name of the file they came from, for messages.
     """
@@ -205,13 +225,13 @@ class PromptSet:
     images: Mapping[str, tuple[ObjectPrompt, ...]] = field(default_factory=dict)
     source: str = 'the prompts'
 
-    def for_image(self, name: str) -> tuple[ObjectPrompt, ...]:
+    def for_image(self, location: str) -> tuple[ObjectPrompt, ...]:
         """Find the objects of an image.
 
         Parameters
         ----------
-        name : str
-            File name without folder.
+        location : str
+            Its file name, path or URL.
 
         Returns
         -------
@@ -223,12 +243,72 @@ class PromptSet:
         PromptError
             If the image is not listed.
         """
-        objects = self.images.get(name, self.shared)
+        return self.assigned([location]).for_image(location)
+
+    def assigned(self, locations: Sequence[str]) -> AssignedPrompts:
+        """Find out which objects belong to which image.
+
+        Parameters
+        ----------
+        locations : sequence of str
+            Paths or URLs of all images there are.
+
+        Raises
+        ------
+        PromptError
+            If a name means several images.
+        """
+        matches = match_names(self.images, locations, self.source)
+        images = {
+            location: self.images[name] for location, name in matches.name_of.items()
+        }
+        notes = [
+            f'{self.source} has prompts for {excerpt(name)}, which were taken for '
+            f'{excerpt(location)}: the file name is the same, the folder is another.'
+            for name, location in matches.elsewhere
+        ]
+        if matches.unfound:
+            notes.append(
+                f'{self.source} has prompts for {first_of(matches.unfound)}, but no '
+                'such image was given.'
+            )
+        return AssignedPrompts(
+            self.shared, images, self.source, matches.unfound, tuple(notes)
+        )
+
+
+@dataclass(frozen=True)
+class AssignedPrompts(PromptSet):
+    """The objects of a prompts file, with the locations of images in place of names.
+
+    Attributes
+    ----------
+    unfound : tuple of str
+        Names for which there are prompts, but no image.
+    notes : tuple of str
+        Sentences on what should be looked at.
+    """
+
+    unfound: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def for_image(self, location: str) -> tuple[ObjectPrompt, ...]:
+        objects = self.images.get(location, self.shared)
         if not objects:
+            name = ''.join(name_parts(location)[-1:])
             raise PromptError(
                 f'{self.source} has no objects for {name}; add it under "images".'
             )
         return objects
+
+
+def _of_another_size(drawn: Any, found: tuple[int, int]) -> str:
+    turned = ', as if it lay on its side' if drawn == found[::-1] else ''
+    return (
+        f'The prompts were drawn on an image of {drawn[0]} rows and {drawn[1]} columns, '
+        f'but this one has {found[0]} rows and {found[1]} columns{turned}; export them '
+        'for the image as it is shown.'
+    )
 
 
 def _shown(values: Iterable[float]) -> str:
@@ -238,11 +318,13 @@ def _shown(values: Iterable[float]) -> str:
 def _numbers(value: Any, count: int, what: str) -> Any:
     try:
         numbers = tuple(float(item) for item in value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = ()
     if len(numbers) != count or not all(math.isfinite(item) for item in numbers):
         order = '(row, column)' if count == 2 else '(row0, col0, row1, col1)'
-        raise PromptError(f'{what} must be {count} numbers {order}, not {value!r}.')
+        raise PromptError(
+            f'{what} must be {count} numbers {order}, not {quoted(value)}.'
+        )
     return numbers
 
 

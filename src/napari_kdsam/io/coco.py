@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -24,9 +24,12 @@ from napari_kdsam.core.errors import (
     KDSAMError,
     MissingExtraError,
     PromptError,
+    excerpt,
+    quoted,
 )
 from napari_kdsam.core.files import MARK, write_json
-from napari_kdsam.core.label_image import label_dtype
+from napari_kdsam.core.image_names import name_parts
+from napari_kdsam.core.label_image import add_object, label_dtype
 from napari_kdsam.core.prompts import ObjectPrompt, Prompt, PromptSet
 from napari_kdsam.io.label_images import check_labels
 from napari_kdsam.io.limits import check_size
@@ -34,6 +37,10 @@ from napari_kdsam.io.limits import check_size
 _NO_CLASS = 'object'
 # Far below a pixel, far above rounding: drops only points on straight lines.
 _STRAIGHT = 1e-6
+_MOST_LABEL = 2**32 - 1
+_LEAST_CORNERS = 3
+# Image sides that a polygon may be away from its image.
+_FARTHEST = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,12 +57,15 @@ class LabelledImage:
         Label to the name of its class; ``object`` for those left out.
     frame : int or None
         Which frame of a stack it is, counted from 0.
+    notes : tuple of str
+        What of the file was left out.
     """
 
     name: str
     labels: NDArray[Any]
     classes: Mapping[int, str] = field(default_factory=dict)
     frame: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 def write_coco(
@@ -185,32 +195,91 @@ def _joined(
 
 
 @dataclass(frozen=True)
+class _Image:
+    """What a COCO file says of an image."""
+
+    name: str
+    shape: tuple[int, int] | None
+    frame: int | None
+
+
+@dataclass(frozen=True)
 class _Contents:
     """A COCO file after its structure has been checked."""
 
     source: str
-    images: dict[Any, Mapping[str, Any]]
+    images: dict[Any, _Image]
     annotations: list[Mapping[str, Any]]
     categories: dict[Any, str]
+
+    def where(self, item: Mapping[str, Any]) -> str:
+        """An object, for a message."""
+        return f'{self.source}, object {excerpt(item["id"])}'
 
 
 def _contents(value: Any, source: str, error_class: type[KDSAMError]) -> _Contents:
     try:
-        images = {image['id']: image for image in value['images']}
-        for image in images.values():
-            image['file_name'].strip()
-        categories = {
-            item['id']: str(item['name']) for item in value.get('categories', [])
+        images = {
+            number: _Image(
+                _text(image['file_name']),
+                _size(image),
+                _whole(image.get('frame')),
+            )
+            for number, image in _by_id(value['images'], 'images')
         }
-        annotations = [item for item in value['annotations'] if not item.get('iscrowd')]
+        categories = {
+            number: str(item['name'])
+            for number, item in _by_id(value.get('categories', []), 'categories')
+        }
+        annotations = [
+            item
+            for _, item in _by_id(value['annotations'], 'annotations')
+            if not item.get('iscrowd')
+        ]
         for item in annotations:
-            images[item['image_id']]['id'], item['id']
-    except (AttributeError, KeyError, TypeError) as error:
+            images[item['image_id']], hash(item.get('category_id'))
+    except PromptError as error:
+        raise error_class(f'{source} {error}') from error
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise error_class(
             f'{source} is not a COCO file of objects, or an object has no image '
-            f'({type(error).__name__}: {error}); export it again.'
+            f'({type(error).__name__}: {excerpt(error)}); export it again.'
         ) from error
     return _Contents(source, images, annotations, categories)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f'{quoted(value)} is no name')
+    return value
+
+
+def _by_id(items: Any, what: str) -> Iterator[tuple[Any, Mapping[str, Any]]]:
+    seen = set()
+    for item in items:
+        number = item['id']
+        if number in seen:
+            raise PromptError(
+                f'has two {what} with the id {quoted(number)}, so it is not clear what '
+                'belongs to which; export it again.'
+            )
+        seen.add(number)
+        yield number, item
+
+
+def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Rows and columns; None where they are not said, for which some write 0."""
+    rows, columns = _whole(image.get('height')), _whole(image.get('width'))
+    return (rows, columns) if rows and columns else None
+
+
+def _whole(value: Any) -> int | None:
+    if value is None:
+        return None
+    number = int(value)
+    if isinstance(value, bool) or number != float(value) or number < 0:
+        raise ValueError(f'{quoted(value)} is no whole number')
+    return number
 
 
 def coco_prompts(value: Any, source: str) -> PromptSet:
@@ -227,49 +296,49 @@ def coco_prompts(value: Any, source: str) -> PromptSet:
     -------
     PromptSet
         For each image that has objects a box for each of them, in the file's order, by
-        the image's file name without folder. Groups (``iscrowd``) are left out.
+        the image's file name, with the size that the file says it has. Groups
+        (``iscrowd``) are left out.
 
     Raises
     ------
     PromptError
-        If it is not such a file, an object has no box, or two images have one name.
+        If it is not such a file, an object has no box, or two images have one name or
+        number.
     """
     contents = _contents(value, source, PromptError)
-    places: dict[tuple[str, Any], Any] = {}
+    places: dict[tuple[tuple[str, ...], Any], Any] = {}
     for number, image in contents.images.items():
-        name = _base_name(image)
-        if places.setdefault((name, image.get('frame')), number) != number:
+        place = name_parts(image.name), image.frame
+        if places.setdefault(place, number) != number:
             raise PromptError(
-                f'{contents.source} has two images of the name {name}; rename one of '
-                'them.'
+                f'{contents.source} has two images of the name {excerpt(image.name)}; '
+                'rename one of them.'
             )
-    found: dict[str, tuple[ObjectPrompt, ...]] = {}
+    # Frames of one stack may be named in several notations.
+    names: dict[tuple[str, ...], str] = {}
+    found: dict[str, list[ObjectPrompt]] = {}
     for item in contents.annotations:
         image = contents.images[item['image_id']]
-        where = f'{contents.source}, object {item["id"]}'
-        prompt = ObjectPrompt(Prompt(box=_box(item, where)))
-        if image.get('frame') is not None:
-            value = {**prompt.to_dict(), 'frame': image['frame']}
-            prompt = ObjectPrompt.from_dict(value)
-        name = _base_name(image)
-        found[name] = (*found.get(name, ()), prompt)
+        name = names.setdefault(name_parts(image.name), image.name)
+        found.setdefault(name, []).append(_prompt(contents.where(item), item, image))
     if not found:
         raise PromptError(f'{contents.source} has no objects; annotate some first.')
-    return PromptSet((), found, contents.source)
+    objects = {name: tuple(items) for name, items in found.items()}
+    return PromptSet((), objects, contents.source)
 
 
-def _base_name(image: Mapping[str, Any]) -> str:
-    return PurePosixPath(image['file_name'].replace('\\', '/')).name
-
-
-def _box(item: Mapping[str, Any], where: str) -> tuple[float, float, float, float]:
+def _prompt(where: str, item: Mapping[str, Any], image: _Image) -> ObjectPrompt:
     try:
         x, y, width, height = (float(edge) for edge in item['bbox'])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise PromptError(f'{where} has no box [x, y, width, height].') from error
     if not (width > 0 and height > 0):
         raise PromptError(f'{where} has an empty box; remove it or draw it again.')
-    return y, x, y + height, x + width
+    try:
+        prompt = Prompt(box=(y, x, y + height, x + width), image_shape=image.shape)
+        return ObjectPrompt(prompt, image.frame)
+    except PromptError as error:
+        raise PromptError(f'{where}: {error}') from error
 
 
 def read_coco_masks(path: str | os.PathLike[str]) -> Iterator[LabelledImage]:
@@ -285,7 +354,8 @@ def read_coco_masks(path: str | os.PathLike[str]) -> Iterator[LabelledImage]:
     LabelledImage
         Objects have the value that `write_coco` noted, or else 1, 2, ... in the file's
         order; where they overlap the earlier one keeps the pixels. Images without
-        objects come too. Groups (``iscrowd``) are left out.
+        objects come too. Groups (``iscrowd``) are left out, and so are polygons of
+        fewer than three points, which have no area; `LabelledImage.notes` names them.
 
     Raises
     ------
@@ -314,48 +384,67 @@ def read_coco_masks(path: str | os.PathLike[str]) -> Iterator[LabelledImage]:
 def _labelled(
     contents: _Contents,
     mask: Any,
-    image: Mapping[str, Any],
+    image: _Image,
     objects: Sequence[Mapping[str, Any]],
 ) -> LabelledImage:
-    name = image['file_name']
-    try:
-        shape = int(image['height']), int(image['width'])
-    except (KeyError, TypeError, ValueError) as error:
+    shape = image.shape
+    if shape is None:
         raise ImageError(
-            f'{contents.source} does not say the size of {name}; export it again.'
-        ) from error
-    check_size(name, shape)
-    noted = [item.get('label') for item in objects]
-    values: list[int] = (
-        [int(value or 0) for value in noted]
-        if len(set(noted)) == len(noted)
-        and all(isinstance(value, int) and value > 0 for value in noted)
-        else list(range(1, len(objects) + 1))
-    )
+            f'{contents.source} does not say the size of {excerpt(image.name)}; export '
+            'it again.'
+        )
+    check_size(excerpt(image.name), shape)
+    values = _noted_labels(objects) or range(1, len(objects) + 1)
     labels = np.zeros(shape, label_dtype(max(values, default=0)))
-    classes = {}
+    classes, notes = {}, []
     for value, item in zip(values, objects, strict=True):
-        pixels = _decoded(mask, item, shape, f'{contents.source}, object {item["id"]}')
-        labels[pixels & (labels == 0)] = value
+        pixels, lines = _decoded(mask, item, shape, contents.where(item))
+        if lines:
+            notes.append(f'{contents.where(item)}: {lines} lines without area left out')
+        add_object(labels, value, pixels)
         classes[value] = contents.categories.get(item.get('category_id'), _NO_CLASS)
-    return LabelledImage(name, labels, classes, image.get('frame'))
+    return LabelledImage(image.name, labels, classes, image.frame, tuple(notes))
+
+
+def _noted_labels(objects: Sequence[Mapping[str, Any]]) -> list[int] | None:
+    """The values that `write_coco` noted, if each object has one of its own."""
+    noted = [item.get('label') for item in objects]
+    values = [
+        value
+        for value in noted
+        if isinstance(value, int)
+        and not isinstance(value, bool)
+        and 0 < value <= _MOST_LABEL
+    ]
+    return values if len(set(values)) == len(noted) else None
 
 
 def _decoded(
     mask: Any, item: Mapping[str, Any], shape: tuple[int, int], where: str
-) -> NDArray[np.bool_]:
-    rows, columns = shape
+) -> tuple[NDArray[np.bool_], int]:
+    """The (rows, columns) bool mask of an object, and how many lines were left out."""
     form = item.get('segmentation')
     try:
         if isinstance(form, Mapping):
             if tuple(form['size']) != shape:
                 raise ImageError(f'{where} has a mask of another size than its image.')
-            packed = form
-            if isinstance(form['counts'], list):
-                packed = mask.frPyObjects(dict(form), rows, columns)
-        else:
-            packed = mask.merge(mask.frPyObjects(form, rows, columns))
-        return np.asarray(mask.decode(packed), np.bool_)
+            return _filled(form['counts'], shape, where), 0
+        polygons = [np.asarray(polygon, np.float64) for polygon in form or ()]
+        areas = [item for item in polygons if item.size >= 2 * _LEAST_CORNERS]
+        reach = _FARTHEST * max(shape)
+        if not polygons or not all(
+            # Its C code makes room for all pixels of an edge, wherever they are.
+            polygon.ndim == 1
+            and polygon.size % 2 == 0
+            and (abs(polygon) <= reach).all()
+            for polygon in polygons
+        ):
+            raise ValueError('not polygons')
+        if not areas:
+            return np.zeros(shape, np.bool_), len(polygons)
+        packed = mask.merge(mask.frPyObjects([list(p) for p in areas], *shape))
+        pixels = np.asarray(mask.decode(packed), np.bool_)
+        return pixels, len(polygons) - len(areas)
     except KDSAMError:
         raise
     except Exception as error:
@@ -363,3 +452,43 @@ def _decoded(
         raise ImageError(
             f'{where} has no mask that can be read; export it again.'
         ) from error
+
+
+def _filled(counts: Any, shape: tuple[int, int], where: str) -> NDArray[np.bool_]:
+    """Pixels of runs down the columns, by turns outside and inside the object.
+
+    pycocotools does not check that the runs fill the image, and gives memory that
+    nobody has written to for the rest.
+    """
+    runs = _unpacked(counts.encode()) if isinstance(counts, str) else list(counts)
+    if not all(type(run) is int and run >= 0 for run in runs):
+        raise ValueError('not runs')
+    rows, columns = shape
+    if sum(runs) != rows * columns:
+        raise ImageError(
+            f'{where} has a mask whose runs add up to {quoted(sum(runs))} pixels, but '
+            f'the image has {rows} x {columns} = {rows * columns}; export it again.'
+        )
+    inside = np.arange(len(runs)) % 2 == 1
+    return np.repeat(inside, runs).reshape(columns, rows).T
+
+
+def _unpacked(text: bytes) -> list[int]:
+    """Runs of the compressed form: five bits in a letter, and differences from the third on."""
+    runs: list[int] = []
+    value = shift = 0
+    for letter in text:
+        bits = letter - 48
+        if not 0 <= bits < 64:
+            raise ValueError('not a letter of RLE')
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+        value = shift = 0
+    if shift:
+        raise ValueError('cut off')
+    return runs

@@ -10,9 +10,15 @@ from typing import Any, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
-from napari_kdsam.core.errors import CheckpointError, first_of
+from napari_kdsam.core.errors import (
+    CheckpointError,
+    KDSAMError,
+    excerpt,
+    first_of,
+    quoted,
+)
 from napari_kdsam.core.sizes import INPUT_SIZES
 from napari_kdsam.model.network import ModelIdentity, PromptableModel, build_kdsam
 from napari_kdsam.model.student import StudentEncoder
@@ -109,10 +115,11 @@ def read_header(path: Path, kind: type[Header], key: str, what: str) -> Header:
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:
-        problem = error.errors()[0]
+        problem = error.errors(include_input=False, include_url=False)[0]
         where = '.'.join(str(part) for part in problem['loc']) or 'the whole entry'
+        reason = excerpt(f'{where}: {problem["msg"]}')
         raise CheckpointError(
-            f'{path.name} has an unusable header: {where}: {problem["msg"]}.'
+            f'{path.name} has an unusable header: {reason}.'
         ) from error
 
 
@@ -126,7 +133,7 @@ def check_format(path: Path, version: int, understood: int) -> None:
     """
     if version > understood:
         raise CheckpointError(
-            f'{path.name} has format version {version}, newer than this '
+            f'{path.name} has format version {quoted(version)}, newer than this '
             f'napari-kdsam understands ({understood}); update napari-kdsam.'
         )
 
@@ -135,13 +142,13 @@ def _check_metadata(path: Path, metadata: CheckpointMetadata) -> None:
     check_format(path, metadata.format, CHECKPOINT_FORMAT)
     if metadata.input_size not in INPUT_SIZES:
         raise CheckpointError(
-            f'{path.name} asks for a {metadata.input_size} pixel input; only '
+            f'{path.name} asks for a {quoted(metadata.input_size)} pixel input; only '
             f'{" and ".join(map(str, INPUT_SIZES))} are supported.'
         )
     expected = architecture_name(metadata.input_size)
     if metadata.architecture != expected:
         raise CheckpointError(
-            f'{path.name} holds the architecture {metadata.architecture!r}; for its '
+            f'{path.name} holds the architecture {quoted(metadata.architecture)}; for its '
             f'{metadata.input_size} pixel input {expected!r} is expected.'
         )
 
@@ -178,9 +185,12 @@ def opened(path: Path) -> Iterator[Any]:
             yield file
     except FileNotFoundError as error:
         raise CheckpointError(f'There is no weights file at {path}.') from error
-    except (SafetensorError, OSError) as error:
+    except KDSAMError:
+        raise
+    except Exception as error:
+        # Damaged bytes lead the reader to errors of many kinds.
         raise CheckpointError(
-            f'{path.name} is not a readable safetensors file ({error}); '
+            f'{path.name} is not a readable safetensors file ({excerpt(error)}); '
             'copy it again or choose another file.'
         ) from error
 
@@ -224,7 +234,14 @@ def load_tensors(
         ),
         _listed(
             'has values that are not finite in',
-            [n for n, t in tensors.items() if not bool(torch.isfinite(t).all())],
+            # A few bytes can pretend to any shape, so only what fits is looked at.
+            [
+                name
+                for name, tensor in tensors.items()
+                if name in expected
+                and tensor.shape == expected[name].shape
+                and not bool(torch.isfinite(tensor).all())
+            ],
         ),
     ]
     found = [problem for problem in problems if problem]

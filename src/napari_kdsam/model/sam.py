@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from napari_kdsam.core.errors import CheckpointError
+from napari_kdsam.core.errors import CheckpointError, excerpt
 from napari_kdsam.core.sizes import PROMPT_SIDE
 from napari_kdsam.model.checkpoint import file_key, load_tensors, read_tensors
 from napari_kdsam.model.network import (
@@ -43,16 +43,27 @@ def read_official_tensors(path: str | os.PathLike[str]) -> dict[str, torch.Tenso
             f'{path.name} was refused: it is not a plain file of tensors, and loading '
             'it could run code hidden inside it.'
         ) from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:
+        # PyTorch's readers raise whatever damaged bytes lead them to.
+        reason = excerpt(error) or type(error).__name__
         raise CheckpointError(
             f'{path.name} is not a readable checkpoint ({reason}); download it again.'
         ) from error
     if not isinstance(tensors, dict) or not all(
-        isinstance(value, torch.Tensor) for value in tensors.values()
+        isinstance(name, str) and _is_plain(value) for name, value in tensors.items()
     ):
         raise CheckpointError(f'{path.name} does not hold a SAM checkpoint.')
     return tensors
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is a tensor that has its numbers with it, one after the other."""
+    return (
+        isinstance(value, torch.Tensor)
+        and value.layout is torch.strided
+        and value.device.type == 'cpu'
+        and not value.is_quantized
+    )
 
 
 def load_official_sam(path: str | os.PathLike[str], name: str = '') -> PromptableModel:

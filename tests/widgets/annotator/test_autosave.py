@@ -10,6 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from napari_kdsam.annotation.commands import SetClasses
+from napari_kdsam.annotation.state import ObjectClass
+
 IMAGE = np.random.default_rng(0).integers(0, 255, (120, 200), np.uint8)
 CRASHING = """
 import sys
@@ -184,3 +187,20 @@ def test_a_damaged_earlier_session_is_said_and_stays_where_it_is(
     again.qtbot.waitUntil(lambda: 'damaged' in again.controller.workspace.status.text)
     assert again.controller.autosave.offer is None
     assert path.exists()
+
+
+def test_a_state_that_cannot_be_written_is_said_and_tried_again(
+    annotate, sessions
+) -> None:
+    session = annotate(IMAGE)
+    (first,) = session.workspace.session.state.classes
+    unwritable = ObjectClass(first.id, 'poly\ud800p', first.color)
+    session.workspace.session.execute(SetClasses((unwritable,)))
+    session.click(60, 60)
+    session.controller.objects.commit()
+    session.wait_for('error')
+    assert 'in memory only' in session.workspace.status.text
+    assert session_files(sessions) == []
+    session.workspace.session.execute(SetClasses((first,)))
+    session.click(60, 150)
+    saved_text(session, sessions, '"label": 1')

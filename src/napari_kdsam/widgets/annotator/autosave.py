@@ -20,7 +20,7 @@ from napari_kdsam.annotation.session_file import (
     sessions_folder,
     write_session,
 )
-from napari_kdsam.core.errors import KDSAMError
+from napari_kdsam.core.errors import excerpt
 from napari_kdsam.widgets.annotator.workspace import Workspace
 from napari_kdsam.widgets.shared.background import BackgroundWorker
 
@@ -176,7 +176,7 @@ class Autosave(QObject):
         """Delete the earlier session of the image in view."""
         record = self._workspace.record
         if record is not None and record in self._offers:
-            self._worker.do(self._offers.pop(record).path.unlink, missing_ok=True)
+            self._worker.do(self._delete, self._offers.pop(record).path)
 
     def forget(self, record: ImageRecord) -> None:
         """Save a last time the session of an image that is gone."""
@@ -217,14 +217,18 @@ class Autosave(QObject):
             kept.digest = digest_of_image(kept.read_frame, kept.shape[:-2])
         except Exception as error:  # noqa: BLE001 - readers raise anything
             self._report(
-                f'This image cannot be read whole, so autosave is off: {error}'
+                f'This image cannot be read whole, so autosave is off: {excerpt(error)}'
             )
             return
-        folder = kept.beside or sessions_folder()
-        files = [
-            p for p in folder.glob(f'{kept.digest}-*.json') if p not in self._in_use
-        ]
-        kept.path = folder / f'{kept.digest}-{secrets.token_hex(4)}.json'
+        try:
+            folder = kept.beside or sessions_folder()
+            kept.path = folder / f'{kept.digest}-{secrets.token_hex(4)}.json'
+            files = [
+                p for p in folder.glob(f'{kept.digest}-*.json') if p not in self._in_use
+            ]
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must be said
+            self._report(f'Earlier sessions cannot be looked for: {excerpt(error)}')
+            return
         self._in_use.add(kept.path)
         for path in sorted(files, key=_time_of, reverse=True):
             try:
@@ -247,12 +251,20 @@ class Autosave(QObject):
                 write_session(path, SavedSession(kept.digest, kept.shape, state))
             else:
                 path.unlink(missing_ok=True)
-        except (KDSAMError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must be said
             # Tried again with the next change, and at the end.
             kept.waiting = True
-            self._report(f'Autosave failed, your work is in memory only: {error}')
+            self._report(
+                f'Autosave failed, your work is in memory only: {excerpt(error)}'
+            )
             return
         self._failure = ''
+
+    def _delete(self, path: Path) -> None:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            self._report(f'{path.name} could not be deleted: {excerpt(error)}')
 
     def _take_over(self, kept: _Kept, path: Path) -> None:
         own, kept.path = kept.path, path
