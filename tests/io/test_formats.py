@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -317,6 +318,7 @@ def test_20000_by_20000_images_are_segmented_within_a_few_times_their_size(
 
 
 ROOT = Path(__file__).resolve().parents[2]
+BARE_NAMES = ('IM_0001', 'I', 'DICOMDIR', '1.2.840.113619.2.55.3', 'IM-0001-0001')
 
 
 def test_the_manifest_offers_every_kind_so_that_napari_shows_what_is_segmented() -> (
@@ -326,7 +328,20 @@ def test_the_manifest_offers_every_kind_so_that_napari_shows_what_is_segmented()
 
     manifest = PluginManifest.from_file(ROOT / 'napari.yaml')
     (reader,) = manifest.contributions.readers or ()
-    assert sorted(reader.filename_patterns) == sorted(f'*{end}' for end in SUFFIXES)
+    named = {f'*{end}' for end in SUFFIXES}
+    assert named <= set(reader.filename_patterns)
+    # The others are for files without a suffix, so that napari asks of no other kind.
+    others = set(reader.filename_patterns) - named
+    assert all(any(fnmatch(name, other) for other in others) for name in BARE_NAMES)
+    for name in (
+        'table.csv',
+        'script.py',
+        'a.nrrd',
+        'a' * 20 + '.txt',
+        '.x',
+        'a.b.vtk',
+    ):
+        assert not any(fnmatch(name, other) for other in others)
 
 
 def test_every_kind_has_an_opener_and_an_extra_that_exist() -> None:

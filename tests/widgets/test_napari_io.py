@@ -93,6 +93,39 @@ def test_a_dicom_cine_is_opened_by_napari_itself(make_napari_viewer_proxy: Any) 
     assert (first != shown).any()
 
 
+def test_dicom_without_suffix_is_opened_and_other_files_are_refused(
+    tmp_path: Path, make_napari_viewer_proxy: Any
+) -> None:
+    pytest.importorskip('pydicom')
+    from dicom_files import dataset_of
+
+    pixels = RNG.integers(0, 99, (6, 8), np.uint8)
+    viewer = make_napari_viewer_proxy(show=False)
+    for name in ('IM_0001', '1.2.840.10008.7'):
+        dataset_of(pixels).save_as(tmp_path / name, enforce_file_format=True)
+        (layer,) = viewer.open(str(tmp_path / name), plugin='napari-kdsam')
+        np.testing.assert_array_equal(np.asarray(layer.data), pixels)
+    (tmp_path / 'README').write_text('read me')
+    with pytest.raises(ValueError, match='refused the file'):
+        viewer.open(str(tmp_path / 'README'), plugin='napari-kdsam')
+
+
+def test_a_dicom_segmentation_is_a_labels_layer(
+    tmp_path: Path, make_napari_viewer_proxy: Any
+) -> None:
+    examples = pytest.importorskip('pydicom.examples')
+    pytest.importorskip('highdicom')
+    from napari_kdsam.io.dicom_seg import write_dicom_seg
+
+    labels = np.zeros((30, 240, 320), np.uint8)
+    labels[2:, 40:80, 50:90], labels[29, :9, :9] = 1, 2
+    write_dicom_seg(tmp_path / 'seg.dcm', labels, examples.get_path('ybr_color'))
+    viewer = make_napari_viewer_proxy(show=False)
+    (layer,) = viewer.open(str(tmp_path / 'seg.dcm'), plugin='napari-kdsam')
+    assert type(layer).__name__ == 'Labels'
+    np.testing.assert_array_equal(np.asarray(layer.data), labels)
+
+
 def test_a_zarr_folder_is_opened_by_napari_itself(
     tmp_path: Path, make_napari_viewer_proxy: Any
 ) -> None:
