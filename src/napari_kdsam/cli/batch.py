@@ -33,7 +33,7 @@ from napari_kdsam.cli.options import (
     Workers,
     prompts_from_options,
 )
-from napari_kdsam.core.choices import Existing, Export
+from napari_kdsam.core.choices import Existing, Export, ExportOptions
 from napari_kdsam.core.errors import KDSAMError, PromptError
 
 if TYPE_CHECKING:
@@ -99,6 +99,21 @@ def batch(
             'COCO file (repeatable).'
         ),
     ] = None,
+    export_incomplete: Annotated[
+        bool,
+        typer.Option(
+            '--export-incomplete',
+            help='Also write stacks with failed frames in these forms, under names with '
+            '"incomplete".',
+        ),
+    ] = False,
+    without_patient: Annotated[
+        bool,
+        typer.Option(
+            '--without-patient',
+            help='Leave out of DICOM-SEG who the patient is and when the study was.',
+        ),
+    ] = False,
     second_look: SecondLook = True,
 ) -> None:
     """Segment many images and stacks, in parallel and restartable.
@@ -134,9 +149,11 @@ def batch(
         existing = Existing.resume if resume else existing
         problems: list[str] = []
 
+        options = ExportOptions(existing, export_incomplete, not without_patient)
+
         def finish(summary: Summary) -> None:
             if not summary.stopped:
-                problems.extend(_export(job, summary, also or (), existing))
+                problems.extend(_export(job, summary, also or (), options))
 
         with batch_progress(total) as on_result:
             summary = run_batch(
@@ -221,14 +238,14 @@ def _job(
 
 
 def _export(
-    job: Job, summary: Summary, also: Sequence[Export], existing: Existing
+    job: Job, summary: Summary, also: Sequence[Export], options: ExportOptions
 ) -> list[str]:
     if not also:
         return []
     # COCO, NIfTI and DICOM-SEG have packages of their own.
     from napari_kdsam.batch.exports import export
 
-    return export(job.output, summary, also, existing)
+    return export(job.output, summary, also, options)
 
 
 def _tell(summary: Summary, out: Path) -> int:

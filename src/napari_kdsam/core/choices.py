@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -36,3 +37,23 @@ class Export(StrEnum):
     nifti = 'nifti'
     dicom_seg = 'dicom-seg'
     coco = 'coco'
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How labels are written in further forms.
+
+    Attributes
+    ----------
+    existing : Existing
+        ``skip`` leaves files alone that are there already; others were refused or may
+        be replaced.
+    incomplete : bool
+        Whether stacks with failed frames are written too, under names that say so.
+    with_patient : bool
+        Whether DICOM-SEG says who the patient is; see `write_dicom_seg`.
+    """
+
+    existing: Existing = Existing.overwrite
+    incomplete: bool = False
+    with_patient: bool = True

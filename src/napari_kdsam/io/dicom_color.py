@@ -32,6 +32,8 @@ _FULL = ('YBR_FULL', 'YBR_FULL_422')
 _PARTIAL = ('YBR_PARTIAL_422', 'YBR_PARTIAL_420')
 _OF_JPEG_2000 = ('YBR_ICT', 'YBR_RCT')
 _JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit)
+# Of values of this kind (VR CS).
+_LONGEST_NAME = 16
 _COLORS = ('Red', 'Green', 'Blue')
 PALETTE_KEYWORDS = (
     'PaletteColorLookupTableUID',
@@ -112,7 +114,7 @@ def color_form(
         else None
     )
     if found is None:
-        held = f'{stated or "nothing"} with {samples} sample{"s" * (samples != 1)}'
+        held = f'{stated[:_LONGEST_NAME] or "nothing"} with {samples} sample{"s" * (samples != 1)}'
         raise ImageError(
             f'{name} says that its colours are stored as {held} of '
             f'{dataset.get("BitsAllocated", 8)} bits a pixel in {syntax.name}, which '
