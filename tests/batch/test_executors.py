@@ -18,6 +18,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from napari_kdsam.cli.main import app
+from napari_kdsam.core.errors import NotWrittenError
 from napari_kdsam.inference.embedding_store import EmbeddingStore
 from napari_kdsam.phantoms import ultrasound_phantom
 
@@ -168,6 +169,25 @@ def test_a_scheduler_that_is_not_there_is_one_clear_sentence(images, tmp_path):
     )
     assert result.exit_code == 2
     assert 'no Dask scheduler at tcp://127.0.0.1:1' in result.output
+
+
+def test_a_store_that_is_full_ends_embedding_with_the_truth(
+    images, tmp_path, monkeypatch
+):
+    store = tmp_path / 'store.zarr'
+    put = EmbeddingStore.put
+
+    def nearly_full(self, key, values):
+        if len(self) == 2:
+            raise NotWrittenError('The embedding store cannot be written (full).')
+        return put(self, key, values)
+
+    monkeypatch.setattr(EmbeddingStore, 'put', nearly_full)
+    result = CliRunner().invoke(app, ['embed', str(images), '--out', str(store)])
+    assert result.exit_code == 1
+    assert '2 embedded, 0 there already, 0 failed, 6 not reached' in result.output
+    assert 'cannot be written (full)' in result.output
+    assert len(EmbeddingStore(store)) == 2
 
 
 def test_embeddings_are_made_once_and_used_by_a_batch(images, tmp_path):

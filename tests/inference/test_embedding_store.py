@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_kdsam import Predictor, Prompt
-from napari_kdsam.core.errors import ImageError
+from napari_kdsam.core.errors import ImageError, NotWrittenError
 from napari_kdsam.core.sizes import EMBEDDING_SHAPE
 from napari_kdsam.inference.embedding_store import EmbeddingStore
 
@@ -101,16 +101,26 @@ def test_another_model_does_not_find_the_embedding(
 
 
 def test_a_store_that_cannot_be_written_stops_nobody(
-    tmp_path: Path, fake_model: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    fake_model: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     store = EmbeddingStore(tmp_path / 's')
 
     def full(*_: Any) -> None:
-        raise ImageError('The embedding store s cannot be written (No space left).')
+        raise NotWrittenError(
+            'The embedding store s cannot be written (No space left).'
+        )
 
     monkeypatch.setattr(store, 'put', full)
-    embedding = Predictor(fake_model, store=store).embed(IMAGE)
+    predictor = Predictor(fake_model, store=store)
+    with caplog.at_level('WARNING'):
+        embedding = predictor.embed(IMAGE)
+        predictor.embed(IMAGE[:, ::-1])
     assert embedding.features.shape == (1, *EMBEDDING_SHAPE)
+    assert 'No space left' in predictor.store_problem
+    assert caplog.text.count('No space left') == 1
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
@@ -137,3 +147,8 @@ def test_the_annotators_predictor_uses_the_store_of_the_preferences(
     predictor.embed(IMAGE)
     assert len(EmbeddingStore(tmp_path / 's')) == 1
     assert make_predictor('kdsam', 'cpu').store is None
+    (tmp_path / 'other').mkdir()
+    (tmp_path / 'other' / 'notes.txt').write_text('mine')
+    without = make_predictor('kdsam', 'cpu', str(tmp_path / 'other'))
+    assert without.store is None
+    assert 'no embedding store' in without.store_problem

@@ -110,6 +110,18 @@ def test_a_download_cut_short_leaves_nothing_behind(
     assert not registry.find_model(MODEL).available
 
 
+def test_a_download_stops_where_the_published_file_would_have_ended(
+    folder: Path, server: WeightsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = dataclasses.replace(registry.find_model(MODEL), megabytes=1)
+    monkeypatch.setattr(registry, '_ENTRIES', (entry,))
+    server.announced_bytes = 10**13
+    server.content = bytes(2_100_000)
+    with pytest.raises(ModelNotFoundError, match='more arrived than the 1 MB'):
+        registry.download_model(MODEL)
+    assert files_in(folder) == []
+
+
 def test_a_download_that_failed_can_be_repeated(
     folder: Path, server: WeightsServer
 ) -> None:

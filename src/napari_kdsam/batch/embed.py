@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
 
 from napari_kdsam.batch.executors import in_processes, threads_for
 from napari_kdsam.batch.inputs import Reader, Source, read_ahead
 from napari_kdsam.batch.jobs import Items
+from napari_kdsam.batch.output_folder import OutputError
 from napari_kdsam.batch.records import FrameResult, Status
 from napari_kdsam.batch.work import predictor_for
 from napari_kdsam.core.errors import KDSAMError
+from napari_kdsam.segmentation.frame_labels import attempt
+
+if TYPE_CHECKING:
+    from napari_kdsam.inference.predictor import ImageEmbedding, Predictor
 
 _FRAMES_A_TASK = 16
 
@@ -37,6 +46,10 @@ def embed_sources(
 
     Raises
     ------
+    OutputError
+        If an embedding cannot be put into the store, so that going on makes no sense.
+    LostWorkersError
+        If one process after another dies.
     KDSAMError
         If the model or the store cannot be used.
     """
@@ -66,6 +79,10 @@ def embed_items(
     return list(_embed(items, store, model, device, threads))
 
 
+def _embedding(predictor: Predictor, pixels: Future[NDArray[Any]]) -> ImageEmbedding:
+    return predictor.embed(pixels.result())
+
+
 def _embed(
     items: Items, store: str, model: str, device: str, threads: int
 ) -> Iterator[FrameResult]:
@@ -74,11 +91,12 @@ def _embed(
     with Reader() as reader:
         for source, frame, pixels in read_ahead(reader, items):
             before = predictor.store.written
-            try:
-                predictor.embed(pixels.result())
-            except KDSAMError as error:
-                yield FrameResult(source.location, frame, Status.failed, str(error))
+            found = attempt(partial(_embedding, predictor, pixels))
+            if isinstance(found, KDSAMError):
+                yield FrameResult(source.location, frame, Status.failed, str(found))
                 continue
+            if found.key not in predictor.store:
+                raise OutputError(predictor.store_problem or 'The store is gone.')
             new = predictor.store.written > before
             status = Status.done if new else Status.skipped
             yield FrameResult(source.location, frame, status)

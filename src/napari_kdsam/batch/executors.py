@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    CancelledError,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
@@ -15,14 +24,27 @@ from napari_kdsam.batch.output_folder import OutputError
 from napari_kdsam.batch.records import FrameResult, Status
 from napari_kdsam.batch.work import do_task, do_tasks
 from napari_kdsam.core.errors import KDSAMError, MissingExtraError
+from napari_kdsam.segmentation.methods import Method
 
 _CONNECT_SECONDS = 10
 _RETRIES = 3
-_WORKER_DIED = 'the process that worked on it ended unexpectedly'
+# So many parts in a row that end their process are not the fault of an image.
+_MOST_DEATHS = 8
+WORKER_DIED = (
+    'the process that worked on it ended twice, as when memory runs out; run again with '
+    '--resume to try it once more'
+)
+
+# Does one part of a batch; it travels to the process.
+Work = Callable[[Items], list[FrameResult]]
 
 
 class SchedulerError(KDSAMError):
     """A Dask scheduler that cannot be used."""
+
+
+class LostWorkersError(KDSAMError):
+    """Nothing is left that could do the work, so going on makes no sense."""
 
 
 def executor_for(
@@ -52,10 +74,12 @@ def executor_for(
 def _in_processes(
     workers: int, job: Job, tasks: Sequence[Task]
 ) -> Iterator[FrameResult]:
-    """Do tasks in new processes, as results come; a dead process costs its tasks."""
+    """Do tasks in new processes, as results come."""
     job = replace(job, threads=job.threads or threads_for(workers))
     parts = [task.items for task in tasks]
-    yield from in_processes(workers, partial(_do_items, job), parts)
+    # What is followed through a stack cannot be taken apart.
+    apart = job.method is not Method.propagation
+    yield from in_processes(workers, partial(_do_items, job), parts, apart=apart)
 
 
 def _do_items(job: Job, items: Items) -> list[FrameResult]:
@@ -68,11 +92,13 @@ def threads_for(workers: int) -> int:
 
 
 def in_processes(
-    workers: int,
-    work: Callable[[Items], list[FrameResult]],
-    parts: Sequence[Items],
+    workers: int, work: Work, parts: Sequence[Items], *, apart: bool = True
 ) -> Iterator[FrameResult]:
     """Do parts of a batch in new processes of this computer.
+
+    When a process dies, the parts that were in hand are done again, one after the other
+    in a process of their own, and the rest in new processes. A part whose process dies
+    then too is failed.
 
     Parameters
     ----------
@@ -82,28 +108,80 @@ def in_processes(
         Does one part; it travels to the process.
     parts : sequence of tuple of (Source, int)
         Frames that are done together.
+    apart : bool
+        Whether the frames of a part may be done again one by one.
 
     Yields
     ------
     FrameResult
-        As they come; failed ones for the parts of a process that died.
+        As they come.
+
+    Raises
+    ------
+    LostWorkersError
+        If one process after another dies and nothing gets done.
+    """
+    waiting, deaths = deque(parts), 0
+    while waiting:
+        suspects, done = yield from _until_a_death(workers, work, waiting)
+        deaths = 0 if done else deaths
+        again = deque(_pieces(suspects) if apart else suspects)
+        while again:
+            fatal, done = yield from _until_a_death(1, work, again)
+            deaths = len(fatal) if done else deaths + len(fatal)
+            for part in fatal:
+                yield from _lost(part)
+            if deaths >= _MOST_DEATHS:
+                raise LostWorkersError(
+                    f'{deaths} processes in a row ended unexpectedly, as when memory '
+                    'runs out; use fewer --workers.'
+                )
+
+
+def _pieces(parts: Sequence[Items]) -> Iterator[Items]:
+    for part in parts:
+        for item in part:
+            yield (item,)
+
+
+def _until_a_death(
+    workers: int, work: Work, waiting: deque[Items]
+) -> Generator[FrameResult, None, tuple[list[Items], int]]:
+    """Take parts from `waiting` and do them in new processes until one of those dies.
+
+    Gives the parts that were in hand then, and how many were done.
     """
     # A forked process would inherit PyTorch's threads in an unknown state.
     with ProcessPoolExecutor(workers, mp_context=get_context('spawn')) as pool:
-        waiting = {pool.submit(work, part): part for part in parts}
+        in_hand: dict[Future[list[FrameResult]], Items] = {}
+        done, alive = 0, True
         try:
-            for future in as_completed(waiting):
-                try:
+            while alive and (waiting or in_hand):
+                # No more than are worked on, so that a death costs no others.
+                while waiting and len(in_hand) < workers:
+                    in_hand[pool.submit(work, waiting[0])] = waiting[0]
+                    waiting.popleft()
+                for future in wait(in_hand, return_when=FIRST_COMPLETED).done:
+                    if isinstance(future.exception(), BrokenProcessPool):
+                        alive = False
+                        continue
+                    in_hand.pop(future)
+                    done += 1
                     yield from future.result()
-                except BrokenProcessPool:
-                    yield from _lost(waiting[future])
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        except BrokenProcessPool:
+            # It died between two parts, so that none could be handed over.
+            pass
+        for future in wait(in_hand).done:
+            if not isinstance(future.exception(), BrokenProcessPool):
+                in_hand.pop(future)
+                done += 1
+                yield from future.result()
+        return list(in_hand.values()), done
 
 
 def _lost(items: Items) -> Iterator[FrameResult]:
     for source, frame in items:
-        yield FrameResult(source.location, frame, Status.failed, _WORKER_DIED)
+        yield FrameResult(source.location, frame, Status.failed, WORKER_DIED)
 
 
 def _on_cluster(address: str, job: Job, tasks: Sequence[Task]) -> Iterator[FrameResult]:
@@ -118,23 +196,44 @@ def _on_cluster(address: str, job: Job, tasks: Sequence[Task]) -> Iterator[Frame
         from distributed import as_completed as as_they_come
     except ImportError as error:
         raise MissingExtraError('A Dask scheduler', 'batch') from error
-    try:
-        client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError, TimeoutError) as error:
-        raise SchedulerError(
-            f'There is no Dask scheduler at {address}; start one with `dask scheduler` '
-            'or correct the address.'
-        ) from error
-    with client:
-        futures = client.map(partial(do_task, job), tasks, pure=False, retries=_RETRIES)
-        waiting = dict(zip((f.key for f in futures), tasks, strict=True))
+    with _quiet('distributed', 'tornado'):
         try:
-            for future in as_they_come(futures, loop=client.loop):
-                try:
-                    yield from future.result()
-                except KilledWorker:
-                    yield from _lost(waiting[future.key].items)
-                future.release()
-        except OutputError:
-            client.cancel(futures)
-            raise
+            client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
+        except (OSError, ValueError, TimeoutError) as error:
+            raise SchedulerError(
+                f'There is no Dask scheduler at {address}; start one with '
+                '`dask scheduler` or correct the address.'
+            ) from error
+        with client:
+            futures = client.map(
+                partial(do_task, job), tasks, pure=False, retries=_RETRIES
+            )
+            waiting = dict(zip((f.key for f in futures), tasks, strict=True))
+            try:
+                for future in as_they_come(futures, loop=client.loop):
+                    try:
+                        yield from future.result()
+                    except KilledWorker:
+                        yield from _lost(waiting[future.key].items)
+                    future.release()
+            except OutputError:
+                client.cancel(futures)
+                raise
+            except (CancelledError, OSError) as error:
+                raise LostWorkersError(
+                    f'The Dask scheduler at {address} is lost.'
+                ) from error
+
+
+@contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """Leave it to our own sentence to say what a library's threads would log."""
+    loggers = [logging.getLogger(name) for name in names]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

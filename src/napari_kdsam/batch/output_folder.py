@@ -266,8 +266,16 @@ class OutputFolder:
 
     def is_done(self, source: Source, frame: int) -> bool:
         """Whether a frame's labels, made in the same way, are there."""
+        return self.result_of(source, frame) is not None
+
+    def result_of(self, source: Source, frame: int) -> FrameResult | None:
+        """What became of a frame, by its labels here if they were made in the same way."""
         record = read_record(self.labels_path(source, frame))
-        return record is not None and self._difference(source, record) == ''
+        if record is None or self._difference(source, record) != '':
+            return None
+        return FrameResult(
+            source.location, frame, Status.done, record.reason, record.objects
+        )
 
     def labels_of(self, source: Source, frame: int) -> FrameLabels | None:
         """Read a frame's labels, if they were made in the same way.

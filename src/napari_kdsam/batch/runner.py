@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from napari_kdsam.batch.executors import WORKER_DIED, LostWorkersError
 from napari_kdsam.batch.inputs import Found, Source, describe, expand, stem_for
 from napari_kdsam.batch.jobs import Job, Task
 from napari_kdsam.batch.manifest import MANIFEST
@@ -18,7 +19,7 @@ from napari_kdsam.batch.output_folder import (
 )
 from napari_kdsam.batch.records import FrameResult, Status
 from napari_kdsam.core.choices import Existing, Export
-from napari_kdsam.core.errors import ImageError
+from napari_kdsam.core.errors import ImageError, NotWrittenError
 from napari_kdsam.core.prompts import AssignedPrompts
 from napari_kdsam.inference.embedding_store import holds_embeddings
 from napari_kdsam.io.results import is_result
@@ -188,7 +189,7 @@ def run_batch(
     PromptError
         If prompts by name may be for several images.
     ImageError
-        If the manifest or a stack cannot be written.
+        If the manifest cannot be written, or a stack's frames are damaged.
     """
     output = job.output
     prompts = job.prompts.assigned([source.location for source in sources])
@@ -213,13 +214,14 @@ def run_batch(
         _do(job, executor, summary, on_result)
         # A worker that died has left what it was writing; its task was done again.
         output.sweep()
-        for location, frame in summary.places():
-            if (location, frame) not in summary.results:
-                reason = NOT_REACHED
-                summary.take(FrameResult(location, frame, Status.skipped, reason))
+        _look_for_the_rest(output, summary)
         for source in images:
             if source.is_stack and not source.problem:
-                output.assemble(source, summary.of(source))
+                try:
+                    output.assemble(source, summary.of(source))
+                except NotWrittenError as error:
+                    # Its frames are there one by one, and the manifest is still due.
+                    summary.stopped = summary.stopped or str(error)
         others = [
             FrameResult(source.location, 0, Status.skipped, source.left_out)
             for source in left_out
@@ -253,6 +255,19 @@ def _guard(
     output.guard([*own, *common], existing, goes_on=True)
 
 
+def _look_for_the_rest(output: OutputFolder, summary: Summary) -> None:
+    """Take what a lost worker wrote and could not report; the rest was not reached."""
+    for source in summary.sources:
+        for frame in range(source.frame_count):
+            known = summary.results.get((source.location, frame))
+            if known is not None and known.reason != WORKER_DIED:
+                continue
+            # A run that was stopped is taken up where its last result came.
+            found = None if summary.stopped else output.result_of(source, frame)
+            missing = FrameResult(source.location, frame, Status.skipped, NOT_REACHED)
+            summary.take(found or known or missing)
+
+
 def _do(
     job: Job,
     executor: Executor,
@@ -264,7 +279,7 @@ def _do(
         for result in results:
             summary.take(result)
             on_result(result)
-    except OutputError as error:
+    except (OutputError, LostWorkersError) as error:
         summary.stopped = str(error)
     except KeyboardInterrupt:
         summary.stopped = 'Interrupted.'

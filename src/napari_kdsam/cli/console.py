@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from napari_kdsam.core.errors import ImageError, KDSAMError
+from napari_kdsam.core.errors import ImageError, KDSAMError, NotWrittenError
 from napari_kdsam.core.names import printable
 
 if TYPE_CHECKING:
@@ -44,12 +44,16 @@ def note(message: str) -> None:
 
 @contextmanager
 def exit_on(kind: type[KDSAMError], code: int) -> Iterator[None]:
-    """Say what is wrong and end the command with `code` if an error is of `kind`."""
+    """Say what is wrong and end the command with `code` if an error is of `kind`.
+
+    What cannot be written, as on a full disk, ends it as failures do, whatever `code`.
+    """
     try:
         yield
     except kind as error:
         complain(error)
-        raise typer.Exit(code) from error
+        full = isinstance(error, NotWrittenError)
+        raise typer.Exit(SOME_FAILED if full else code) from error
 
 
 def make_folder(folder: Path) -> None:

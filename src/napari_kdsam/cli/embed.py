@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from napari_kdsam.cli.console import (
+    DONE,
     INTERRUPTED,
     SOME_FAILED,
     WRONG_USAGE,
@@ -38,27 +39,37 @@ def embed(
 
     A store is a zarr group with 2 MB for each frame. It may be filled by several
     processes at once and shared between users; a damaged embedding is made again.
+
+    Exit code: 0 all embedded or there already, 1 some failed or the store could not be
+    written, 2 wrong usage, 130 interrupted.
     """
     from napari_kdsam.batch.embed import embed_sources
+    from napari_kdsam.batch.executors import LostWorkersError
+    from napari_kdsam.batch.output_folder import OutputError
     from napari_kdsam.batch.records import Status
     from napari_kdsam.batch.runner import find_sources
 
     counts = dict.fromkeys(Status, 0)
-    try:
-        with exit_on(KDSAMError, WRONG_USAGE):
-            sources = [s for s in find_sources(inputs) if not s.left_out]
-            total = sum(source.frame_count for source in sources)
-            with batch_progress(total) as on_result:
+    code, stopped = DONE, ''
+    with exit_on(KDSAMError, WRONG_USAGE):
+        sources = [s for s in find_sources(inputs) if not s.left_out]
+        total = sum(source.frame_count for source in sources)
+        with batch_progress(total) as on_result:
+            try:
                 for result in embed_sources(sources, out, model, device, workers):
                     on_result(result)
                     counts[result.status] += 1
-    except KeyboardInterrupt as error:
-        complain('Interrupted; run the same command again to go on.')
-        raise typer.Exit(INTERRUPTED) from error
+            except KeyboardInterrupt:
+                code, stopped = INTERRUPTED, 'Interrupted.'
+            except (OutputError, LostWorkersError) as error:
+                code, stopped = SOME_FAILED, str(error)
+    left = total - sum(counts.values())
     typer.echo(
         f'{total} frames: {counts[Status.done]} embedded, '
-        f'{counts[Status.skipped]} there already, {counts[Status.failed]} failed; '
-        f'the store is {out}'
+        f'{counts[Status.skipped]} there already, {counts[Status.failed]} failed'
+        f'{f", {left} not reached" if left else ""}; the store is {out}'
     )
-    if counts[Status.failed]:
-        raise typer.Exit(SOME_FAILED)
+    if stopped:
+        complain(f'{stopped.rstrip(".")}; run the same command again to go on.')
+    if code or counts[Status.failed]:
+        raise typer.Exit(code or SOME_FAILED)

@@ -48,6 +48,10 @@ class NotAnImageError(ImageError):
     """A file of a known kind that holds something else than an image to segment."""
 
 
+class NotWrittenError(ImageError):
+    """A file that cannot be written, such as on a full disk."""
+
+
 class PromptError(KDSAMError, ValueError):
     """A prompt, or a prompt file, that cannot be used."""
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from napari_kdsam.core.errors import ImageError, excerpt
+from napari_kdsam.core.errors import ImageError, NotWrittenError, excerpt
 from napari_kdsam.core.names import longest_name
 
 # What files that hold results say of themselves; a name alone says nothing.
@@ -68,7 +68,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises
     ------
-    ImageError
+    NotWrittenError
         If the file cannot be written.
     """
     path = Path(path)
@@ -82,7 +82,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
                 'image a shorter name.'
             ) from error
         reason = error.strerror or 'the system gave no reason'
-        raise ImageError(
+        raise NotWrittenError(
             f'{path.name} could not be written ({reason}); free some space or choose '
             'a folder you may write to.'
         ) from error
@@ -100,8 +100,10 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
     Raises
     ------
+    NotWrittenError
+        If the file cannot be written.
     ImageError
-        If the file cannot be written, or a number is not finite.
+        If a number is not finite.
     """
     try:
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + '\n'

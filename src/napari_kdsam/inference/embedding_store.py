@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_kdsam.core.errors import ImageError, MissingExtraError
+from napari_kdsam.core.errors import ImageError, MissingExtraError, NotWrittenError
 from napari_kdsam.core.files import part_path
 from napari_kdsam.core.sizes import EMBEDDING_SHAPE
 
@@ -40,7 +40,9 @@ class EmbeddingStore:
     Raises
     ------
     ImageError
-        If the folder is something else, of a later format, or cannot be made.
+        If the folder is something else, of a later format, or cannot be read.
+    NotWrittenError
+        If it cannot be made.
     MissingExtraError
         If zarr is not installed.
 
@@ -57,7 +59,7 @@ class EmbeddingStore:
             raise MissingExtraError('An embedding store', 'batch') from error
         self.folder = Path(folder)
         self.damaged = self.written = 0
-        if self.folder.exists() and any(self.folder.iterdir()):
+        if self._holds_something():
             self._check()
             return
         try:
@@ -65,9 +67,18 @@ class EmbeddingStore:
             group = zarr.open_group(str(self.folder), mode='a', zarr_format=3)
             group.attrs[_FORMAT_KEY] = _FORMAT
         except OSError as error:
-            raise ImageError(
+            raise NotWrittenError(
                 f'The embedding store {self.folder.name} cannot be made '
-                f'({error.strerror}); choose another folder.'
+                f'({error.strerror or error}); choose another folder.'
+            ) from error
+
+    def _holds_something(self) -> bool:
+        try:
+            return self.folder.exists() and any(self.folder.iterdir())
+        except OSError as error:
+            raise ImageError(
+                f'The embedding store {self.folder.name} cannot be read '
+                f'({error.strerror or error}); choose another folder.'
             ) from error
 
     def _check(self) -> None:
@@ -131,7 +142,7 @@ class EmbeddingStore:
 
         Raises
         ------
-        ImageError
+        NotWrittenError
             If it cannot be written.
         """
         import zarr
@@ -152,9 +163,9 @@ class EmbeddingStore:
             written[:] = rounded
             self._place(part, self._array(key))
         except OSError as error:
-            raise ImageError(
+            raise NotWrittenError(
                 f'The embedding store {self.folder.name} cannot be written '
-                f'({error.strerror}); free some space or leave it out.'
+                f'({error.strerror or error}); free some space or leave it out.'
             ) from error
         finally:
             shutil.rmtree(part, ignore_errors=True)

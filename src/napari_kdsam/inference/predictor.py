@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from napari_kdsam.core.errors import ImageError, PromptError
+from napari_kdsam.core.errors import NotWrittenError, PromptError
 from napari_kdsam.core.geometry import PaddedSquare
 from napari_kdsam.core.intensity import (
     IntensityMapping,
@@ -167,7 +167,13 @@ class Predictor:
         Memory for embeddings, least recently used dropped first; each takes 4 MB.
     store : EmbeddingStore, optional
         Where embeddings are looked for and kept on disk. It rounds them to half
-        precision, the same before and after.
+        precision, the same before and after. One that cannot be written is no reason
+        to stop: that is logged once, and `store_problem` says it.
+
+    Attributes
+    ----------
+    store_problem : str
+        Why an embedding could not be put into the store; empty if all could.
     """
 
     def __init__(
@@ -178,6 +184,7 @@ class Predictor:
     ) -> None:
         self.model = model
         self.store = store
+        self.store_problem = ''
         self.cache: LeastRecentlyUsed[ImageEmbedding] = LeastRecentlyUsed(cache_bytes)
 
     @property
@@ -236,16 +243,16 @@ class Predictor:
         wide = np.asarray(stored, np.float32)[None]
         return torch.from_numpy(wide).to(self.model.device)
 
-    @staticmethod
     def _kept(
-        store: EmbeddingStore, key: str, features: torch.Tensor
+        self, store: EmbeddingStore, key: str, features: torch.Tensor
     ) -> NDArray[np.float16]:
         values = features[0].cpu().numpy().astype(np.float16)
         try:
             return store.put(key, values)
-        except ImageError as error:
-            # A store that is full or only to be read is no reason to stop.
-            _logger.warning('%s', error)
+        except NotWrittenError as error:
+            if not self.store_problem:
+                _logger.warning('%s', error)
+            self.store_problem = str(error)
             return values
 
     def _key(

@@ -18,6 +18,7 @@ from napari_kdsam.model.network import (
     ModelIdentity,
     PromptableModel,
 )
+from napari_kdsam.model.onnx_runtimes import import_onnxruntime, import_openvino
 from napari_kdsam.model.sam import DECODER_FILE, load_sam_decoder
 
 _CPU, CUDA_PROVIDER = 'CPUExecutionProvider', 'CUDAExecutionProvider'
@@ -87,8 +88,7 @@ def open_onnx_session(path: Path, *preferred: str) -> Any:
     ImportError
         If ONNX Runtime is not installed.
     """
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     available = onnxruntime.get_available_providers()
     providers = [name for name in (*preferred, _CPU) if name in available]
     try:
@@ -110,8 +110,7 @@ def _open_with_onnxruntime(path: Path, *preferred: str) -> Any:
 
 
 def _open_with_openvino(path: Path) -> Any:
-    import openvino
-
+    openvino = import_openvino()
     core = openvino.Core()
     try:
         model = core.read_model(path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from platformdirs import user_data_path
 
@@ -187,6 +188,35 @@ def missing_files_message(entry: ModelEntry) -> str:
     return message
 
 
+class _TooLarge(ValueError):
+    """More came than the file that was asked for."""
+
+
+class _Limited:
+    """A file that takes only so many bytes.
+
+    Parameters
+    ----------
+    file : binary file
+        Open for writing.
+    most_bytes : int
+    """
+
+    def __init__(self, file: BinaryIO, most_bytes: int) -> None:
+        self._file, self._left = file, most_bytes
+
+    def write(self, content: bytes) -> int:
+        """Write; raises `_TooLarge` where it would be too much."""
+        self._left -= len(content)
+        if self._left < 0:
+            raise _TooLarge
+        return self._file.write(content)
+
+    def flush(self) -> None:
+        """Hand what was written to the system."""
+        self._file.flush()
+
+
 def download_model(name: str, *, progress: bool = False) -> Path:
     """Download a model's weights from its publisher; never called without being asked.
 
@@ -205,8 +235,8 @@ def download_model(name: str, *, progress: bool = False) -> Path:
     Raises
     ------
     ModelNotFoundError
-        If there is no such model, it offers no download, or the download fails
-        or does not have the published checksum.
+        If there is no such model, it offers no download, or the download fails, is
+        larger than the published file or does not have its checksum.
     """
     import pooch
 
@@ -217,7 +247,13 @@ def download_model(name: str, *, progress: bool = False) -> Path:
         raise ModelNotFoundError(missing_files_message(entry) + '.')
     # The caller says what happens; pooch would say it again on standard error.
     pooch.get_logger().setLevel('WARNING')
-    downloader = pooch.HTTPDownloader(progressbar=progress, timeout=60)
+    fetch = pooch.HTTPDownloader(progressbar=progress, timeout=60)
+
+    def within_its_size(url: str, path: str, asking: Any) -> None:
+        with Path(path).open('wb') as file:
+            # The entry's size is rounded.
+            fetch(url, _Limited(file, (entry.megabytes + 1) * 1_000_000), asking)
+
     try:
         # pooch writes to a temporary name and renames once the checksum fits.
         found = pooch.retrieve(
@@ -225,11 +261,13 @@ def download_model(name: str, *, progress: bool = False) -> Path:
             known_hash=f'sha256:{entry.sha256}',
             fname=entry.filename,
             path=entry.path.parent,
-            downloader=downloader,
+            downloader=within_its_size,
         )
     except (OSError, ValueError) as error:
         reason = 'what arrived is not the published file: its checksum differs'
-        if isinstance(error, OSError):
+        if isinstance(error, _TooLarge):
+            reason = f'more arrived than the {entry.megabytes} MB of the published file'
+        elif isinstance(error, OSError):
             reason = str(error).splitlines()[0]
         raise ModelNotFoundError(
             f'Downloading {name!r} failed ({reason}); try again, or put '

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +74,8 @@ class FrameLabels:
     intensity: IntensityMapping | None = None
 
 
+_Result = TypeVar('_Result')
+
 # What becomes of a frame; `NothingToDo` if it is left out.
 Outcome = FrameLabels | KDSAMError
 
@@ -109,7 +111,7 @@ def label_masks(
     return FrameLabels(labels, tuple(objects), note, intensity)
 
 
-def attempt(work: Callable[[], FrameLabels]) -> Outcome:
+def attempt(work: Callable[[], _Result]) -> _Result | KDSAMError:
     """Do a frame so that the others go on, whatever is wrong with this one."""
     try:
         return work()

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from napari.utils.notifications import show_warning
 from numpy.typing import NDArray
 from psygnal import Signal
 
@@ -83,6 +84,7 @@ class PredictionFlow:
         self._workspace = workspace
         self._use_contrast_limits = False
         self._second_look = True
+        self._said_of_store = False
         self._newest = 0
         self._awaited: tuple[object, ...] | None = None
         self._looked_at: tuple[Shown, int] | None = None
@@ -284,6 +286,10 @@ class PredictionFlow:
             self._workspace.set_status(StatusKind.WORKING, text)
 
     def _on_engine(self, engine: EngineState) -> None:
+        if engine.store_problem and not self._said_of_store:
+            # In a notice of its own, because the status line changes with each click.
+            show_warning(f'{engine.store_problem} Everything else goes on.')
+            self._said_of_store = True
         self.engine = engine
         self._workspace.updated.emit()
 

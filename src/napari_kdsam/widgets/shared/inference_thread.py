@@ -46,7 +46,8 @@ def make_predictor(model: str, device: str, store: str = '') -> Predictor:
     model, device : str
         As for `load_model`.
     store : str
-        Folder of an `EmbeddingStore`; empty for none.
+        Folder of an `EmbeddingStore`; empty for none. One that cannot be used is left
+        out, and `Predictor.store_problem` says why.
     """
     from napari_kdsam.inference.embedding_store import EmbeddingStore
     from napari_kdsam.inference.predictor import Predictor
@@ -54,7 +55,14 @@ def make_predictor(model: str, device: str, store: str = '') -> Predictor:
 
     loaded = load_model(model, device)
     loaded.trace_decoder()
-    return Predictor(loaded, store=EmbeddingStore(store) if store else None)
+    if not store:
+        return Predictor(loaded)
+    try:
+        return Predictor(loaded, store=EmbeddingStore(store))
+    except KDSAMError as error:
+        predictor = Predictor(loaded)
+        predictor.store_problem = str(error)
+        return predictor
 
 
 class InferenceThread(QObject):
@@ -377,6 +385,7 @@ class InferenceThread(QObject):
                 self._encode_ms,
                 len(cache),
                 cache.nbytes,
+                predictor.store_problem,
             ),
         )
 

@@ -119,6 +119,8 @@ class EngineState:
         Time of the last embedding that was not there already.
     frames, nbytes : int
         Embeddings kept, and the bytes they take.
+    store_problem : str
+        See `Predictor.store_problem`.
     """
 
     model: str
@@ -126,3 +128,4 @@ class EngineState:
     encode_ms: float | None
     frames: int
     nbytes: int
+    store_problem: str = ''
