@@ -15,6 +15,7 @@ from napari_kdsam.cli.console import (
     batch_progress,
     complain,
     exit_on,
+    say,
 )
 from napari_kdsam.cli.options import (
     Device,
@@ -23,7 +24,7 @@ from napari_kdsam.cli.options import (
     Workers,
     out_option,
 )
-from napari_kdsam.core.errors import KDSAMError
+from napari_kdsam.core.errors import KDSAMError, first_of
 
 
 def embed(
@@ -52,7 +53,10 @@ def embed(
     counts = dict.fromkeys(Status, 0)
     code, stopped = DONE, ''
     with exit_on(KDSAMError, WRONG_USAGE):
-        sources = [s for s in find_sources(inputs) if not s.left_out]
+        found = find_sources(inputs)
+        sources = [source for source in found if not source.left_out]
+        if others := [source.name for source in found if source.left_out]:
+            say(f'Left out, as they are no images to embed: {first_of(others)}')
         total = sum(source.frame_count for source in sources)
         with batch_progress(total) as on_result:
             try:
