@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from napari_kdsam.core.errors import ImageError
-from napari_kdsam.io.label_images import write_labels
+from napari_kdsam.io.label_images import labels_of_mask, write_labels
 from napari_kdsam.measure.reference_masks import open_reference
 
 SHAPE = (9, 12)
@@ -82,3 +82,65 @@ def test_a_folder_that_does_not_serve_is_said(tmp_path: Path):
     save(tmp_path / 'a_mask.png', np.zeros((4, 4)))
     with pytest.raises(ImageError, match='have one name'):
         open_reference(tmp_path, SHAPE, ['a'])
+
+
+def _mask() -> np.ndarray:
+    mask = np.zeros(SHAPE, bool)
+    mask[:, 5:] = True
+    return mask
+
+
+@pytest.mark.parametrize(
+    ('dtype', 'white'),
+    [
+        (np.uint16, 255),
+        (np.uint16, 65535),
+        (np.int16, 255),
+        (np.int16, 32767),
+        (np.int32, 255),
+        (np.uint32, 2**32 - 1),
+        (np.uint64, 2**64 - 1),
+        (np.float32, 1),
+        (np.float32, 255),
+        (np.float64, 0.9999999),
+        (bool, 1),
+    ],
+)
+def test_masks_of_two_values_of_any_type_are_one_object(dtype: Any, white: Any):
+    pixels = np.where(_mask(), np.asarray(white, dtype), np.asarray(0, dtype))
+    assert np.array_equal(labels_of_mask('a.npy', pixels), _mask())
+
+
+def test_other_values_stay_labels_and_what_is_none_is_refused():
+    assert (labels_of_mask('a.npy', np.full(SHAPE, 7, np.uint16)) == 7).all()
+    three = np.where(_mask(), 255, 3).astype(np.uint16)
+    assert np.array_equal(labels_of_mask('a.npy', three), three)
+    for bad in (-1, np.nan, np.inf, 1e300, 0.5):
+        with pytest.raises(ImageError, match=r'a\.npy'):
+            labels_of_mask('a.npy', np.full(SHAPE, bad))
+
+
+@pytest.mark.parametrize('color', [(255, 255, 255), (200, 0, 0), (0, 0, 0)])
+def test_what_is_transparent_is_not_labelled(tmp_path: Path, color: Any):
+    pixels = np.zeros((*SHAPE, 4), np.uint8)
+    pixels[..., :3] = color
+    pixels[..., 3] = np.where(_mask(), 255, 0)
+    save(tmp_path / 'a.png', pixels)
+    assert np.array_equal(open_reference(tmp_path, SHAPE), _mask())
+    pixels[..., 3] = 0
+    save(tmp_path / 'a.png', pixels)
+    assert not np.asarray(open_reference(tmp_path, SHAPE)).any()
+
+
+def test_the_colours_of_a_palette_are_labels(tmp_path: Path):
+    places = np.zeros(SHAPE, np.uint8)
+    places[:, 3:6], places[:, 6:] = 1, 2
+    picture = Image.fromarray(places)
+    for colors, expected in (
+        ([0, 0, 0, 200, 0, 0, 0, 200, 0], [0, 1, 2]),
+        ([9, 9, 9, 0, 0, 0, 0, 200, 0], [3, 0, 2]),
+    ):
+        picture.putpalette(colors)
+        picture.save(tmp_path / 'a.png')
+        found = np.asarray(open_reference(tmp_path, SHAPE))
+        assert found[0, [0, 4, 8]].tolist() == expected

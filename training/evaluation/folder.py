@@ -15,6 +15,7 @@ from napari_kdsam.core.intensity import (
     to_eight_bit,
 )
 from napari_kdsam.io.formats import read_single, stem_of
+from napari_kdsam.io.label_images import read_mask
 from napari_kdsam.measure.mask_folder import MaskFolder
 from napari_kdsam.training.data.samples import Sample
 
@@ -34,12 +35,7 @@ class _Pair:
             )
         pixels = check_image(read_single(self.image))
         pixels = to_eight_bit(pixels, IntensityMapping().resolve(pixels))
-        mask = np.squeeze(read_single(self.mask))
-        if mask.ndim == 3:
-            # A mask saved as colour: any channel but opacity.
-            mask = mask[..., :3].max(axis=-1)
-        # JPEG leaves faint noise around zero, so halfway is the border.
-        return pixels, mask > mask.max() / 2
+        return pixels, read_mask(self.mask) > 0
 
 
 def samples_of_folder(folder: Path) -> list[Sample]:

@@ -1,4 +1,4 @@
-"""Write results so that a file is either complete or not there at all."""
+"""Label images: written so that a file is complete or not there, and masks read."""
 
 from __future__ import annotations
 
@@ -11,13 +11,19 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
+from PIL.PngImagePlugin import PngImageFile
 
 from napari_kdsam.core.errors import ImageError
 from napari_kdsam.core.files import MARK, atomic_path
 from napari_kdsam.core.label_image import label_dtype
-from napari_kdsam.io.formats import PNG, TIFF
+from napari_kdsam.io.formats import JPEG, PNG, TIFF, read_single
+from napari_kdsam.io.image_file import reading
 
 _PNG_MAX_LABEL = 65535
+# JPEG leaves faint noise around black, so halfway is the border.
+_HALF = 127
+# White of the types that masks are saved in, whatever they were converted to later.
+_WHITES: tuple[int, ...] = (1, 2**8 - 1, 2**16 - 1, 2**32 - 1)
 _LABEL_SHAPES = {2: '(H, W)', 3: '(T, H, W)', 4: '(T, Z, H, W)'}
 # Classic TIFF addresses 4 GiB; the margin is for page descriptions.
 _CLASSIC_TIFF_BYTES = 2**32 - 2**25
@@ -163,3 +169,90 @@ def write_picture(
     image = Image.fromarray(np.ascontiguousarray(picture))
     with atomic_path(path) as part:
         image.save(part, format='PNG', pnginfo=carried)
+
+
+def read_mask(path: Path) -> NDArray[np.int64]:
+    """Read the labels that a file with one mask holds.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Of any kind that `open_image` reads.
+
+    Returns
+    -------
+    numpy.ndarray
+        (H, W); see `labels_of_mask`. A PNG with a palette has a label for each colour
+        but black, its place in the palette.
+
+    Raises
+    ------
+    ImageError
+        If it cannot be read, has several frames, or holds no labels.
+    """
+    pixels = read_single(path)
+    if PNG.names(path.name) and pixels.ndim == 3:
+        with reading(path.name), path.open('rb') as file, PngImageFile(file) as picture:
+            places = np.asarray(picture) if picture.mode == 'P' else None
+        if places is not None and places.shape == pixels.shape[:2]:
+            labels = places.astype(np.int64)
+            # 0 is background, whichever colour comes first.
+            labels[labels == 0] = labels.max() + 1
+            labels[labels_of_mask(path.name, pixels) == 0] = 0
+            return labels
+    return labels_of_mask(path.name, pixels)
+
+
+def labels_of_mask(name: str, pixels: NDArray[Any]) -> NDArray[np.int64]:
+    """Take the pixels of a mask for labels.
+
+    Colours, and JPEG, hold one object, which is not where they are transparent or
+    black. Pixels of two values, 0 and the white of some type, hold one object with the
+    label 1; other values are labels.
+
+    Parameters
+    ----------
+    name : str
+        Of the file.
+    pixels : numpy.ndarray
+        (H, W), (H, W, 3) or (H, W, 4) of any type.
+
+    Returns
+    -------
+    numpy.ndarray
+        (H, W), 0 for background.
+
+    Raises
+    ------
+    ImageError
+        If values are negative, or no whole numbers.
+    """
+    if pixels.ndim == 3:
+        colors = pixels[..., :3].max(axis=-1)
+        drawn = colors > (_HALF if JPEG.names(name) else 0)
+        if pixels.shape[-1] == 4:
+            alpha = pixels[..., 3]
+            most = 1.0 if alpha.dtype.kind == 'f' else np.iinfo(alpha.dtype).max
+            opaque = alpha > most / 2
+            # On a transparent ground an object may be drawn in black.
+            black = not opaque.all() and not (drawn & opaque).any()
+            drawn = opaque if black else drawn & opaque
+        return drawn.astype(np.int64)
+    if JPEG.names(name):
+        return (pixels > _HALF).astype(np.int64)
+    whole = np.round(pixels) if pixels.dtype.kind == 'f' else pixels
+    # A scale in the file leaves whole numbers a little off.
+    if whole is not pixels and not np.allclose(pixels, whole, rtol=0, atol=1e-3):
+        raise ImageError(f'{name} holds no whole numbers; save the labels themselves.')
+    highest, lowest = whole.max().item(), whole.min().item()
+    if lowest < 0 or (highest >= 2**63 and highest != np.iinfo(np.uint64).max):
+        raise ImageError(
+            f'{name} holds values from {lowest} to {highest}, which are no labels; save '
+            'labels from 0 on.'
+        )
+    whites = _WHITES
+    if pixels.dtype.kind in 'iu':
+        whites = (*_WHITES, int(np.iinfo(pixels.dtype).max))
+    if int(highest) in whites and ((whole == 0) | (whole == highest)).all():
+        return (whole > 0).astype(np.int64)
+    return whole.astype(np.int64)

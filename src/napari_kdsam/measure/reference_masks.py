@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 
 from napari_kdsam.core.errors import ImageError
 from napari_kdsam.core.stack_index import flat_index
-from napari_kdsam.io.formats import JPEG, open_image, stem_of
+from napari_kdsam.io.formats import open_image, stem_of
 from napari_kdsam.io.image_file import ImageFile
+from napari_kdsam.io.label_images import labels_of_mask, read_mask
 from napari_kdsam.measure.mask_folder import MaskFolder, without_mask_ending
 
 # What napari adds to a layer whose name is taken.
 _COPY_ENDING = re.compile(r' \[\d+\]$')
-# JPEG leaves faint noise around black, so halfway is the border.
-_HALF = 127
 
 
 class ReferenceMasks:
@@ -86,24 +85,18 @@ class ReferenceMasks:
         if isinstance(self._source, ImageFile):
             name = self._source.name
             with self._lock:
-                pixels = self._source.frame(number)
+                labels = labels_of_mask(name, self._source.frame(number))
         else:
             path = self._source[number]
             name = path.name
-            with open_image(path) as file:
-                if file.is_stack:
-                    raise ImageError(
-                        f'{name} has {file.frame_count} frames, but stands for one; '
-                        'save a mask for each frame.'
-                    )
-                pixels = file.frame()
-        if pixels.shape[:2] != self.shape[-2:]:
+            labels = read_mask(path)
+        if labels.shape != self.shape[-2:]:
             rows, columns = self.shape[-2:]
             raise ImageError(
-                f'{name} has {pixels.shape[0]} x {pixels.shape[1]} pixels, but the '
+                f'{name} has {labels.shape[0]} x {labels.shape[1]} pixels, but the '
                 f'labels have {rows} x {columns}; choose the masks of these images.'
             )
-        return _as_labels(name, pixels)
+        return labels
 
 
 def open_reference(
@@ -115,8 +108,7 @@ def open_reference(
     hold as many frames. Otherwise a single image takes the only file there is, and a
     stack takes as many files as it has frames, in their order.
 
-    A mask is read as labels by these rules: colours, and JPEG, hold one object; a mask
-    of 0 and 255 holds one object with the label 1; other values are labels.
+    `labels_of_mask` says how a mask is read as labels.
 
     Parameters
     ----------
@@ -179,20 +171,3 @@ def _named(masks: MaskFolder, names: Iterable[str]) -> Path | None:
         if found is not None:
             return found
     return None
-
-
-def _as_labels(name: str, pixels: NDArray[Any]) -> NDArray[np.int64]:
-    colours = pixels.ndim == 3
-    if colours:
-        # Opacity says nothing about what is labelled.
-        pixels = pixels[..., :3].max(axis=-1)
-    if JPEG.names(name):
-        return (pixels > _HALF).astype(np.int64)
-    if colours:
-        return (pixels > 0).astype(np.int64)
-    if pixels.dtype.kind == 'f' and not (pixels == np.round(pixels)).all():
-        raise ImageError(f'{name} holds no whole numbers; save the labels themselves.')
-    labels = pixels.astype(np.int64)
-    if pixels.dtype == np.uint8 and not ((labels > 0) & (labels < 255)).any():
-        return labels // 255
-    return labels
