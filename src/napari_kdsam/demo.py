@@ -235,7 +235,7 @@ def run_case(
     segmenter: FileSegmenter,
     case: DemoCase,
     folder: Path,
-    on_frame: Callable[[int, int], None] = lambda done, total: None,
+    on_frame: Callable[[float, int], None] = lambda done, total: None,
 ) -> DemoOutcome:
     """Segment one case as ``napari-kdsam segment --overlay`` would.
 

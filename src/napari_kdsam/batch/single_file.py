@@ -159,7 +159,7 @@ class FileSegmenter:
         objects: Sequence[ObjectPrompt],
         outputs: Outputs,
         frames: Sequence[int] = (),
-        on_frame: Callable[[int, int], None] = lambda done, total: None,
+        on_frame: Callable[[float, int], None] = lambda done, total: None,
     ) -> FileReport:
         """Segment an image file, one frame in memory at a time.
 
@@ -175,7 +175,7 @@ class FileSegmenter:
         frames : sequence of int
             Frames to segment, counted from 0; all by default.
         on_frame : callable
-            Called with the numbers of frames done and to do.
+            Called with the numbers of frames done and to do, the one at work in parts.
 
         Raises
         ------
@@ -237,12 +237,12 @@ class _Run:
         objects: Sequence[ObjectPrompt],
         chosen: Sequence[int],
         overlay: bool,
-        on_frame: Callable[[int, int], None],
+        on_frame: Callable[[float, int], None],
     ) -> None:
         self._predictor = predictor
         self._image, self._chosen, self._on_frame = image, chosen, on_frame
         self.tallies = [_ObjectTally(n, item) for n, item in enumerate(objects, 1)]
-        self._method = Prompted(self._prompts_of, second_look)
+        self._method = Prompted(self._prompts_of, second_look, self._on_object)
         self.frame_records: list[dict[str, Any]] = []
         shown = np.linspace(0, len(chosen) - 1, min(len(chosen), _SHEET_FRAMES))
         self._shown = {chosen[round(n)] for n in shown} if overlay else set()
@@ -275,6 +275,9 @@ class _Run:
             self._draw(index, to_eight_bit(array, mapping), found.labels)
         self._on_frame(len(self.frame_records), len(self._chosen))
         return found.labels
+
+    def _on_object(self, done: int, total: int) -> None:
+        self._on_frame(len(self.frame_records) + done / total, len(self._chosen))
 
     def _prompts_of(self, index: int) -> list[NumberedPrompt]:
         return [

@@ -94,7 +94,7 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 @contextmanager
-def file_progress(name: str) -> Iterator[Callable[[int, int], None]]:
+def file_progress(name: str) -> Iterator[Callable[[float, int], None]]:
     """Show a bar for one file on standard error; nothing if that is no terminal.
 
     Parameters
@@ -105,7 +105,7 @@ def file_progress(name: str) -> Iterator[Callable[[int, int], None]]:
     Yields
     ------
     callable
-        To be called with the numbers of frames done and to do.
+        To be called with the numbers of frames done and to do, the one at work in parts.
     """
     from rich.console import Console
     from rich.markup import escape

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
@@ -20,6 +20,8 @@ from napari_kdsam.segmentation.frame_labels import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from napari_kdsam.inference.predictor import ImageEmbedding, Predictor
     from napari_kdsam.model.proposal_head import ProposalHead
 
@@ -91,10 +93,13 @@ class Prompted:
         Gives the (label, Prompt) pairs of a frame.
     second_look : bool
         Whether small objects of large frames are looked at again.
+    on_object : callable
+        Called with the numbers of objects of a frame that are done and to do.
     """
 
     prompts_of: Callable[[int], Sequence[NumberedPrompt]]
     second_look: bool = True
+    on_object: Callable[[int, int], None] = lambda done, total: None
 
     def label(
         self, predictor: Predictor, frame: int, pixels: NDArray[Any]
@@ -110,7 +115,9 @@ class Prompted:
                 prompt.within(area)
             except PromptError as error:
                 raise PromptError(f'Object {label}: {error}') from error
-        return _label_prompts(predictor, pixels, embedding, prompts, self.second_look)
+        return _label_prompts(
+            predictor, pixels, embedding, prompts, self.second_look, self.on_object
+        )
 
 
 @dataclass(frozen=True)
@@ -190,6 +197,7 @@ def _label_prompts(
     embedding: ImageEmbedding,
     prompts: Sequence[NumberedPrompt],
     second_look: bool,
+    on_object: Callable[[int, int], None] = lambda done, total: None,
 ) -> FrameLabels:
     from napari_kdsam.inference.second_look import masks_of_prompts
 
@@ -200,9 +208,12 @@ def _label_prompts(
         [prompt for _, prompt in prompts],
         second_look=second_look,
     )
-    numbered = (
-        (label, mask, score)
-        for (label, _), (mask, score) in zip(prompts, found, strict=True)
-    )
+
+    def numbered() -> Iterator[tuple[int, NDArray[np.bool_], float]]:
+        pairs = zip(prompts, found, strict=True)
+        for done, ((label, _), (mask, score)) in enumerate(pairs, 1):
+            yield label, mask, score
+            on_object(done, len(prompts))
+
     highest = max((label for label, _ in prompts), default=0)
-    return label_masks(embedding.image_shape, numbered, highest, embedding.mapping)
+    return label_masks(embedding.image_shape, numbered(), highest, embedding.mapping)
