@@ -196,7 +196,7 @@ def _on_cluster(address: str, job: Job, tasks: Sequence[Task]) -> Iterator[Frame
         from distributed import as_completed as as_they_come
     except ImportError as error:
         raise MissingExtraError('A Dask scheduler', 'batch') from error
-    with _quiet('distributed', 'tornado'):
+    with _quiet('distributed', 'distributed.client', 'tornado'):
         try:
             client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError, TimeoutError) as error:
