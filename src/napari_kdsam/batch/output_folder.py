@@ -41,10 +41,10 @@ from napari_kdsam.batch.records import (
 from napari_kdsam.core.choices import Existing, Export
 from napari_kdsam.core.errors import ImageError, KDSAMError, first_of
 from napari_kdsam.core.files import (
-    PART,
     NameTooLongError,
     atomic_path,
     part_path,
+    sweep_parts,
 )
 from napari_kdsam.core.label_image import label_dtype
 from napari_kdsam.core.names import folded, longest_name, printable
@@ -230,11 +230,7 @@ class OutputFolder:
     def sweep(self) -> None:
         """Remove what a killed process was writing."""
         for folder in (self.path, *self.path.glob(f'*{FRAMES}')):
-            for item in folder.iterdir():
-                if PART.fullmatch(item.name) and item.is_dir():
-                    shutil.rmtree(item, ignore_errors=True)
-                elif PART.fullmatch(item.name):
-                    item.unlink(missing_ok=True)
+            sweep_parts(folder)
 
     def keep(self, source: Source, frame: int, outcome: Outcome) -> FrameResult:
         """Write what a frame came to, if that is labels.

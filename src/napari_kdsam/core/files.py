@@ -7,6 +7,8 @@ import json
 import os
 import re
 import secrets
+import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +30,36 @@ def part_path(path: Path) -> Path:
     while len(os.fsencode(name)) > room:
         name = name[:-1]
     return path.with_name(f'.{name}{ending}')
+
+
+def sweep_parts(folder: Path, older_than: float = 0) -> None:
+    """Remove what killed processes were writing in a folder.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        One that exists.
+    older_than : float
+        Seconds for which nobody has written to it; where others may write at the same
+        time, so long that theirs is not taken away.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be listed.
+    """
+    for item in folder.iterdir():
+        if not PART.fullmatch(item.name):
+            continue
+        try:
+            if older_than and time.time() - item.stat().st_mtime < older_than:
+                continue
+            if item.is_dir():
+                shutil.rmtree(item, ignore_errors=True)
+            else:
+                item.unlink(missing_ok=True)
+        except OSError:
+            continue
 
 
 class NameTooLongError(ImageError):

@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_kdsam.annotation.commands import SetClasses
 from napari_kdsam.annotation.state import ObjectClass
+from napari_kdsam.core.files import part_path
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (120, 200), np.uint8)
 CRASHING = """
@@ -156,6 +157,17 @@ def test_an_undone_session_leaves_no_file(annotate, sessions) -> None:
     session.controller.undo()
     session.controller.undo()
     session.qtbot.waitUntil(lambda: not session_files(sessions))
+
+
+def test_what_an_annotator_was_writing_when_it_was_killed_is_swept_away(
+    annotate, sessions
+) -> None:
+    sessions.mkdir()
+    half = part_path(sessions / 'earlier.json')
+    half.write_bytes(b'{')
+    os.utime(half, (0, 0))
+    session = annotate(IMAGE)
+    session.qtbot.waitUntil(lambda: not half.exists())
 
 
 def test_a_folder_that_cannot_be_written_is_said_once_and_work_goes_on(

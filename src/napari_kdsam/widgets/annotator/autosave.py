@@ -21,6 +21,7 @@ from napari_kdsam.annotation.session_file import (
     write_session,
 )
 from napari_kdsam.core.errors import excerpt
+from napari_kdsam.core.files import sweep_parts
 from napari_kdsam.widgets.annotator.workspace import Workspace
 from napari_kdsam.widgets.shared.background import BackgroundWorker
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from napari_kdsam.widgets.annotator.image_record import ImageRecord
 
 _DELAY_MS = 1000
+# A session is written in less than a second.
+_ABANDONED_SECONDS = 3600
 _BESIDE = '.kdsam-sessions'
 
 
@@ -223,6 +226,8 @@ class Autosave(QObject):
         try:
             folder = kept.beside or sessions_folder()
             kept.path = folder / f'{kept.digest}-{secrets.token_hex(4)}.json'
+            if folder.is_dir():
+                sweep_parts(folder, _ABANDONED_SECONDS)
             files = [
                 p for p in folder.glob(f'{kept.digest}-*.json') if p not in self._in_use
             ]
