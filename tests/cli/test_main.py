@@ -25,7 +25,7 @@ def test_help_needs_no_torch_and_tells_the_overlap_rule() -> None:
     assert done.returncode == 0, done.stderr
     text = ' '.join(done.stdout.split())
     assert 'the earlier object keeps the pixels where objects overlap' in text
-    assert 'Exit code: 0 all inputs done, 1 some input failed' in text
+    assert 'Exit code: 0 all inputs done or skipped, 1 some input failed' in text
     assert '[[R,C], ...]' in text
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from io_fixtures import BOX, Run, errors_in, image_file, labels_in, record_of, runner_in
+from missing_package import take_away
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -34,7 +35,7 @@ def test_one_bad_input_does_not_stop_the_others(run: Run, tmp_path: Path) -> Non
     assert (tmp_path / 'out/a_labels.png').exists()
     assert (tmp_path / 'out/c_labels.png').exists()
     lines = result.stdout.splitlines()
-    assert lines[1].startswith('bad.png: failed (bad.png is not a PNG or JPEG')
+    assert lines[1].startswith('bad.png: failed (bad.png is not a PNG, JPEG, BMP')
     assert lines[-1].startswith('2 of 3 images done')
 
 
@@ -134,7 +135,7 @@ def test_dicom_without_pydicom_fails_alone_and_says_what_to_install(
 ) -> None:
     image_file(tmp_path / 'a.png')
     (tmp_path / 'b.dcm').write_bytes(b'\0' * 128 + b'DICM')
-    monkeypatch.setitem(sys.modules, 'pydicom', None)
+    take_away(monkeypatch, 'pydicom')
     monkeypatch.delitem(sys.modules, 'napari_kdsam.io.dicom', raising=False)
     result = run('segment', 'b.dcm', 'a.png', *BOX, '--out', 'out', code=1)
     assert 'b.dcm: Reading DICOM needs packages' in result.stderr

@@ -15,6 +15,7 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from io_fixtures import problem_with
+from missing_package import take_away
 from PIL import Image
 
 from napari_kdsam.core.errors import ImageError, KDSAMError, MissingExtraError
@@ -200,7 +201,7 @@ def test_dicom_without_pydicom_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / 'a.dcm').write_bytes(b'\0' * 128 + b'DICM')
-    monkeypatch.setitem(sys.modules, 'pydicom', None)
+    take_away(monkeypatch, 'pydicom')
     monkeypatch.delitem(sys.modules, 'napari_kdsam.io.dicom', raising=False)
     with pytest.raises(MissingExtraError, match=r"'napari-kdsam\[medical\]'"):
         open_image(tmp_path / 'a.dcm')

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from missing_package import take_away
 
 from napari_kdsam.core.errors import ImageError, MissingExtraError, PromptError
 from napari_kdsam.core.geometry import PaddedSquare
@@ -364,7 +364,7 @@ def test_a_stack_in_place_of_an_image_is_refused(tmp_path: Path) -> None:
 def test_without_pycocotools_it_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, 'pycocotools', None)
+    take_away(monkeypatch, 'pycocotools')
     with pytest.raises(MissingExtraError, match=r"'napari-kdsam\[medical\]'"):
         write_coco(tmp_path / 'a.json', [])
     assert len(read_prompts(written(tmp_path)).images) == 1

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from io_fixtures import problem_with
+from missing_package import take_away
 
 from napari_kdsam.core.errors import ImageError, MissingExtraError
 from napari_kdsam.io.formats import open_image
@@ -303,7 +304,7 @@ def test_without_nibabel_it_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = saved(tmp_path / 'a.nii', VOLUME)
-    monkeypatch.setitem(sys.modules, 'nibabel', None)
+    take_away(monkeypatch, 'nibabel')
     monkeypatch.delitem(sys.modules, 'napari_kdsam.io.nifti', raising=False)
     with pytest.raises(MissingExtraError, match=r"'napari-kdsam\[medical\]'"):
         open_image(path)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from io_fixtures import problem_with
+from missing_package import take_away
 
 from napari_kdsam.core.errors import ImageError, MissingExtraError
 from napari_kdsam.io.formats import open_image
@@ -201,7 +202,7 @@ def test_without_zarr_it_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / 'a.zarr').mkdir()
-    monkeypatch.setitem(sys.modules, 'zarr', None)
+    take_away(monkeypatch, 'zarr')
     monkeypatch.delitem(sys.modules, 'napari_kdsam.io.ome_zarr', raising=False)
     with pytest.raises(MissingExtraError, match=r"'napari-kdsam\[zarr\]'"):
         open_image(tmp_path / 'a.zarr')

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from io_fixtures import problem_with
+from missing_package import take_away
 
 from napari_kdsam.core.errors import ImageError, MissingExtraError
 from napari_kdsam.io.formats import open_image
@@ -346,7 +347,7 @@ def test_without_pyav_it_says_what_to_install(
     videos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = video_of(videos, 'lossless.avi')
-    monkeypatch.setitem(sys.modules, 'av', None)
+    take_away(monkeypatch, 'av')
     monkeypatch.delitem(sys.modules, 'napari_kdsam.io.video', raising=False)
     with pytest.raises(MissingExtraError, match=r"'napari-kdsam\[medical\]'"):
         open_image(path)
