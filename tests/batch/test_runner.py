@@ -517,6 +517,23 @@ def test_skipping_leaves_the_frames_of_a_stack_that_is_half_done(run, folder, re
     assert not (results / 'stack_labels.tif').exists()
 
 
+def test_the_manifest_of_an_earlier_version_is_gone_on_with(
+    run, folder, results
+) -> None:
+    run(folder / 'scan0.png')
+    path = results / MANIFEST
+    place = path.read_text().splitlines()[0].split(',').index('names')
+    lines = [line.split(',') for line in path.read_text().splitlines()]
+    for line in lines:
+        del line[place]
+    path.write_text('\n'.join(map(','.join, lines)) + '\n')
+    run(folder / 'scan1.png', existing=Existing.resume)
+    assert [Path(row['image']).name for row in rows(results)] == [
+        'scan0.png',
+        'scan1.png',
+    ]
+
+
 def test_the_manifest_keeps_the_lines_of_other_images(run, folder, results):
     run(folder / 'scan0.png')
     with pytest.raises(BatchError, match='manifest.csv is in'):

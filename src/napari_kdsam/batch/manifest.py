@@ -23,6 +23,9 @@ _COLUMNS = (
     'names',
     'labels',
 )
+_NAMES = _COLUMNS.index('names')
+# Earlier versions wrote no names.
+_EARLIER_COLUMNS = (*_COLUMNS[:_NAMES], *_COLUMNS[_NAMES + 1 :])
 
 
 def write_manifest(
@@ -62,9 +65,10 @@ def is_manifest(path: Path) -> bool:
     """Whether a file is a manifest, and not another table of that name."""
     try:
         with path.open(encoding='utf-8', newline='') as file:
-            return tuple(next(csv.reader(file), ())) == _COLUMNS
+            header = tuple(next(csv.reader(file), ()))
     except (OSError, ValueError, csv.Error):
         return False
+    return header in (_COLUMNS, _EARLIER_COLUMNS)
 
 
 def labels_of_images(path: Path) -> dict[str, str]:
@@ -124,5 +128,10 @@ def _of_others(path: Path, images: set[str], labels: set[str]) -> list[list[str]
 def _rows(path: Path) -> Iterator[list[str]]:
     with path.open(encoding='utf-8', errors='replace', newline='') as file:
         lines = csv.reader(file)
-        next(lines, None)
-        yield from (row for row in lines if len(row) == len(_COLUMNS))
+        columns = len(next(lines, ()))
+        for row in lines:
+            if len(row) != columns:
+                continue
+            if columns == len(_EARLIER_COLUMNS):
+                row.insert(_NAMES, '')
+            yield row
