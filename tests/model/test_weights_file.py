@@ -9,7 +9,7 @@ import pytest
 
 from napari_kdsam.core.errors import CheckpointError
 from napari_kdsam.model.network import ModelIdentity
-from napari_kdsam.model.weights_file import content_key
+from napari_kdsam.model.weights_file import weights_key
 
 
 def identity(*paths: Path) -> ModelIdentity:
@@ -25,13 +25,13 @@ def test_a_model_is_the_same_wherever_and_whenever_its_files_were_put(
         path.write_bytes(content)
     a, b, c = files
     os.utime(c, (1, 1))
-    assert content_key(identity(a)) == content_key(identity(c))
-    assert content_key(identity(a, b)) == content_key(identity(c, b))
-    others = {content_key(identity(*p)) for p in ([a], [b], [a, b], [b, a], [a, c])}
+    assert weights_key(identity(a)) == weights_key(identity(c))
+    assert weights_key(identity(a, b)) == weights_key(identity(c, b))
+    others = {weights_key(identity(*p)) for p in ([a], [b], [a, b], [b, a], [a, c])}
     assert len(others) == 5
-    assert content_key(ModelIdentity('m', 'a', 'key')) == 'key'
+    assert weights_key(ModelIdentity('m', 'a', 'key')) == 'key'
 
 
 def test_a_weights_file_that_went_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match='lost cannot be read'):
-        content_key(identity(tmp_path / 'lost'))
+        weights_key(identity(tmp_path / 'lost'))

@@ -48,7 +48,7 @@ def read_rgb(path: Path) -> Pixels:
     return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
 
 
-def read_mask(path: Path) -> Mask:
+def read_binary_mask(path: Path) -> Mask:
     """Read a mask: everything above half of its largest value (JPEG masks are soft)."""
     values = read_single(path)
     if values.ndim == 3:
@@ -62,7 +62,7 @@ class _Pair:
     masks: tuple[Path, ...]
 
     def __call__(self) -> tuple[Pixels, Mask]:
-        masks = [read_mask(path) for path in self.masks]
+        masks = [read_binary_mask(path) for path in self.masks]
         if len({mask.shape for mask in masks}) > 1:
             raise ImageError(f'The masks of {self.image.name} differ in size.')
         return read_rgb(self.image), np.logical_or.reduce(masks)
@@ -74,7 +74,7 @@ class _Outlined:
     outline: Path
 
     def __call__(self) -> tuple[Pixels, Mask]:
-        return read_rgb(self.image), fill_ellipse(read_mask(self.outline))
+        return read_rgb(self.image), fill_ellipse(read_binary_mask(self.outline))
 
 
 def fill_ellipse(outline: Mask) -> Mask:

@@ -266,7 +266,7 @@ def describe(location: str, stem: str) -> Source:
         return Source(location, stem, 1, str(error))
 
 
-def content_key(location: str) -> str:
+def image_key(location: str) -> str:
     """Tell an image file from others by its size, its start and its end.
 
     Returns
@@ -278,14 +278,14 @@ def content_key(location: str) -> str:
         return ''
     try:
         status = os.stat(location)
-        return _content_key(location, status.st_size, status.st_mtime_ns)
+        return _image_key(location, status.st_size, status.st_mtime_ns)
     except OSError:
         return ''
 
 
 # Asked for every frame of a stack.
 @lru_cache(maxsize=256)
-def _content_key(location: str, size: int, _: int) -> str:
+def _image_key(location: str, size: int, _: int) -> str:
     digest = hashlib.blake2b(f'{size};'.encode(), digest_size=8)
     with open(location, 'rb') as file:
         digest.update(file.read(_KEY_BYTES))

@@ -16,7 +16,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from napari_kdsam.batch.inputs import Reader, Source, content_key, is_url
+from napari_kdsam.batch.inputs import Reader, Source, image_key, is_url
 from napari_kdsam.batch.label_files import (
     FRAMES,
     is_own,
@@ -246,7 +246,7 @@ class OutputFolder:
             return FrameResult(source.location, frame, Status.failed, str(outcome))
         record = Record(
             fingerprint=self.fingerprint,
-            image=content_key(source.location),
+            image=image_key(source.location),
             objects=outcome.objects,
             reason=printable(outcome.note),
         )
@@ -328,7 +328,7 @@ class OutputFolder:
         record: Record | StackRecord | None = read_record(path)
         if source.is_stack:
             record = read_stack_record(self.stack_record_path(source))
-        key = content_key(source.location)
+        key = image_key(source.location)
         if record is None or not record.image or record.image == key:
             return f'{path.name} {THERE_ALREADY}'
         return f'{path.name} {THERE_ALREADY}, of another image or before a change'
@@ -337,7 +337,7 @@ class OutputFolder:
         """What labels were made with that is not so now; empty if all is."""
         if record.fingerprint not in (self.fingerprint, *self.earlier):
             return 'with another model, other prompts or other settings'
-        key = content_key(source.location)
+        key = image_key(source.location)
         if record.image and key and record.image != key:
             return f'of another image than {source.location}, or before it was changed'
         return ''
@@ -388,7 +388,7 @@ class OutputFolder:
         write_stack(path, frames(), (len(results), *shape), dtype, 'batch')
         record = StackRecord(
             fingerprint=self.fingerprint,
-            image=content_key(source.location),
+            image=image_key(source.location),
             frames=tuple(
                 StackFrame(
                     status=r.status, reason=printable(r.reason), objects=r.objects

@@ -96,7 +96,7 @@ class Record(_Kept):
     fingerprint : str
         Of the model, prompts and settings that made it.
     image : str
-        `content_key` of the image; empty where it was not told.
+        `image_key` of the image; empty where it was not told.
     objects : tuple of LabelledObject
     reason : str
         See `FrameResult`.

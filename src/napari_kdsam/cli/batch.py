@@ -209,11 +209,11 @@ def _job(
     from napari_kdsam.batch.jobs import Job, fingerprint_of
     from napari_kdsam.batch.output_folder import OutputFolder
     from napari_kdsam.batch.work import predictor_for
-    from napari_kdsam.model.weights_file import content_key
+    from napari_kdsam.model.weights_file import weights_key
 
     kept = str(store.resolve()) if store else ''
     predictor = predictor_for(model, device, kept, 0)
-    model_keys = content_key(predictor.model.identity), predictor.model.identity.key
+    model_keys = weights_key(predictor.model.identity), predictor.model.identity.key
     # Earlier versions told a model by the place and time of its file.
     fingerprint, earlier = (
         fingerprint_of(

@@ -32,12 +32,12 @@ except ImportError as _error:
 
 from napari_kdsam.io.dicom_color import (
     PALETTE_KEYWORDS,
-    ColorForm,
-    color_form,
+    DicomColor,
+    dicom_color_of,
     full_range_rgb,
     palette_table,
 )
-from napari_kdsam.io.dicom_header import Header, frame_count_of, read_header
+from napari_kdsam.io.dicom_header import Header, frame_count_of, read_dicom_header
 from napari_kdsam.io.dicom_values import (
     FRAME_KEYWORDS,
     each_frame,
@@ -94,7 +94,7 @@ def open_dicom(path: Path) -> ImageFile:
         If the decoder of its compression is not installed.
     """
     with reading(path.name):
-        header = read_header(path, _WANTED)
+        header = read_dicom_header(path, _WANTED)
         kind = header.dataset.get('SOPClassUID') or header.dataset.file_meta.get(
             'MediaStorageSOPClassUID'
         )
@@ -175,7 +175,7 @@ class _DicomFile(ImageFile):
             with header.pixel_stream() as stream:
                 return get_frame(stream, 0, number_of_frames=count)
 
-        form = color_form(path.name, dataset, header.pixel_bytes, first_frame)
+        form = dicom_color_of(path.name, dataset, header.pixel_bytes, first_frame)
         self._form = form
         self._table = palette_table(dataset) if form.has_palette else None
         self._source = header.source
@@ -241,7 +241,7 @@ def _check_held(path: Path, header: Header, count: int) -> None:
     check_held_frames(path.name, count, held // smallest)
 
 
-def _delivered_dtype(dataset: Any, form: ColorForm, count: int) -> np.dtype[Any]:
+def _delivered_dtype(dataset: Any, form: DicomColor, count: int) -> np.dtype[Any]:
     bits = dataset.get('BitsAllocated', 8)
     if form.has_palette:
         return np.dtype(np.uint8)

@@ -49,7 +49,7 @@ _START, _CODING_STYLE, _FIRST_TILE = b'\xff\x4f\xff\x51', b'\xff\x52', b'\xff\x9
 
 
 @dataclass(frozen=True)
-class ColorForm:
+class DicomColor:
     """What the samples of an image are.
 
     Attributes
@@ -80,9 +80,9 @@ class ColorForm:
         return self.stated == _PALETTE
 
 
-def color_form(
+def dicom_color_of(
     name: str, dataset: Any, pixel_bytes: int, first_frame: Callable[[], bytes]
-) -> ColorForm:
+) -> DicomColor:
     """Find out what the samples of an image are.
 
     Parameters
@@ -104,9 +104,9 @@ def color_form(
     stated = ' '.join(str(dataset.get('PhotometricInterpretation', '')).upper().split())
     samples = int(dataset.get('SamplesPerPixel') or 1)
     if stated in (*_GREY, _PALETTE) and samples == 1:
-        return ColorForm(stated, stated, stated == _PALETTE)
+        return DicomColor(stated, stated, stated == _PALETTE)
     if stated in _GREY and samples == 3:
-        return ColorForm('RGB', 'RGB', is_color=True)
+        return DicomColor('RGB', 'RGB', is_color=True)
     syntax = dataset.file_meta.TransferSyntaxUID
     found = (
         _three_samples(stated, syntax, dataset, pixel_bytes, first_frame)
@@ -129,12 +129,12 @@ def _three_samples(
     dataset: Any,
     pixel_bytes: int,
     first_frame: Callable[[], bytes],
-) -> ColorForm | None:
+) -> DicomColor | None:
     is_ybr = stated in (*_FULL, *_PARTIAL)
     decoded = 'YBR_FULL' if is_ybr else 'RGB'
     if syntax in JPEG2000TransferSyntaxes:
         if stated in _OF_JPEG_2000:
-            return ColorForm(stated, stated, is_color=True)
+            return DicomColor(stated, stated, is_color=True)
         if is_ybr and _transforms_components(first_frame()):
             decoded = 'RGB'
         known = is_ybr or stated == 'RGB'
@@ -153,7 +153,7 @@ def _three_samples(
     if not known or (decoded != 'RGB' and int(dataset.get('BitsAllocated', 8)) != 8):
         return None
     is_partial = stated in _PARTIAL and not syntax.is_encapsulated
-    return ColorForm(stated, decoded, is_color=True, is_partial=is_partial)
+    return DicomColor(stated, decoded, is_color=True, is_partial=is_partial)
 
 
 def _form_of_jpeg(stream: bytes) -> str | None:

@@ -98,7 +98,7 @@ class Header:
             yield file
 
 
-def read_header(path: Path, wanted: Sequence[str]) -> Header:
+def read_dicom_header(path: Path, wanted: Sequence[str]) -> Header:
     """Read attributes of a file, leaving its pixels where they are.
 
     Parameters

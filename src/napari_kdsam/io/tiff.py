@@ -24,7 +24,7 @@ from napari_kdsam.io.image_file import (
 )
 from napari_kdsam.io.limits import check_chunks, check_packed, check_size
 from napari_kdsam.io.orientation import UPRIGHT, upright, upright_shape
-from napari_kdsam.io.tiff_colors import ColorForm, color_form, rgb_of, to_picture
+from napari_kdsam.io.tiff_colors import TiffColor, rgb_of, tiff_color_of, to_picture
 
 _TIFF_MARKS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 # Axes of frames in TIFF files: time, depth, pages; Q is "not said".
@@ -59,12 +59,12 @@ class _TiffFrames(ImageFile):
         page = self._pages[index]
         if page is None:
             raise ImageError(f'Frame {index} is missing in {self.name}.')
-        form = color_form(self.name, page.keyframe)
+        form = tiff_color_of(self.name, page.keyframe)
         _check_parts(self.name, page, form)
         with self._lock:
             return self._decode(page, form)
 
-    def _decode(self, page: Any, form: ColorForm) -> NDArray[Any]:
+    def _decode(self, page: Any, form: TiffColor) -> NDArray[Any]:
         if page.keyframe.is_subsampled and not _is_jpeg(page.keyframe):
             return self._decode_with_pillow(page, form)
         try:
@@ -75,7 +75,7 @@ class _TiffFrames(ImageFile):
             return self._decode_with_pillow(page, form)
         return _turned(page.keyframe, form, stored)
 
-    def _decode_with_pillow(self, page: Any, form: ColorForm) -> NDArray[Any]:
+    def _decode_with_pillow(self, page: Any, form: TiffColor) -> NDArray[Any]:
         """Pillow knows some forms that tifffile does not, or leaves to imagecodecs."""
         with TiffImageFile(self._path) as picture:
             picture.seek(page.index)
@@ -112,7 +112,7 @@ class _DescribedFrames(_TiffFrames):
 
     def _read(self, index: int) -> NDArray[Any]:
         page = self._pages[0]
-        form = color_form(self.name, page)
+        form = tiff_color_of(self.name, page)
         return _turned(page, form, self._array[index])
 
 
@@ -233,7 +233,7 @@ def _alike(name: str, pages: list[Any]) -> list[Any]:
     return pages
 
 
-def _finished(name: str, page: Any) -> tuple[tuple[int, ...], ColorForm]:
+def _finished(name: str, page: Any) -> tuple[tuple[int, ...], TiffColor]:
     """Shape of the frame that a page becomes, and its colour form."""
     if 0 in page.shape or not page.shape:
         raise ImageError(f'{name} has no pixels; export it again.')
@@ -242,7 +242,7 @@ def _finished(name: str, page: Any) -> tuple[tuple[int, ...], ColorForm]:
             f'{name} keeps its {page.imagedepth} frames in a form that cannot be read '
             'one by one; save it with one page for each frame.'
         )
-    form = color_form(name, page)
+    form = tiff_color_of(name, page)
     stored = (page.imagelength, page.imagewidth, *form.channels)
     return upright_shape(stored, _orientation(page)), form
 
@@ -251,7 +251,7 @@ def _orientation(page: Any) -> int:
     return int(page.tags.valueof(_ORIENTATION) or UPRIGHT)
 
 
-def _turned(page: Any, form: ColorForm, stored: NDArray[Any]) -> NDArray[Any]:
+def _turned(page: Any, form: TiffColor, stored: NDArray[Any]) -> NDArray[Any]:
     if page.axes.startswith('S'):
         stored = np.moveaxis(stored, 0, -1)
     samples = stored.reshape(page.imagelength, page.imagewidth, page.samplesperpixel)
@@ -263,7 +263,7 @@ def _is_jpeg(page: Any) -> bool:
     return 'JPEG' in page.compression.name
 
 
-def _check_parts(name: str, page: Any, form: ColorForm) -> None:
+def _check_parts(name: str, page: Any, form: TiffColor) -> None:
     """Refuse strips and tiles that cost more than the page they are of."""
     described = page.keyframe
     count, itemsize = math.prod(described.chunked), described.dtype.itemsize

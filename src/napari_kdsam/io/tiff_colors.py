@@ -52,7 +52,7 @@ _SIXTEEN_BITS = 2
 
 
 @dataclass(frozen=True)
-class ColorForm:
+class TiffColor:
     """How the samples of a page are to be understood.
 
     Attributes
@@ -73,7 +73,7 @@ class ColorForm:
     dtype: np.dtype[Any]
 
 
-def color_form(name: str, page: Any) -> ColorForm:
+def tiff_color_of(name: str, page: Any) -> TiffColor:
     """Find out what the samples of a page are, without decoding it.
 
     Parameters
@@ -116,7 +116,7 @@ def color_form(name: str, page: Any) -> ColorForm:
         dtype = np.dtype(np.bool_)
     elif _depth(page) < 8:
         dtype = np.dtype(np.uint8)
-    return ColorForm(colors, alpha, channels, dtype)
+    return TiffColor(colors, alpha, channels, dtype)
 
 
 def _check_supported(name: str, page: Any) -> None:
@@ -151,15 +151,15 @@ def _depth(page: Any) -> int:
     return int(bits) if isinstance(bits, int) else 8
 
 
-def to_picture(page: Any, form: ColorForm, stored: NDArray[Any]) -> NDArray[Any]:
+def to_picture(page: Any, form: TiffColor, stored: NDArray[Any]) -> NDArray[Any]:
     """Make a picture of the samples.
 
     Parameters
     ----------
     page : tifffile.TiffPage
         The page.
-    form : ColorForm
-        What `color_form` says of it.
+    form : TiffColor
+        What `tiff_color_of` says of it.
     stored : numpy.ndarray
         (rows, columns, samples), as decoded.
 

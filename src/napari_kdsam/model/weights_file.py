@@ -16,7 +16,7 @@ from napari_kdsam.core.files import replacing
 from napari_kdsam.model.network import ModelIdentity
 
 
-def content_key(identity: ModelIdentity) -> str:
+def weights_key(identity: ModelIdentity) -> str:
     """Identify a model by the bytes of its files, wherever they are.
 
     Returns
