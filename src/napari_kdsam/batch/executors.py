@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import (
@@ -194,10 +195,15 @@ def _on_cluster(address: str, job: Job, tasks: Sequence[Task]) -> Iterator[Frame
     try:
         from distributed import Client, KilledWorker
         from distributed import as_completed as as_they_come
+        from distributed.comm import get_address_host_port, parse_address
     except ImportError as error:
         raise MissingExtraError('A Dask scheduler', 'batch') from error
     with _quiet('distributed', 'distributed.client', 'tornado'):
         try:
+            # A client that finds no scheduler ends in a traceback of its own later.
+            if parse_address(address)[0] in ('tcp', 'tls'):
+                place = get_address_host_port(address)
+                socket.create_connection(place, _CONNECT_SECONDS).close()
             client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError, TimeoutError) as error:
             raise SchedulerError(
