@@ -195,7 +195,7 @@ def _on_cluster(address: str, job: Job, tasks: Sequence[Task]) -> Iterator[Frame
     try:
         from distributed import Client, KilledWorker
         from distributed import as_completed as as_they_come
-        from distributed.comm import get_address_host_port, parse_address
+        from distributed.comm.addressing import get_address_host_port, parse_address
     except ImportError as error:
         raise MissingExtraError('A Dask scheduler', 'batch') from error
     with _quiet('distributed', 'distributed.client', 'tornado'):
