@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +153,33 @@ def test_the_annotators_predictor_uses_the_store_of_the_preferences(
     without = make_predictor('kdsam', 'cpu', str(tmp_path / 'other'))
     assert without.store is None
     assert 'no embedding store' in without.store_problem
+
+
+def test_embeddings_named_by_the_date_of_the_weights_are_left_alone_with_one_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, fake_model: Any
+) -> None:
+    place = tmp_path / 's'
+    EmbeddingStore(place).put('one', values(1))
+    described = json.loads((place / 'zarr.json').read_text())
+    described['attributes'] = {'napari-kdsam-embeddings': 1}
+    (place / 'zarr.json').write_text(json.dumps(described))
+    with caplog.at_level('WARNING'):
+        store = EmbeddingStore(place)
+        assert '1 embeddings that are in s already are of an earlier' in caplog.text
+        caplog.clear()
+        Predictor(fake_model, store=store).embed(IMAGE)
+        assert len(EmbeddingStore(place)) == 2
+        assert not caplog.text
+
+
+def test_nothing_in_a_store_tells_where_images_and_weights_are(
+    tmp_path: Path, fake_model: Any
+) -> None:
+    store = EmbeddingStore(tmp_path / 's')
+    Predictor(fake_model, store=store).embed(IMAGE)
+    (array,) = [item for item in store.folder.iterdir() if item.is_dir()]
+    assert re.fullmatch('[0-9a-f]{32}', array.name)
+    described = json.loads((array / 'zarr.json').read_text())
+    assert list(described['attributes']) == ['blake2b']
+    group = json.loads((store.folder / 'zarr.json').read_text())
+    assert set(group['attributes']) == {'napari-kdsam-embeddings', 'models'}

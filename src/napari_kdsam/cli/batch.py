@@ -209,12 +209,11 @@ def _job(
     from napari_kdsam.batch.jobs import Job, fingerprint_of
     from napari_kdsam.batch.output_folder import OutputFolder
     from napari_kdsam.batch.work import predictor_for
-    from napari_kdsam.model.weights_file import weights_key
+    from napari_kdsam.model.weights_file import earlier_weights_key
 
     kept = str(store.resolve()) if store else ''
     predictor = predictor_for(model, device, kept, 0)
-    model_keys = weights_key(predictor.model.identity), predictor.model.identity.key
-    # Earlier versions told a model by the place and time of its file.
+    identity = predictor.model.identity
     fingerprint, earlier = (
         fingerprint_of(
             f'{key}|{predictor.model.compute_dtype}',
@@ -223,7 +222,7 @@ def _job(
             bool(kept),
             second_look=second_look,
         )
-        for key in model_keys
+        for key in (identity.key, earlier_weights_key(identity))
     )
     place = model if not Path(model).is_file() else str(Path(model).resolve())
     return Job(

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_kdsam.core.digest import digest_of_values
 from napari_kdsam.core.errors import ImageError, MissingExtraError, NotWrittenError
-from napari_kdsam.core.files import part_path
+from napari_kdsam.core.files import part_path, write_json
 from napari_kdsam.core.sizes import EMBEDDING_SHAPE
 
 _logger = logging.getLogger(__name__)
 _FORMAT, _FORMAT_KEY = 1, 'napari-kdsam-embeddings'
+# That names depend on what is in a weights file, not on where and since when it is.
+_MODELS_KEY, _BY_CONTENT = 'models', 'content'
 _DIGEST = 'blake2b'
+_DESCRIPTION = 'zarr.json'
 
 
 class EmbeddingStore:
@@ -27,7 +31,8 @@ class EmbeddingStore:
 
     An array is named by the hash that `Predictor.embed` makes of the pixels the network
     sees, their mapping and the model, so that it is found again wherever the same image
-    comes from, and never taken for another one. Its attributes hold a checksum; one that
+    comes from, and never taken for another one. Embeddings of versions that told models
+    by the place and date of their files are not used, which is logged once. Its attributes hold a checksum; one that
     does not fit is as good as absent, is computed again and is logged. Arrays are one
     uncompressed chunk, so reading is mapping a file into memory. Several processes may
     read and write at once: an array is written beside and renamed.
@@ -65,6 +70,7 @@ class EmbeddingStore:
         try:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             group = zarr.open_group(str(self.folder), mode='a', zarr_format=3)
+            group.attrs[_MODELS_KEY] = _BY_CONTENT
             group.attrs[_FORMAT_KEY] = _FORMAT
         except OSError as error:
             raise NotWrittenError(
@@ -87,6 +93,21 @@ class EmbeddingStore:
                 f'{self.folder.name} is no embedding store of this version; choose '
                 'an empty folder.'
             )
+        described = _described(self.folder)
+        attributes = described['attributes']
+        if attributes.get(_MODELS_KEY) == _BY_CONTENT:
+            return
+        if count := len(self):
+            _logger.warning(
+                'The %d embeddings that are in %s already are of an earlier version, '
+                'which told models by the date of their file; they are made again. '
+                'Delete the folder to free their room.',
+                count,
+                self.folder.name,
+            )
+        attributes[_MODELS_KEY] = _BY_CONTENT
+        with suppress(NotWrittenError):
+            write_json(self.folder / _DESCRIPTION, described)
 
     def __contains__(self, key: str) -> bool:
         return self._array(key).is_dir()
@@ -114,9 +135,9 @@ class EmbeddingStore:
         if not array.is_dir():
             return None
         try:
-            described = json.loads((array / 'zarr.json').read_text(encoding='utf-8'))
+            described = _described(array)
             values = np.memmap(_chunk(array), np.float16, 'r', shape=EMBEDDING_SHAPE)
-            if described['attributes'][_DIGEST] == _digest(values):
+            if described['attributes'][_DIGEST] == digest_of_values(values):
                 return values
         except (OSError, ValueError, KeyError, TypeError):
             pass
@@ -158,7 +179,7 @@ class EmbeddingStore:
                 compressors=None,
                 config={'write_empty_chunks': True},
                 zarr_format=3,
-                attributes={_DIGEST: _digest(rounded)},
+                attributes={_DIGEST: digest_of_values(rounded)},
             )
             written[:] = rounded
             self._place(part, self._array(key))
@@ -192,20 +213,18 @@ def holds_embeddings(folder: Path) -> bool:
 
 def _format_of(folder: Path) -> object:
     try:
-        text = (folder / 'zarr.json').read_text(encoding='utf-8')
-        found: object = json.loads(text)['attributes'][_FORMAT_KEY]
+        found: object = _described(folder)['attributes'][_FORMAT_KEY]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return found
 
 
+def _described(folder: Path) -> Any:
+    return json.loads((folder / _DESCRIPTION).read_text(encoding='utf-8'))
+
+
 def _chunk(array: Path) -> Path:
     return array / 'c' / '0' / '0' / '0'
-
-
-def _digest(values: NDArray[Any]) -> str:
-    little = np.ascontiguousarray(values, '<f2')
-    return hashlib.blake2b(little.tobytes(), digest_size=16).hexdigest()
 
 
 def _is_key(item: Path) -> bool:

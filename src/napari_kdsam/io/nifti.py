@@ -8,7 +8,6 @@ shape take the affine of their image as it is.
 from __future__ import annotations
 
 import gzip
-import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_kdsam.core.digest import digest_of_values
 from napari_kdsam.core.errors import ImageError, MissingExtraError
 from napari_kdsam.core.files import MARK, atomic_path
 from napari_kdsam.core.label_image import label_dtype
@@ -239,9 +239,7 @@ def write_nifti_labels(
 
 
 def _mark(voxels: NDArray[Any]) -> str:
-    little = np.ascontiguousarray(voxels.T).astype(voxels.dtype.newbyteorder('<'))
-    digest = hashlib.blake2b(little.tobytes(), digest_size=16).hexdigest()
-    return f'{MARK} {digest}'
+    return f'{MARK} {digest_of_values(voxels.T)}'
 
 
 def description_of(path: Path) -> str:

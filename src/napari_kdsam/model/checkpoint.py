@@ -22,7 +22,7 @@ from napari_kdsam.core.errors import (
 from napari_kdsam.core.sizes import INPUT_SIZES
 from napari_kdsam.model.network import ModelIdentity, PromptableModel, build_kdsam
 from napari_kdsam.model.student import StudentEncoder
-from napari_kdsam.model.weights_file import write_weights
+from napari_kdsam.model.weights_file import weights_key, write_weights
 
 CHECKPOINT_KEY = 'kdsam'
 CHECKPOINT_FORMAT = 1
@@ -284,17 +284,11 @@ def load_kdsam(path: str | os.PathLike[str], name: str = '') -> PromptableModel:
     model.identity = ModelIdentity(
         name or path.stem,
         metadata.architecture,
-        file_key(path),
+        weights_key(path),
         str(path),
         metadata.model_dump(),
     )
     return model
-
-
-def file_key(path: Path) -> str:
-    """Identify a weights file on this computer without reading all of it."""
-    status = path.stat()
-    return f'{path.resolve()}:{status.st_size}:{status.st_mtime_ns}'
 
 
 def save_kdsam(

@@ -33,7 +33,8 @@ class ModelIdentity:
     architecture : str
         Such as ``resnet50-v1-fpn-p3`` or ``sam_vit_h``.
     key : str
-        Equal for two models only if they give the same embeddings.
+        Equal for two models only if they give the same embeddings; of the content of
+        their files where they have some, so that places, names and dates do not count.
     path : str
         The weights file.
     metadata : dict

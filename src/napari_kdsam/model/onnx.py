@@ -13,13 +13,13 @@ from torch import nn
 
 from napari_kdsam.core.errors import CheckpointError, MissingExtraError
 from napari_kdsam.core.sizes import EMBEDDING_CHANNELS, EMBEDDING_SIZE, PROMPT_SIDE
-from napari_kdsam.model.checkpoint import file_key
 from napari_kdsam.model.network import (
     ModelIdentity,
     PromptableModel,
 )
 from napari_kdsam.model.onnx_runtimes import import_onnxruntime, import_openvino
 from napari_kdsam.model.sam import DECODER_FILE, load_sam_decoder
+from napari_kdsam.model.weights_file import weights_key
 
 _CPU, CUDA_PROVIDER = 'CPUExecutionProvider', 'CUDAExecutionProvider'
 
@@ -201,11 +201,10 @@ def load_onnx_sam(
         )
     encoder = OnnxEncoder(path)
     prompt_encoder, mask_decoder = load_sam_decoder(decoder)
-    key = f'{file_key(path)}+{file_key(decoder)}'
     identity = ModelIdentity(
         name or path.stem,
         'onnx+sam_decoder',
-        key,
+        weights_key(path, decoder),
         str(path),
         parts=(str(decoder),),
     )

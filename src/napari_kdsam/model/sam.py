@@ -12,13 +12,14 @@ from torch import nn
 
 from napari_kdsam.core.errors import CheckpointError, excerpt
 from napari_kdsam.core.sizes import PROMPT_SIDE
-from napari_kdsam.model.checkpoint import file_key, load_tensors, read_tensors
+from napari_kdsam.model.checkpoint import load_tensors, read_tensors
 from napari_kdsam.model.network import (
     ModelIdentity,
     PromptableModel,
     build_sam_decoder,
 )
 from napari_kdsam.model.torchvision_guard import import_segment_anything
+from napari_kdsam.model.weights_file import weights_key
 
 DECODER_FILE = 'sam_prompt_mask_decoder.safetensors'
 _DECODER_PARTS = ('prompt_encoder.', 'mask_decoder.')
@@ -104,7 +105,7 @@ def load_official_sam(path: str | os.PathLike[str], name: str = '') -> Promptabl
         sam.prompt_encoder,
         sam.mask_decoder,
         PROMPT_SIDE,
-        ModelIdentity(name or architecture, architecture, file_key(path), str(path)),
+        ModelIdentity(name or architecture, architecture, weights_key(path), str(path)),
     )
 
 

@@ -16,23 +16,26 @@ from napari_kdsam.core.files import replacing
 from napari_kdsam.model.network import ModelIdentity
 
 
-def weights_key(identity: ModelIdentity) -> str:
-    """Identify a model by the bytes of its files, wherever they are.
+def weights_key(*files: Path) -> str:
+    """Identify a model by the bytes of its files, wherever and since when they are there.
+
+    Parameters
+    ----------
+    *files : pathlib.Path
+        In the order of `ModelIdentity.path` and `ModelIdentity.parts`.
 
     Returns
     -------
     str
-        64 hexadecimal digits; `ModelIdentity.key` for a model without files.
+        64 hexadecimal digits.
 
     Raises
     ------
     CheckpointError
         If a file cannot be read.
     """
-    if not identity.path:
-        return identity.key
     total = hashlib.sha256()
-    for path in map(Path, (identity.path, *identity.parts)):
+    for path in files:
         try:
             with path.open('rb') as file:
                 total.update(hashlib.file_digest(file, 'sha256').digest())
@@ -42,6 +45,23 @@ def weights_key(identity: ModelIdentity) -> str:
                 'choose another file.'
             ) from error
     return total.hexdigest()
+
+
+def earlier_weights_key(identity: ModelIdentity) -> str:
+    """What earlier versions told a model by: place, size and time of its files.
+
+    Returns
+    -------
+    str
+        `ModelIdentity.key` for a model without files.
+    """
+    if not identity.path:
+        return identity.key
+    parts = []
+    for path in map(Path, (identity.path, *identity.parts)):
+        status = path.stat()
+        parts.append(f'{path.resolve()}:{status.st_size}:{status.st_mtime_ns}')
+    return '+'.join(parts)
 
 
 def write_weights(
