@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from io_fixtures import problem_with
 from PIL import Image, ImageOps, PngImagePlugin
 
+from napari_kdsam.io import pictures
 from napari_kdsam.io.formats import open_image
 
 RNG = np.random.default_rng(0)
@@ -124,3 +127,84 @@ def test_what_is_called_a_picture_and_is_none_is_refused(tmp_path: Path) -> None
         path = tmp_path / f'a.{suffix}'
         path.write_bytes(b'RIFF' + bytes(100))
         assert 'is not a PNG, JPEG, BMP, GIF or WebP' in problem_with(path)
+
+
+def test_a_bmp_of_a_byte_a_pixel_may_have_but_black_and_white(tmp_path: Path):
+    places = np.random.default_rng(0).integers(0, 2, (9, 13), np.uint8)
+    picture = Image.fromarray(places)
+    picture.putpalette([0, 0, 0, 255, 255, 255])
+    picture.save(tmp_path / 'a.bmp')
+    with open_image(tmp_path / 'a.bmp') as image:
+        assert np.array_equal(image.frame(), places.astype(bool))
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    check = struct.pack('>I', zlib.crc32(kind + content))
+    return struct.pack('>I', len(content)) + kind + content + check
+
+
+def _write_deep_png(path: Path, pixels: np.ndarray, *further: bytes) -> None:
+    rows, columns, channels = pixels.shape
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    lines = b''.join(b'\0' + row.astype('>u2').tobytes() for row in pixels)
+    header = struct.pack('>IIBBBBB', columns, rows, 16, kind, 0, 0, 0)
+    path.write_bytes(
+        b'\x89PNG\r\n\x1a\n'
+        + _chunk(b'IHDR', header)
+        + b''.join(further)
+        + _chunk(b'IDAT', zlib.compress(lines))
+        + _chunk(b'IEND', b'')
+    )
+
+
+DEEP = RNG.integers(0, 2**16, (20, 30, 4)).astype(np.uint16)
+
+
+@pytest.mark.parametrize('channels', [1, 2, 3, 4])
+@pytest.mark.parametrize('number', [1, 6])
+def test_png_of_16_bits_keeps_them(tmp_path: Path, channels: int, number: int):
+    pytest.importorskip('imagecodecs')
+    exif = Image.Exif()
+    exif[ORIENTATION] = number
+    note = _chunk(b'eXIf', exif.tobytes().removeprefix(b'Exif\0\0'))
+    _write_deep_png(tmp_path / 'a.png', DEEP[..., :channels], note)
+    expected = {
+        1: DEEP[..., 0],
+        2: DEEP[..., [0, 0, 0, 1]],
+        3: DEEP[..., :3],
+        4: DEEP,
+    }[channels]
+    expected = np.rot90(expected, -1) if number == 6 else expected
+    found = read(tmp_path / 'a.png')
+    assert found.dtype == np.uint16
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_png_of_16_bits_with_a_transparent_colour_is_rgba(
+    tmp_path: Path, channels: int
+):
+    pytest.importorskip('imagecodecs')
+    colour = DEEP[3, 5, :channels]
+    clear = _chunk(b'tRNS', colour.astype('>u2').tobytes())
+    _write_deep_png(tmp_path / 'a.png', DEEP[..., :channels], clear)
+    found = read(tmp_path / 'a.png')
+    assert found.shape == (20, 30, 4)
+    is_colour = (DEEP[..., :channels] == colour).all(axis=-1)
+    assert np.array_equal(found[..., 3] == 0, is_colour)
+
+
+def test_a_damaged_png_of_16_bits_is_refused(tmp_path: Path):
+    pytest.importorskip('imagecodecs')
+    path = tmp_path / 'a.png'
+    _write_deep_png(path, DEEP)
+    path.write_bytes(path.read_bytes()[:300])
+    assert 'damaged' in problem_with(path)
+
+
+def test_without_imagecodecs_png_of_16_bits_is_read_as_8(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(pictures, 'find_spec', lambda name: None)
+    _write_deep_png(tmp_path / 'a.png', DEEP[..., :3])
+    assert np.array_equal(read(tmp_path / 'a.png'), DEEP[..., :3] >> 8)

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+import tifffile
+from PIL import Image, ImageDraw
+from scipy import ndimage
 
-from napari_kdsam.core.errors import ImageError
-from napari_kdsam.io.label_images import labels_of_mask, write_labels
+from napari_kdsam.core.errors import ImageError, SoftMaskWarning
+from napari_kdsam.io.label_images import labels_of_mask, read_mask, write_labels
 from napari_kdsam.measure.reference_masks import open_reference
 
 SHAPE = (9, 12)
@@ -144,3 +146,133 @@ def test_the_colours_of_a_palette_are_labels(tmp_path: Path):
         picture.save(tmp_path / 'a.png')
         found = np.asarray(open_reference(tmp_path, SHAPE))
         assert found[0, [0, 4, 8]].tolist() == expected
+
+
+PALETTE = np.array([(0, 0, 0), (200, 0, 0), (0, 200, 0), (0, 200, 0)], np.uint8)
+
+
+def _places() -> np.ndarray:
+    places = np.zeros(SHAPE, np.uint8)
+    places[:3, 2:5], places[:, 6:9], places[5:, 10:] = 1, 2, 3
+    return places
+
+
+def _save_palette(path: Path, turn: int = 1) -> None:
+    picture = Image.fromarray(_places())
+    picture.putpalette(PALETTE.ravel().tolist())
+    if turn == 1:
+        picture.save(path, **({'optimize': False} if path.suffix == '.gif' else {}))
+    elif path.suffix == '.png':
+        exif = Image.Exif()
+        exif[274] = turn
+        picture.save(path, exif=exif)
+    else:
+        picture.save(path, tiffinfo={274: turn})
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.tif', '.bmp', '.gif'])
+def test_a_palette_gives_the_same_labels_in_every_format(tmp_path: Path, suffix: str):
+    _save_palette(tmp_path / f'a{suffix}')
+    assert np.array_equal(open_reference(tmp_path, SHAPE), _places())
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.tif'])
+def test_the_labels_of_a_palette_are_turned_as_its_picture_is(
+    tmp_path: Path, suffix: str
+):
+    _save_palette(tmp_path / f'a{suffix}', turn=3)
+    assert np.array_equal(read_mask(tmp_path / f'a{suffix}'), _places()[::-1, ::-1])
+
+
+def test_a_stack_of_pages_with_palettes_keeps_its_labels(tmp_path: Path):
+    stack = np.stack([_places(), _places()[::-1]])
+    colors = np.zeros((3, 256), np.uint16)
+    colors[:, :4] = PALETTE.T.astype(np.uint16) * 257
+    with tifffile.TiffWriter(tmp_path / 'a.tif') as tiff:
+        for page in stack:
+            tiff.write(page, photometric='palette', colormap=colors, metadata=None)
+    assert np.array_equal(open_reference(tmp_path, stack.shape), stack)
+
+
+def test_an_animation_with_a_palette_keeps_its_labels(tmp_path: Path):
+    stack = np.stack([_places() % 3, _places()[::-1] % 3])
+    first, second = (Image.fromarray(frame) for frame in stack)
+    for picture in (first, second):
+        picture.putpalette(PALETTE.ravel().tolist())
+    first.save(tmp_path / 'a.gif', save_all=True, append_images=[second])
+    assert np.array_equal(open_reference(tmp_path, stack.shape), stack)
+
+
+def test_a_palette_of_greys_is_read_as_grey(tmp_path: Path):
+    picture = Image.fromarray(np.where(_mask(), 1, 0).astype(np.uint8))
+    picture.putpalette([0, 0, 0, 255, 255, 255])
+    picture.save(tmp_path / 'a.bmp')
+    assert np.array_equal(read_mask(tmp_path / 'a.bmp'), _mask())
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.tif'])
+def test_grey_with_opacity_keeps_its_labels(tmp_path: Path, suffix: str):
+    grey, path = _places() * 7, tmp_path / f'a{suffix}'
+    grey[0, 0] = 9
+    opacity = np.full(SHAPE, 255, np.uint8)
+    opacity[:, 8:] = 0
+    Image.merge('LA', [Image.fromarray(grey), Image.fromarray(opacity)]).save(path)
+    assert np.array_equal(read_mask(path), np.where(opacity, grey, 0))
+
+
+def test_labels_that_were_saved_as_rgb_stay_labels(tmp_path: Path):
+    save(tmp_path / 'a.png', np.stack([_places()] * 3, -1))
+    assert np.array_equal(read_mask(tmp_path / 'a.png'), _places())
+
+
+def drawn(smooth: int = 1) -> Image.Image:
+    """A white ellipse of 50 x 30 pixels whose outline has levels of grey."""
+    picture = Image.new('L', (80 * smooth, 60 * smooth))
+    ends = [edge * smooth for edge in (10, 15, 60, 45)]
+    ImageDraw.Draw(picture).ellipse(ends, fill=255)
+    return picture.resize((80, 60), Image.Resampling.BOX)
+
+
+@pytest.mark.parametrize('kind', ['L', 'RGB', 'LA', 'I;16', 'lossy'])
+def test_a_mask_with_soft_outlines_is_one_object_and_that_is_said(
+    tmp_path: Path, kind: str
+):
+    soft, path = drawn(8), tmp_path / 'a.png'
+    if kind == 'lossy':
+        drawn().save(tmp_path / 'a.jpg', quality=60)
+        soft = Image.open(tmp_path / 'a.jpg')
+    expected = np.asarray(soft) > 127
+    if kind == 'I;16':
+        Image.fromarray(np.asarray(soft).astype(np.uint16) * 257).save(path)
+    else:
+        soft.convert('L' if kind == 'lossy' else kind).save(path)
+    with pytest.warns(SoftMaskWarning, match=r'a\.png has soft outlines'):
+        assert np.array_equal(read_mask(path), expected)
+
+
+def test_neither_labels_nor_black_and_white_is_refused():
+    shapes = {
+        'blurred': ndimage.gaussian_filter(np.asarray(drawn(), np.float64), 8),
+        'image': np.random.default_rng(0).rayleigh(40, (60, 80)).clip(0, 255),
+    }
+    for pixels in shapes.values():
+        with pytest.raises(ImageError, match='shades of grey.*save the mask'):
+            labels_of_mask('a.png', pixels.astype(np.uint8))
+    classes = np.zeros((60, 80), np.uint8)
+    classes[10:40, 10:40], classes[10:40, 40:70] = 90, 255
+    with pytest.raises(ImageError, match='shades of grey'):
+        labels_of_mask('a.jpg', np.maximum(classes, classes + 1))
+
+
+def test_label_images_are_not_taken_for_soft_masks():
+    cells = np.zeros((100, 100), np.uint8)
+    for number in range(1, 82):
+        row, column = (number - 1) // 9 * 11 + 1, (number - 1) % 9 * 11 + 1
+        cells[row : row + 8, column : column + 8] = number * 3
+    spots = (np.indices((100, 100)) % 3 == 0).all(0)
+    spots = (spots * np.arange(10_000).reshape(100, 100)).astype(np.uint16)
+    void = cells.copy()
+    void[ndimage.grey_dilation(cells, 3) != ndimage.grey_erosion(cells, 3)] = 255
+    quarters = (np.arange(4)[:, None] * 85).repeat(25, 0).repeat(100, 1)
+    for labels in (cells, spots, void, quarters.astype(np.uint8)):
+        assert np.array_equal(labels_of_mask('a.png', labels), labels)

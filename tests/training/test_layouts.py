@@ -120,6 +120,15 @@ def test_a_plain_folder_is_paired_by_stem(tmp_path: Path, ending: str) -> None:
     assert sample.load()[1].any()
 
 
+@pytest.mark.parametrize('suffix', ['.png', '.tif', '.bmp', '.gif'])
+def test_every_label_of_a_mask_is_trained_on(tmp_path: Path, suffix: str) -> None:
+    left, right = disc(30, 20, 9), disc(30, 60, 9)
+    save(tmp_path / 'images' / 'x.png', picture())
+    save(tmp_path / 'masks' / f'x{suffix}', (left + 3 * right).astype(np.uint8))
+    sample = only(read_layout('plain', tmp_path).samples)
+    assert np.array_equal(sample.load()[1], left | right)
+
+
 def test_sixteen_bit_and_rgba_pictures_become_rgb(tmp_path: Path) -> None:
     deep = np.linspace(0, 4000, 60 * 80).reshape(SHAPE).astype(np.uint16)
     save(tmp_path / 'images' / 'deep.png', deep)

@@ -14,7 +14,8 @@ from skimage.morphology import convex_hull_image
 from napari_kdsam.core.errors import ImageError
 from napari_kdsam.core.geometry import Mask
 from napari_kdsam.core.intensity import IntensityMapping, check_image, to_eight_bit
-from napari_kdsam.io.formats import read_single
+from napari_kdsam.io.formats import read_single, stem_of
+from napari_kdsam.io.label_images import read_mask
 from napari_kdsam.measure.mask_folder import MaskFolder
 from napari_kdsam.training.data.catalogue import modality_of
 from napari_kdsam.training.data.samples import Pixels, Sample
@@ -48,8 +49,8 @@ def read_rgb(path: Path) -> Pixels:
     return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
 
 
-def read_binary_mask(path: Path) -> Mask:
-    """Read a mask: everything above half of its largest value (JPEG masks are soft)."""
+def read_outline(path: Path) -> Mask:
+    """Read a drawn line: everything above half of its brightest value."""
     values = read_single(path)
     if values.ndim == 3:
         values = values[..., :3].max(axis=-1)
@@ -62,7 +63,7 @@ class _Pair:
     masks: tuple[Path, ...]
 
     def __call__(self) -> tuple[Pixels, Mask]:
-        masks = [read_binary_mask(path) for path in self.masks]
+        masks = [read_mask(path) > 0 for path in self.masks]
         if len({mask.shape for mask in masks}) > 1:
             raise ImageError(f'The masks of {self.image.name} differ in size.')
         return read_rgb(self.image), np.logical_or.reduce(masks)
@@ -74,7 +75,7 @@ class _Outlined:
     outline: Path
 
     def __call__(self) -> tuple[Pixels, Mask]:
-        return read_rgb(self.image), fill_ellipse(read_binary_mask(self.outline))
+        return read_rgb(self.image), fill_ellipse(read_outline(self.outline))
 
 
 def fill_ellipse(outline: Mask) -> Mask:
@@ -122,20 +123,21 @@ def _paired(
 ) -> LayoutListing:
     listing = LayoutListing()
     for image in images:
+        stem = stem_of(image.name)
         try:
             mask = mask_of(image)
         except ImageError as error:
-            listing.skipped[image.stem] = str(error)
+            listing.skipped[stem] = str(error)
             continue
         if mask is None:
-            listing.skipped[image.stem] = f'{image.name} has no mask.'
+            listing.skipped[stem] = f'{image.name} has no mask.'
             continue
         sample = Sample(
             data_set,
             '',
-            image.stem,
+            stem,
             modality_of(data_set),
-            (patients or {}).get(image.stem, ''),
+            (patients or {}).get(stem, ''),
             read=_Pair(image, (mask,)),
         )
         listing.samples.append(sample)
@@ -249,8 +251,8 @@ def _busbra(root: Path) -> LayoutListing:
 
 
 def _plain(root: Path) -> LayoutListing:
-    masks = MaskFolder(_folder(root, 'masks'), sorted(_IMAGES))
-    images = _pictures(_folder(root, 'images'))
+    masks = MaskFolder(_folder(root, 'masks'))
+    images = sorted(MaskFolder(_folder(root, 'images')).files)
     return _paired(root.name, images, lambda path: masks.mask_of(path.name))
 
 

@@ -6,11 +6,13 @@ import io
 import logging
 import sys
 import warnings
+from typing import Any
 
 import typer
 
 from napari_kdsam.cli import train
 from napari_kdsam.cli.batch import batch
+from napari_kdsam.cli.console import note
 from napari_kdsam.cli.demo import demo
 from napari_kdsam.cli.embed import embed
 from napari_kdsam.cli.evaluate import evaluate
@@ -18,6 +20,7 @@ from napari_kdsam.cli.info import info
 from napari_kdsam.cli.models import models
 from napari_kdsam.cli.replay import replay
 from napari_kdsam.cli.segment import segment
+from napari_kdsam.core.errors import SoftMaskWarning
 
 app = typer.Typer(
     name='napari-kdsam',
@@ -37,6 +40,16 @@ def main() -> None:
     """Run the command line."""
     # Readers report oddities of a file they can read all the same.
     warnings.filterwarnings('ignore', module=r'(pydicom|tifffile|PIL|pylibjpeg)\b')
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+        # What is said of a file is for its user, without a line of code.
+        if issubclass(category, SoftMaskWarning):
+            note(str(message))
+        else:
+            usual(message, category, *rest)
+
+    warnings.showwarning = show
     logging.getLogger('tifffile').setLevel(logging.CRITICAL)
     logging.getLogger('pydicom').setLevel(logging.CRITICAL)
     for stream in (sys.stdout, sys.stderr):

@@ -48,6 +48,10 @@ class NotAnImageError(ImageError):
     """A file of a known kind that holds something else than an image to segment."""
 
 
+class SoftMaskWarning(UserWarning):
+    """A mask with soft outlines, of which one object was taken."""
+
+
 class NotWrittenError(ImageError):
     """A file that cannot be written, such as on a full disk."""
 

@@ -116,7 +116,8 @@ def open_image(path: str | os.PathLike[str]) -> ImageFile:
 
     Every picture is upright (EXIF, tag 274 of TIFF, display matrix of video) and grey,
     RGB or RGBA: palettes, CMYK, YCbCr and CIELAB are converted, 1-bit images become
-    boolean and 16-bit values stay uint16 (but 16-bit colour PNG is read as 8 bits).
+    boolean and 16-bit values stay uint16 (but 16-bit colour PNG is read as 8 bits where
+    imagecodecs is not installed).
     Animated GIF and WebP have frames. NPY, and TIFF that does not name its axes, follow
     the rules of `layout_of`. DICOM becomes what a viewer
     shows: colour as RGB, grey through its rescale and window where it has them. A file
@@ -163,6 +164,31 @@ def open_image(path: str | os.PathLike[str]) -> ImageFile:
     )
 
 
+def open_single(path: str | os.PathLike[str]) -> ImageFile:
+    """Open a file that stands for one image.
+
+    Parameters
+    ----------
+    path : path-like
+        Of a file that `open_image` opens.
+
+    Raises
+    ------
+    ImageError
+        If it cannot be opened or has several frames.
+    MissingExtraError
+        As `open_image`.
+    """
+    image = open_image(path)
+    if image.is_stack:
+        image.close()
+        raise ImageError(
+            f'{image.name} has {image.frame_count} frames, but stands for one image; '
+            'save a file for each frame.'
+        )
+    return image
+
+
 def read_single(path: str | os.PathLike[str]) -> NDArray[Any]:
     """Read a file that stands for one image.
 
@@ -183,12 +209,7 @@ def read_single(path: str | os.PathLike[str]) -> NDArray[Any]:
     MissingExtraError
         As `open_image`.
     """
-    with open_image(path) as image:
-        if image.is_stack:
-            raise ImageError(
-                f'{image.name} has {image.frame_count} frames, but stands for one '
-                'image; save a file for each frame.'
-            )
+    with open_single(path) as image:
         return image.frame()
 
 

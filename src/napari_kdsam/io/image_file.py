@@ -217,6 +217,27 @@ class ImageFile(ABC):
         with reading(self.name):
             return self._read(index)
 
+    def palette_places(self, index: int = 0) -> NDArray[Any] | None:
+        """Decode which place in the palette of the file each pixel has.
+
+        Parameters
+        ----------
+        index : int
+            Frame number, counted from 0.
+
+        Returns
+        -------
+        numpy.ndarray or None
+            (H, W) whole numbers, upright as `frame`; None for a file without a palette.
+
+        Raises
+        ------
+        ImageError
+            If it cannot be decoded.
+        """
+        with reading(self.name):
+            return self._read_palette_places(index)
+
     def every_frame(self) -> NDArray[Any]:
         """Decode the whole file into memory.
 
@@ -237,6 +258,9 @@ class ImageFile(ABC):
     @abstractmethod
     def _read(self, index: int) -> NDArray[Any]:
         """Decode a frame that exists; any exception means a damaged file."""
+
+    def _read_palette_places(self, index: int) -> NDArray[Any] | None:
+        return None
 
     def close(self) -> None:  # noqa: B027 - most formats keep nothing open
         """Release the file."""

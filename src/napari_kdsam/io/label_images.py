@@ -11,17 +11,19 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
-from PIL.PngImagePlugin import PngImageFile
 
 from napari_kdsam.core.errors import ImageError
 from napari_kdsam.core.files import MARK, atomic_path
 from napari_kdsam.core.label_image import label_dtype
-from napari_kdsam.io.formats import JPEG, PNG, TIFF, read_single
-from napari_kdsam.io.image_file import reading
+from napari_kdsam.io.formats import JPEG, PNG, TIFF, open_single
+from napari_kdsam.io.image_file import ImageFile
+from napari_kdsam.io.soft_masks import cut_at_half, is_soft, warn_of_soft
 
 _PNG_MAX_LABEL = 65535
 # JPEG leaves faint noise around black, so halfway is the border.
 _HALF = 127
+# Channels of a grey picture may differ by this much after a lossy compression.
+_GREY_NOISE = 16
 # White of the types that masks are saved in, whatever they were converted to later.
 _WHITES: tuple[int, ...] = (1, 2**8 - 1, 2**16 - 1, 2**32 - 1)
 _LABEL_SHAPES = {2: '(H, W)', 3: '(T, H, W)', 4: '(T, Z, H, W)'}
@@ -182,33 +184,51 @@ def read_mask(path: Path) -> NDArray[np.int64]:
     Returns
     -------
     numpy.ndarray
-        (H, W); see `labels_of_mask`. A PNG with a palette has a label for each colour
-        but black, its place in the palette.
+        (H, W); see `mask_frame`.
 
     Raises
     ------
     ImageError
         If it cannot be read, has several frames, or holds no labels.
     """
-    pixels = read_single(path)
-    if PNG.names(path.name) and pixels.ndim == 3:
-        with reading(path.name), path.open('rb') as file, PngImageFile(file) as picture:
-            places = np.asarray(picture) if picture.mode == 'P' else None
-        if places is not None and places.shape == pixels.shape[:2]:
-            labels = places.astype(np.int64)
-            # 0 is background, whichever colour comes first.
-            labels[labels == 0] = labels.max() + 1
-            labels[labels_of_mask(path.name, pixels) == 0] = 0
-            return labels
-    return labels_of_mask(path.name, pixels)
+    with open_single(path) as file:
+        return mask_frame(file)
 
 
-def labels_of_mask(name: str, pixels: NDArray[Any]) -> NDArray[np.int64]:
+def mask_frame(file: ImageFile, index: int = 0) -> NDArray[np.int64]:
+    """Read a frame of a file of masks.
+
+    Parameters
+    ----------
+    file : ImageFile
+    index : int
+        Frame number, counted from 0.
+
+    Returns
+    -------
+    numpy.ndarray
+        (H, W), 0 for background; see `labels_of_mask`.
+
+    Raises
+    ------
+    ImageError
+        If it cannot be read or holds no labels.
+    """
+    pixels = file.frame(index)
+    places = file.palette_places(index) if pixels.ndim == 3 else None
+    return labels_of_mask(file.name, pixels, places)
+
+
+def labels_of_mask(
+    name: str, pixels: NDArray[Any], places: NDArray[Any] | None = None
+) -> NDArray[np.int64]:
     """Take the pixels of a mask for labels.
 
-    Colours, and JPEG, hold one object, which is not where they are transparent or
-    black. Pixels of two values, 0 and the white of some type, hold one object with the
-    label 1; other values are labels.
+    Transparent pixels are background. Colours of a palette are labels by their place in
+    it, but for black; other colours hold one object, where they are not black. Grey
+    pixels of two values, 0 and the white of some type, hold one object with the label 1.
+    Soft outlines (see `is_soft`), and JPEG, hold one object, brighter than half of its
+    white. Other values are labels.
 
     Parameters
     ----------
@@ -216,6 +236,8 @@ def labels_of_mask(name: str, pixels: NDArray[Any]) -> NDArray[np.int64]:
         Of the file.
     pixels : numpy.ndarray
         (H, W), (H, W, 3) or (H, W, 4) of any type.
+    places : numpy.ndarray, optional
+        (H, W), where each colour is in the file's palette.
 
     Returns
     -------
@@ -225,21 +247,54 @@ def labels_of_mask(name: str, pixels: NDArray[Any]) -> NDArray[np.int64]:
     Raises
     ------
     ImageError
-        If values are negative, or no whole numbers.
+        If values are negative, no whole numbers, or shades of grey that are neither
+        labels nor black and white.
+
+    Warns
+    -----
+    SoftMaskWarning
+        If soft outlines were cut.
     """
-    if pixels.ndim == 3:
-        colors = pixels[..., :3].max(axis=-1)
-        drawn = colors > (_HALF if JPEG.names(name) else 0)
-        if pixels.shape[-1] == 4:
-            alpha = pixels[..., 3]
-            most = 1.0 if alpha.dtype.kind == 'f' else np.iinfo(alpha.dtype).max
-            opaque = alpha > most / 2
+    if pixels.ndim == 2:
+        return _labels_of_grey(name, pixels)
+    drawn = pixels[..., :3].max(axis=-1) > 0
+    opaque = np.ones(drawn.shape, np.bool_)
+    if pixels.shape[-1] == 4:
+        alpha = pixels[..., 3]
+        most = 1.0 if alpha.dtype.kind == 'f' else np.iinfo(alpha.dtype).max
+        opaque = alpha > most / 2
+        if not opaque.all() and not (drawn & opaque).any():
             # On a transparent ground an object may be drawn in black.
-            black = not opaque.all() and not (drawn & opaque).any()
-            drawn = opaque if black else drawn & opaque
-        return drawn.astype(np.int64)
-    if JPEG.names(name):
-        return (pixels > _HALF).astype(np.int64)
+            return opaque.astype(np.int64)
+    colors = pixels[..., :3]
+    brightest = colors.max(axis=-1)
+    difference = (brightest - colors.min(axis=-1)).max()
+    if places is not None and (difference or not drawn.any()):
+        return _labels_of_places(places, drawn & opaque)
+    # What is transparent may have any colour.
+    seen = np.where(opaque, brightest, brightest.dtype.type(0))
+    if not difference:
+        return _labels_of_grey(name, seen)
+    if difference <= _GREY_NOISE and is_soft(seen.astype(np.float32)):
+        # Grey that was once compressed with loss.
+        return _cut(name, seen)
+    return (seen > (_HALF if JPEG.names(name) else 0)).astype(np.int64)
+
+
+def _labels_of_places(
+    places: NDArray[Any], drawn: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    labels = places.astype(np.int64)
+    if not drawn.any():
+        # Some programs write places, and no colours.
+        return labels
+    # 0 is background, whichever colour comes first.
+    labels[labels == 0] = labels.max() + 1
+    labels[~drawn] = 0
+    return labels
+
+
+def _labels_of_grey(name: str, pixels: NDArray[Any]) -> NDArray[np.int64]:
     whole = np.round(pixels) if pixels.dtype.kind == 'f' else pixels
     # A scale in the file leaves whole numbers a little off.
     if whole is not pixels and not np.allclose(pixels, whole, rtol=0, atol=1e-3):
@@ -255,4 +310,16 @@ def labels_of_mask(name: str, pixels: NDArray[Any]) -> NDArray[np.int64]:
         whites = (*_WHITES, int(np.iinfo(pixels.dtype).max))
     if int(highest) in whites and ((whole == 0) | (whole == highest)).all():
         return (whole > 0).astype(np.int64)
+    # JPEG's loss leaves faint noise, and no value as it was.
+    is_lossy = JPEG.names(name) and highest > 0
+    if is_lossy or is_soft(whole.astype(np.float32)):
+        return _cut(name, whole)
     return whole.astype(np.int64)
+
+
+def _cut(name: str, values: NDArray[Any]) -> NDArray[np.int64]:
+    """Cut soft outlines, and say so where they are not what the format makes of any."""
+    labels = cut_at_half(name, values.astype(np.float32))
+    if not JPEG.names(name):
+        warn_of_soft(name, values)
+    return labels

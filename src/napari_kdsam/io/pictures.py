@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,7 +20,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from napari_kdsam.core.errors import ImageError
 from napari_kdsam.io.image_file import FrameLayout, ImageFile, reading
 from napari_kdsam.io.limits import check_size
-from napari_kdsam.io.orientation import UPRIGHT
+from napari_kdsam.io.orientation import UPRIGHT, upright
 
 _PNG_MARK = b'\x89PNG\r\n\x1a\n'
 # Pillow's classes are used directly: Image.open would apply its global pixel limit,
@@ -38,6 +39,14 @@ _EXIF_ORIENTATION = 0x0112
 _TURNED = range(5, 9)
 _BAND_PIXELS = 4_000_000
 _TRANSPARENT_MODES = ('P', 'L', 'RGB')
+_PALETTE_MODES = ('P', 'PA')
+# Where a PNG says how many bits its samples have, and whether they are plain grey.
+_PNG_DEPTH, _PNG_KIND, _PNG_GREY = 24, 25, 0
+# Where a BMP says how many bits a pixel has, in its usual form and an old one.
+_START_BYTES = 32
+_BMP_HEADER, _BMP_DEPTH = 14, 28
+_OLD_BMP_BYTES, _OLD_BMP_DEPTH = 12, 24
+_WHOLE_BYTES = '1;8'
 # Chunks of PNG in which programs write the EXIF orientation.
 _PNG_NOTES = (b'eXIf', b'tEXt', b'zTXt', b'iTXt')
 
@@ -64,13 +73,19 @@ class _PictureFile(ImageFile):
             if self.stored_orientation in _TURNED:
                 rows, columns = columns, rows
             self._mode = _final_mode(picture, count > 1)
+            self._is_deep = _is_deep(path, picture)
+            if self._is_deep and 'transparency' in picture.info:
+                self._mode = 'RGBA'
             channels = {'RGB': (3,), 'RGBA': (4,)}.get(self._mode, ())
             dtypes = {'1': np.bool_, 'I;16': np.uint16}
             super().__init__(
                 path.name,
                 FrameLayout(count, (rows, columns, *channels)),
-                np.dtype(dtypes.get(self._mode, np.uint8)),
+                np.dtype(
+                    np.uint16 if self._is_deep else dtypes.get(self._mode, np.uint8)
+                ),
             )
+            self._palette = picture.getpalette() if picture.mode == 'P' else None
         except BaseException:
             picture.close()
             raise
@@ -80,12 +95,46 @@ class _PictureFile(ImageFile):
             picture.close()
 
     def _read(self, index: int) -> NDArray[Any]:
+        if self._is_deep:
+            return self._deep_pixels()
         with self._lock:
             if self._animation is not None:
                 self._animation.seek(index)
                 return self._pixels(self._animation.copy())
             with _opened(self._path) as picture:
                 return self._pixels(picture)
+
+    def _read_palette_places(self, index: int) -> NDArray[Any] | None:
+        if self._palette is None:
+            return None
+        if self._animation is not None:
+            return self._places_of_colors(self._read(index)[..., :3])
+        with _opened(self._path) as picture:
+            picture.load()
+            if picture.mode not in _PALETTE_MODES:
+                return None
+            ImageOps.exif_transpose(picture, in_place=True)
+            return np.asarray(picture.getchannel(0))
+
+    def _places_of_colors(self, colors: NDArray[Any]) -> NDArray[Any] | None:
+        """Frames of an animation are drawn over each other, so only colours are known."""
+        palette = np.array(self._palette, np.int64).reshape(-1, 3)
+        numbers = _numbers_of(palette)
+        known, first = np.unique(numbers, return_index=True)
+        asked = _numbers_of(colors)
+        places = first[np.searchsorted(known, asked).clip(max=len(known) - 1)]
+        return places if (numbers[places] == asked).all() else None
+
+    def _deep_pixels(self) -> NDArray[Any]:
+        """16-bit colour, which Pillow cuts to 8 bits."""
+        from imagecodecs import png_decode
+
+        pixels = np.asarray(png_decode(self._path.read_bytes()))
+        if pixels.ndim == 2 or pixels.shape[-1] == 2:
+            # Grey with opacity becomes RGBA as everywhere.
+            grey, *opacity = np.moveaxis(np.atleast_3d(pixels), -1, 0)
+            pixels = np.stack([grey, grey, grey, *opacity], axis=-1)
+        return np.ascontiguousarray(upright(pixels, self.stored_orientation))
 
     def _pixels(self, picture: Image.Image) -> NDArray[Any]:
         picture.load()
@@ -113,14 +162,56 @@ class _PictureFile(ImageFile):
 
 def _opened(path: Path) -> PillowFile:
     with path.open('rb') as file:
-        start = file.read(12)
+        start = file.read(_START_BYTES)
     for mark, reader in _READERS.items():
-        if start.startswith(mark) and (mark != b'RIFF' or start.endswith(b'WEBP')):
-            return reader(path)
+        if start.startswith(mark) and (mark != b'RIFF' or start[8:12] == b'WEBP'):
+            return _in_bytes(reader(path), start)
     raise ImageError(
         f'{path.name} is not a PNG, JPEG, BMP, GIF or WebP image, whatever its name '
         'says; open it in the program it comes from and export it as PNG.'
     )
+
+
+def _in_bytes(picture: PillowFile, start: bytes) -> PillowFile:
+    """Let a BMP of a byte a pixel be read so where it has but black and white.
+
+    Pillow takes eight pixels from each byte then.
+    """
+    if not isinstance(picture, BmpImageFile) or picture.mode != '1':
+        return picture
+    old = start[_BMP_HEADER] == _OLD_BMP_BYTES
+    bits = start[_OLD_BMP_DEPTH if old else _BMP_DEPTH]
+    if bits not in (1, 8):
+        picture.close()
+        raise ImageError(
+            f'{Path(picture.filename).name} is a BMP of two colours in {bits} bits, '
+            'which cannot be read; save it as PNG.'
+        )
+    if bits == 8:
+        picture.tile = [
+            tile._replace(args=(_WHOLE_BYTES, *tile.args[1:]))
+            for tile in picture.tile
+            if isinstance(tile.args, tuple)
+        ]
+    return picture
+
+
+def _is_deep(path: Path, picture: PillowFile) -> bool:
+    """Whether it is a PNG of 16 bits in more than grey, and can be read as such."""
+    if not isinstance(picture, PngImageFile):
+        return False
+    with path.open('rb') as file:
+        start = file.read(_PNG_KIND + 1)
+    if start[_PNG_DEPTH] != 16 or (
+        start[_PNG_KIND] == _PNG_GREY and 'transparency' not in picture.info
+    ):
+        return False
+    return find_spec('imagecodecs') is not None
+
+
+def _numbers_of(colors: NDArray[Any]) -> NDArray[np.int64]:
+    """A number for each colour of three bytes."""
+    return colors.astype(np.int64) @ np.array([65536, 256, 1])
 
 
 def _orientation(path: Path, picture: PillowFile) -> int:

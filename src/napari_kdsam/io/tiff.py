@@ -13,6 +13,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 from PIL.TiffImagePlugin import TiffImageFile
+from tifffile import PHOTOMETRIC
 
 from napari_kdsam.core.errors import ImageError, MissingExtraError, first_of
 from napari_kdsam.io.image_file import (
@@ -64,6 +65,21 @@ class _TiffFrames(ImageFile):
         with self._lock:
             return self._decode(page, form)
 
+    def _read_palette_places(self, index: int) -> NDArray[Any] | None:
+        page = self._pages[index]
+        if page is None or page.keyframe.photometric != PHOTOMETRIC.PALETTE:
+            return None
+        with self._lock:
+            try:
+                stored = page.asarray()
+            except ValueError as error:
+                if 'imagecodecs' not in str(error):
+                    raise
+                with TiffImageFile(self._path) as picture:
+                    picture.seek(page.index)
+                    stored = np.asarray(picture)
+        return _places(page.keyframe, stored)
+
     def _decode(self, page: Any, form: TiffColor) -> NDArray[Any]:
         if page.keyframe.is_subsampled and not _is_jpeg(page.keyframe):
             return self._decode_with_pillow(page, form)
@@ -114,6 +130,11 @@ class _DescribedFrames(_TiffFrames):
         page = self._pages[0]
         form = tiff_color_of(self.name, page)
         return _turned(page, form, self._array[index])
+
+    def _read_palette_places(self, index: int) -> NDArray[Any] | None:
+        page = self._pages[0]
+        is_palette = page.photometric == PHOTOMETRIC.PALETTE
+        return _places(page, self._array[index]) if is_palette else None
 
 
 def open_tiff(path: Path) -> ImageFile:
@@ -252,11 +273,22 @@ def _orientation(page: Any) -> int:
 
 
 def _turned(page: Any, form: TiffColor, stored: NDArray[Any]) -> NDArray[Any]:
+    picture = upright(
+        to_picture(page, form, _samples(page, stored)), _orientation(page)
+    )
+    return np.ascontiguousarray(picture)
+
+
+def _places(page: Any, stored: NDArray[Any]) -> NDArray[Any]:
+    """Places in the palette, without the opacity that may follow them."""
+    places = upright(_samples(page, stored)[..., 0], _orientation(page))
+    return np.ascontiguousarray(places)
+
+
+def _samples(page: Any, stored: NDArray[Any]) -> NDArray[Any]:
     if page.axes.startswith('S'):
         stored = np.moveaxis(stored, 0, -1)
-    samples = stored.reshape(page.imagelength, page.imagewidth, page.samplesperpixel)
-    picture = upright(to_picture(page, form, samples), _orientation(page))
-    return np.ascontiguousarray(picture)
+    return stored.reshape(page.imagelength, page.imagewidth, page.samplesperpixel)
 
 
 def _is_jpeg(page: Any) -> bool:

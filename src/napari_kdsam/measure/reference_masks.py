@@ -18,7 +18,7 @@ from napari_kdsam.core.errors import ImageError
 from napari_kdsam.core.stack_index import flat_index
 from napari_kdsam.io.formats import open_image, stem_of
 from napari_kdsam.io.image_file import ImageFile
-from napari_kdsam.io.label_images import labels_of_mask, read_mask
+from napari_kdsam.io.label_images import mask_frame, read_mask
 from napari_kdsam.measure.mask_folder import MaskFolder, without_mask_ending
 
 # What napari adds to a layer whose name is taken.
@@ -85,7 +85,7 @@ class ReferenceMasks:
         if isinstance(self._source, ImageFile):
             name = self._source.name
             with self._lock:
-                labels = labels_of_mask(name, self._source.frame(number))
+                labels = mask_frame(self._source, number)
         else:
             path = self._source[number]
             name = path.name
@@ -108,7 +108,7 @@ def open_reference(
     hold as many frames. Otherwise a single image takes the only file there is, and a
     stack takes as many files as it has frames, in their order.
 
-    `labels_of_mask` says how a mask is read as labels.
+    `napari_kdsam.io.label_images.labels_of_mask` says how a mask is read as labels.
 
     Parameters
     ----------
