@@ -6,7 +6,7 @@ import io
 import logging
 import sys
 import warnings
-from typing import Any
+from typing import Any, cast
 
 import typer
 
@@ -42,14 +42,16 @@ def main() -> None:
     warnings.filterwarnings('ignore', module=r'(pydicom|tifffile|PIL|pylibjpeg)\b')
     usual = warnings.showwarning
 
-    def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+    def show(
+        message: Warning | str, category: type[Warning], *place: Any, **more: Any
+    ) -> None:
         # What is said of a file is for its user, without a line of code.
         if issubclass(category, SoftMaskWarning):
             note(str(message))
         else:
-            usual(message, category, *rest)
+            usual(message, category, *place, **more)
 
-    warnings.showwarning = show
+    warnings.showwarning = cast(Any, show)
     logging.getLogger('tifffile').setLevel(logging.CRITICAL)
     logging.getLogger('pydicom').setLevel(logging.CRITICAL)
     for stream in (sys.stdout, sys.stderr):

@@ -165,14 +165,14 @@ def _opened(path: Path) -> PillowFile:
         start = file.read(_START_BYTES)
     for mark, reader in _READERS.items():
         if start.startswith(mark) and (mark != b'RIFF' or start[8:12] == b'WEBP'):
-            return _in_bytes(reader(path), start)
+            return _in_bytes(path.name, reader(path), start)
     raise ImageError(
         f'{path.name} is not a PNG, JPEG, BMP, GIF or WebP image, whatever its name '
         'says; open it in the program it comes from and export it as PNG.'
     )
 
 
-def _in_bytes(picture: PillowFile, start: bytes) -> PillowFile:
+def _in_bytes(name: str, picture: PillowFile, start: bytes) -> PillowFile:
     """Let a BMP of a byte a pixel be read so where it has but black and white.
 
     Pillow takes eight pixels from each byte then.
@@ -184,7 +184,7 @@ def _in_bytes(picture: PillowFile, start: bytes) -> PillowFile:
     if bits not in (1, 8):
         picture.close()
         raise ImageError(
-            f'{Path(picture.filename).name} is a BMP of two colours in {bits} bits, '
+            f'{name} is a BMP of two colours in {bits} bits, '
             'which cannot be read; save it as PNG.'
         )
     if bits == 8:
