@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_kdsam.core.errors import ImageError, first_of
 from napari_kdsam.core.files import atomic_path
+from napari_kdsam.core.names import csv_cell, text_of_cell
 from napari_kdsam.training.data.samples import Sample
 
 COLUMNS = ('data_set', 'stem', 'split')
@@ -44,7 +45,7 @@ def read_split(path: Path) -> dict[tuple[str, str], str]:
         if lacking:
             raise ImageError(f'{path} lacks the columns {", ".join(sorted(lacking))}.')
         for row in reader:
-            key = (row['data_set'], row['stem'])
+            key = text_of_cell(row['data_set']), text_of_cell(row['stem'])
             if found.setdefault(key, row['split']) != row['split']:
                 raise ImageError(f'{path} puts {key[0]}/{key[1]} into two splits.')
     return found
@@ -58,7 +59,8 @@ def write_split(path: Path, samples: Sequence[Sample]) -> None:
     ):
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        writer.writerows(sorted((s.data_set, s.stem, s.split) for s in samples))
+        lines = sorted((s.data_set, s.stem, s.split) for s in samples)
+        writer.writerows(map(csv_cell, line) for line in lines)
 
 
 def assign_split(samples: Sequence[Sample], path: Path) -> list[Sample]:

@@ -14,6 +14,7 @@ from napari_kdsam.core.intensity import (
     check_image,
     to_eight_bit,
 )
+from napari_kdsam.core.names import printable
 from napari_kdsam.io.formats import read_single, stem_of
 from napari_kdsam.io.label_images import read_mask
 from napari_kdsam.measure.mask_folder import MaskFolder
@@ -81,7 +82,9 @@ def samples_of_folder(folder: Path) -> list[Sample]:
         raise ImageError(
             f'No image in {folder / IMAGES} has a mask of its name in {folder / MASKS}.'
         )
-    name = folder.resolve().name
+    name = printable(folder.resolve().name)
     return [
-        Sample(name, 'val', stem, read=pair) for stem, pair in sorted(pairs.items())
+        # Tables name images by their stems, also by those that are not UTF-8.
+        Sample(name, 'val', printable(stem), read=pair)
+        for stem, pair in sorted(pairs.items())
     ]

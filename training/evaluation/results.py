@@ -13,6 +13,7 @@ from typing import Any
 
 from napari_kdsam.core.errors import KDSAMError, first_of
 from napari_kdsam.core.files import atomic_path
+from napari_kdsam.core.names import csv_cell, text_of_cell
 from napari_kdsam.training.data.samples import Sample
 
 PER_IMAGE, FAILURES = 'per_image', 'failures.csv'
@@ -103,11 +104,15 @@ _MAY_BE_EMPTY = {*_ADDED, 'hd95_mm'}
 
 
 def _line(row: Row) -> list[str]:
-    values = asdict(row).values()
-    return [
-        '' if v is None else f'{v:.6g}' if isinstance(v, float) else str(v)
-        for v in values
-    ]
+    return [_written(value) for value in asdict(row).values()]
+
+
+def _written(value: str | float | None) -> str:
+    if isinstance(value, str):
+        return csv_cell(value)
+    if isinstance(value, float):
+        return f'{value:.6g}'
+    return '' if value is None else str(value)
 
 
 def _text(rows: Iterable[Row], header: bool) -> str:
@@ -133,7 +138,7 @@ def _parsed(columns: Sequence[str], values: Sequence[str]) -> Row | None:
 
 def _value(name: str, text: str) -> str | int | float | None:
     if name in _TEXTS:
-        return text
+        return text_of_cell(text)
     if not text and name in _MAY_BE_EMPTY:
         return None
     return int(text) if name in _WHOLE else float(text)
@@ -324,13 +329,13 @@ def read_failures(out: Path) -> list[Failure]:
     with path.open(encoding='utf-8', newline='') as file:
         return [
             Failure(
-                line['data_set'],
-                line['split'],
-                line['stem'],
+                text_of_cell(line['data_set']),
+                text_of_cell(line['split']),
+                text_of_cell(line['stem']),
                 # Files of earlier versions lack it.
                 int(line.get('object_number') or 0) or None,
-                line['model'],
-                line['reason'],
+                text_of_cell(line['model']),
+                text_of_cell(line['reason']),
             )
             for line in csv.DictReader(file)
         ]
@@ -345,4 +350,4 @@ def write_failures(out: Path, failures: Iterable[Failure]) -> None:
     with atomic_path(path) as part, part.open('w', encoding='utf-8', newline='') as f:
         writer = csv.writer(f, lineterminator='\n')
         writer.writerow(item.name for item in fields(Failure))
-        writer.writerows(astuple(failure) for failure in failures)
+        writer.writerows(map(_written, astuple(failure)) for failure in failures)

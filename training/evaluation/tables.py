@@ -11,6 +11,7 @@ from statistics import fmean, median
 from typing import Any
 
 from napari_kdsam.core.files import atomic_path
+from napari_kdsam.core.names import csv_cell
 from napari_kdsam.training.data.catalogue import DATA_SETS, object_name
 from napari_kdsam.training.evaluation.results import (
     PER_IMAGE,
@@ -180,9 +181,9 @@ def write_summary(rows: Sequence[Row], path: Path) -> None:
                     if not found.count:
                         continue
                     line = [
-                        part[0],
-                        structure,
-                        model,
+                        csv_cell(part[0]),
+                        csv_cell(structure),
+                        csv_cell(model),
                         column.prompt,
                         column.score,
                         column.statistic,
@@ -192,7 +193,7 @@ def write_summary(rows: Sequence[Row], path: Path) -> None:
                     test = paired_comparison(ours, column.values(chosen, part, model))
                     if model != models[0] and test.count:
                         line += [
-                            models[0],
+                            csv_cell(models[0]),
                             f'{test.difference:.6g}',
                             f'{test.p_value:.3g}',
                         ]

@@ -15,6 +15,7 @@ from napari_kdsam.core.geometry import Mask, box_of_mask
 from napari_kdsam.core.prompts import Prompt
 from napari_kdsam.inference.predictor import Predictor
 from napari_kdsam.inference.proposals import Proposal, propose_boxes
+from napari_kdsam.measure.csv_table import write_csv
 from napari_kdsam.measure.scores import dice_and_iou
 from napari_kdsam.model.proposal_head import ProposalHead
 from napari_kdsam.training.data.catalogue import object_name
@@ -233,8 +234,7 @@ def write_proposal_report(
     """
     import pandas as pd
 
-    with atomic_path(folder / 'report.csv') as part:
-        pd.DataFrame([asdict(row) for row in rows]).to_csv(part, index=False)
+    write_csv(folder / 'report.csv', pd.DataFrame([asdict(row) for row in rows]))
     with atomic_path(folder / REPORT) as part:
         part.write_text(report_table(rows, threshold), encoding='utf-8')
     return folder / REPORT

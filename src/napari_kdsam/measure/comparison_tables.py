@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_kdsam.core.files import atomic_path
 from napari_kdsam.core.stack_index import FrameIndex
 from napari_kdsam.measure.comparison import FrameComparison, ObjectComparison
+from napari_kdsam.measure.csv_table import write_csv
 from napari_kdsam.measure.measurements import frame_columns, unit_suffix
 from napari_kdsam.measure.scores import Scores
 
@@ -146,5 +146,4 @@ def write_comparison(
         'row': 'row_px',
         'column': 'column_px',
     }
-    with atomic_path(path) as part:
-        table.rename(columns=names).to_csv(part, index=False, encoding='utf-8')
+    write_csv(path, table.rename(columns=names))

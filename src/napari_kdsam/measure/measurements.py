@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_kdsam.core.errors import ImageError
-from napari_kdsam.core.files import atomic_path
 from napari_kdsam.core.stack_index import FrameIndex
+from napari_kdsam.measure.csv_table import write_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -220,8 +220,7 @@ def write_measurements(
     names = {name: f'{name}_px' for name in _IN_PIXELS}
     for name, power in _POWERS.items():
         names[name] = f'{name}_{unit}{power if power > 1 else ""}'
-    with atomic_path(path) as part:
-        table.rename(columns=names).to_csv(part, index=False, encoding='utf-8')
+    write_csv(path, table.rename(columns=names))
 
 
 def _check(

@@ -162,6 +162,19 @@ def test_a_killed_run_goes_on_at_the_next_image(tmp_path: Path) -> None:
     assert [r.stem for r in read_rows(path)] == [r.stem for r in rows]
 
 
+def test_names_in_tables_are_no_formulas_and_are_known_again(tmp_path: Path) -> None:
+    images = [sample('=1+1'), sample('-b', np.zeros((60, 80), bool))]
+    run(images, tmp_path, FakeSegmenter())
+    path = tmp_path / 'per_image' / 'fake.csv'
+    assert ",'=1+1," in path.read_text()
+    assert {row.stem for row in read_rows(path)} == {'=1+1'}
+    assert ",'-b," in (tmp_path / 'failures.csv').read_text()
+    assert [failure.stem for failure in read_failures(tmp_path)] == ['-b']
+    again = FakeSegmenter()
+    assert len(run(images, tmp_path, again)) == 8
+    assert again.asked == []
+
+
 def test_other_weights_are_refused_unless_overwritten(tmp_path: Path) -> None:
     run([sample('a')], tmp_path, FakeSegmenter())
     other = FakeSegmenter()
