@@ -10,12 +10,23 @@ import numpy as np
 import pytest
 
 from napari_kdsam.batch.exports import export
-from napari_kdsam.batch.inputs import Source
+from napari_kdsam.batch.inputs import Source, image_key
+from napari_kdsam.batch.label_files import write_frame
 from napari_kdsam.batch.output_folder import COCO_NAME, OutputFolder
-from napari_kdsam.batch.records import FrameResult, StackFrame, StackRecord, Status
+from napari_kdsam.batch.records import (
+    OF_ANOTHER_IMAGE,
+    THERE_ALREADY,
+    FrameResult,
+    Record,
+    StackFrame,
+    StackRecord,
+    Status,
+)
 from napari_kdsam.batch.runner import Summary
 from napari_kdsam.core.choices import Existing, Export, ExportOptions
+from napari_kdsam.io.coco import read_coco_masks
 from napari_kdsam.io.label_images import write_stack
+from napari_kdsam.segmentation.frame_labels import LabelledObject
 
 pydicom = pytest.importorskip('pydicom')
 nibabel = pytest.importorskip('nibabel')
@@ -162,3 +173,111 @@ def test_on_demand_a_segmentation_does_not_say_who_the_patient_is(
         assert secret not in content
     assert made.StudyInstanceUID == '1.2.3'
     assert made.PatientIdentityRemoved == 'YES'
+
+
+def image_of(output: OutputFolder, path: Path, stem: str, value: int = 1) -> Source:
+    """An image whose labels are finished."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b'pixels of ' + str(path).encode())
+    source = Source(str(path), stem)
+    labels = np.full((4, 5), value, np.uint8)
+    objects = (LabelledObject(value, 0.9, 20, f'class {value}'),)
+    record = Record(fingerprint='x', image=image_key(str(path)), objects=objects)
+    write_frame(output.labels_path(source, 0), labels, record)
+    return source
+
+
+def summary_of(*sources: Source, status: Status = Status.done) -> Summary:
+    summary = Summary(list(sources))
+    for source in sources:
+        reason = '' if status is Status.done else f'it {THERE_ALREADY}'
+        summary.take(FrameResult(source.location, 0, status, reason))
+    return summary
+
+
+def coco_of(output: OutputFolder) -> dict[str, str]:
+    """Class of the object of each image, by the name that the file has for it."""
+    return {
+        image.name: image.classes[int(image.labels.max())]
+        for image in read_coco_masks(output.path / COCO_NAME)
+    }
+
+
+def test_images_of_one_name_are_told_apart_by_their_folders(
+    tmp_path: Path, output: OutputFolder
+) -> None:
+    places = [tmp_path / 'scans' / name for name in ('p1/a.png', 'p2/a.png', 'b.png')]
+    sources = [
+        image_of(output, path, f'{path.stem}_{number}', number)
+        for number, path in enumerate(places, start=1)
+    ]
+    assert export(output, summary_of(*sources), [Export.coco]) == []
+    expected = {'p1/a.png': 'class 1', 'p2/a.png': 'class 2', 'b.png': 'class 3'}
+    assert coco_of(output) == expected
+    assert export(output, summary_of(sources[0]), [Export.coco]) == []
+    assert coco_of(output) == {'a.png': 'class 1'}
+
+
+def test_addresses_beside_files_are_named_in_full(output: OutputFolder) -> None:
+    from napari_kdsam.batch.exports import _names_in_coco
+
+    urls = ['s3://bucket/p1/a.png', 's3://bucket/p2/a.png']
+    assert list(_names_in_coco(urls).values()) == ['p1/a.png', 'p2/a.png']
+    mixed = _names_in_coco([*urls, '/data/a.png'])
+    assert list(mixed.values()) == [*urls, 'a.png']
+
+
+@pytest.mark.parametrize('existing', [Existing.skip, Existing.resume])
+def test_coco_holds_what_is_done_in_this_run_and_in_earlier_ones(
+    tmp_path: Path, output: OutputFolder, existing: Existing
+) -> None:
+    options = ExportOptions(existing=existing)
+    names = ('p1/a.png', 'p1/b.png', 'p2/a.png')
+    sources = [
+        image_of(output, tmp_path / name, f'{number}', number)
+        for number, name in enumerate(names, start=1)
+    ]
+    first, second = summary_of(*sources[:2]), summary_of(*sources[1:])
+    for summary in (first, second):
+        if summary is second:
+            source = summary.sources[0]
+            reason = f'2_labels.png {THERE_ALREADY}'
+            summary.take(FrameResult(source.location, 0, Status.skipped, reason))
+        output.write_manifest(summary.sources, summary.ordered())
+        assert export(output, summary, [Export.coco], options) == []
+    assert coco_of(output) == {
+        name: f'class {number}' for number, name in enumerate(names, start=1)
+    }
+
+
+def test_frames_of_a_stack_that_was_there_already_are_in_coco(
+    tmp_path: Path, output: OutputFolder
+) -> None:
+    source = stack_of(tmp_path, 'cine.dcm')
+    summary = finished(output, source, skipped=True)
+    options = ExportOptions(existing=Existing.skip)
+    assert export(output, summary, [Export.coco], options) == []
+    images = json.loads((output.path / COCO_NAME).read_text())['images']
+    assert [image['frame'] for image in images] == [0, 1, 2]
+
+
+def test_labels_of_another_image_are_not_exported_and_that_is_said(
+    tmp_path: Path, output: OutputFolder
+) -> None:
+    source = image_of(output, tmp_path / 'a.png', 'a')
+    summary = summary_of(source)
+    reason = f'a_labels.png {THERE_ALREADY}{OF_ANOTHER_IMAGE}'
+    summary.take(FrameResult(source.location, 0, Status.skipped, reason))
+    (problem,) = export(output, summary, [Export.coco])
+    assert 'not exported' in problem and 'of another image' in problem
+    assert coco_of(output) == {}
+
+
+def test_a_coco_file_of_somebody_else_is_not_replaced(
+    tmp_path: Path, output: OutputFolder
+) -> None:
+    source = image_of(output, tmp_path / 'a.png', 'a')
+    (output.path / COCO_NAME).write_text('{"mine": 1}')
+    (problem,) = export(output, summary_of(source), [Export.coco])
+    assert 'no run wrote it' in problem
+    assert (output.path / COCO_NAME).read_text() == '{"mine": 1}'

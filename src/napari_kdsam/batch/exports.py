@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,24 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from napari_kdsam.batch.inputs import Source
-from napari_kdsam.batch.label_files import read_labels, read_stack_record
+from napari_kdsam.batch.inputs import Source, is_url, name_of
+from napari_kdsam.batch.label_files import (
+    read_labels,
+    read_record,
+    read_stack_record,
+)
+from napari_kdsam.batch.manifest import MANIFEST, labels_of_images
 from napari_kdsam.batch.output_folder import COCO_NAME, OutputFolder
-from napari_kdsam.batch.records import FrameResult, Status
+from napari_kdsam.batch.records import OF_ANOTHER_IMAGE, StackRecord, Status
 from napari_kdsam.batch.runner import Summary
 from napari_kdsam.core.choices import Existing, Export, ExportOptions
 from napari_kdsam.core.errors import ImageError, KDSAMError, first_of
+from napari_kdsam.core.names import printable
 from napari_kdsam.io.coco import LabelledImage, write_coco
+from napari_kdsam.io.formats import PNG
 from napari_kdsam.io.image_file import reading
 from napari_kdsam.io.results import is_replaceable
+from napari_kdsam.segmentation.frame_labels import LabelledObject
 
 
 def export(
@@ -33,7 +42,9 @@ def export(
 
     NIfTI is written for NIfTI images (``STEM_labels.nii.gz``, with their affine),
     DICOM-SEG for DICOM images (``STEM_labels.dcm``, linked to them), COCO for all in one
-    file. Other images are left out of the first two.
+    file, with those of earlier runs that the manifest lists. Other images are left out
+    of the first two. In COCO an image is called by its path from the folder that all
+    images lie in.
 
     A stack with failed frames would look finished in any of these forms, so that it is
     left out, unless `ExportOptions.incomplete` asks for it: then its files are called
@@ -52,36 +63,52 @@ def export(
     list of str
         A sentence for each file that could not be written.
     """
-    problems = []
-    finished = [s for s in summary.sources if _labels_path(output, s) is not None]
-    failed = {
-        source.location: frames
-        for source in finished
-        if (frames := _failed_frames(output, summary, source))
-    }
+    problems, finished = [], []
+    failed = _failed_in(summary)
+    for source in summary.sources:
+        is_there = output.result_path(source).is_file()
+        if not is_there or (not source.is_stack and source.location in failed):
+            continue
+        if reason := _of_another_image(summary, source):
+            problems.append(f'{source.name}: its labels are not exported: {reason}.')
+        else:
+            finished.append(source)
     for kind in kinds:
         if kind is Export.coco:
-            problems += _export_coco(output, summary, finished, failed, options)
+            problems += _export_coco(output, summary, finished, options)
             continue
         for source in finished:
+            record = read_stack_record(output.stack_record_path(source))
             try:
-                missing = failed.get(source.location, [])
+                missing = _failed_frames(record, failed.get(source.location, ()))
                 _export_one(output, source, kind, missing, options)
             except KDSAMError as error:
                 problems.append(f'{source.name}: {error}')
     return problems
 
 
-def _failed_frames(output: OutputFolder, summary: Summary, source: Source) -> list[int]:
+def _of_another_image(summary: Summary, source: Source) -> str:
+    """Why labels that were there already are not those of the image; empty if they are."""
+    reasons = (r.reason for r in summary.of(source) if r.status is Status.skipped)
+    return next((r for r in reasons if OF_ANOTHER_IMAGE in r), '')
+
+
+def _failed_in(summary: Summary) -> dict[str, set[int]]:
+    """Frames that failed in this run, by location."""
+    failed: dict[str, set[int]] = {}
+    for (location, frame), result in summary.results.items():
+        if result.status is Status.failed:
+            failed.setdefault(location, set()).add(frame)
+    return failed
+
+
+def _failed_frames(record: StackRecord | None, failed: Iterable[int]) -> list[int]:
     """Frames of a stack that have no labels because something went wrong."""
-    if not source.is_stack:
-        return []
-    results = summary.of(source)
     # What was there already is skipped in this run, whatever had become of it.
-    record = read_stack_record(output.stack_record_path(source))
-    if record is not None:
-        results += record.results(source)
-    return sorted({r.frame for r in results if r.status is Status.failed})
+    before = () if record is None else enumerate(record.frames)
+    return sorted(
+        {*failed, *(n for n, frame in before if frame.status is Status.failed)}
+    )
 
 
 def _said(frames: Sequence[int]) -> str:
@@ -116,7 +143,7 @@ def _target(
         return target
     if options.existing is Existing.skip:
         return None
-    if missing and not is_replaceable(target):
+    if not is_replaceable(target):
         raise ImageError(
             f'{target.name} is there already and no run wrote it; move it elsewhere.'
         )
@@ -129,42 +156,86 @@ def _incomplete(target: Path) -> Path:
     return target.with_name(f'{start}{mark}_incomplete{ending}')
 
 
+@dataclass(frozen=True)
+class _Done:
+    """An image whose labels are finished, in this run or an earlier one."""
+
+    location: str
+    labels: Path
+
+    @property
+    def stack_record(self) -> StackRecord | None:
+        """What became of the frames of a stack."""
+        return read_stack_record(self.labels.with_suffix('.json'))
+
+
 def _export_coco(
     output: OutputFolder,
     summary: Summary,
     finished: Sequence[Source],
-    failed: Mapping[str, Sequence[int]],
     options: ExportOptions,
 ) -> list[str]:
+    done = [_Done(source.location, output.result_path(source)) for source in finished]
+    done += _of_earlier_runs(output, summary)
+    now = _failed_in(summary)
+    failed = {
+        item.location: frames
+        for item in done
+        if (frames := _failed_frames(item.stack_record, now.get(item.location, ())))
+    }
     problems, target = [], output.path / COCO_NAME
-    chosen = finished
+    chosen = done
     if not options.incomplete:
-        chosen = [source for source in finished if source.location not in failed]
+        chosen = [item for item in done if item.location not in failed]
         problems = [
-            f'{source.name}: it is not in {COCO_NAME}, because '
-            f'{_said(failed[source.location])}; mend that and add --resume, or add '
-            '--export-incomplete.'
-            for source in finished
-            if source.location in failed
+            f'{name_of(location)}: it is not in {COCO_NAME}, because {_said(frames)}; '
+            'mend that and add --resume, or add --export-incomplete.'
+            for location, frames in failed.items()
         ]
     missing = [n for frames in failed.values() for n in frames]
+    # It lists what is done, and so grows with each run, as the manifest does.
+    growing = replace(options, existing=Existing.overwrite)
     try:
-        path = _target(target, missing if options.incomplete else [], options)
+        path = _target(target, missing if options.incomplete else [], growing)
         if path is not None:
-            write_coco(path, _labelled(output, summary, chosen))
+            everything = [*(source.location for source in summary.sources)]
+            everything += [item.location for item in done]
+            write_coco(path, _labelled(chosen, _names_in_coco(everything)))
     except KDSAMError as error:
         problems.append(str(error))
     return problems
 
 
-def _labels_path(output: OutputFolder, source: Source) -> Path | None:
-    path = output.result_path(source)
-    return path if path.is_file() else None
+def _of_earlier_runs(output: OutputFolder, summary: Summary) -> Iterator[_Done]:
+    """Images that the manifest lists and this run was not given."""
+    own = {os.path.realpath(source.location) for source in summary.sources}
+    for location, name in labels_of_images(output.path / MANIFEST).items():
+        labels = output.path / Path(name).name
+        if os.path.realpath(location) not in own and labels.is_file():
+            yield _Done(location, labels)
+
+
+def _names_in_coco(locations: Iterable[str]) -> dict[str, str]:
+    """Each image's path from the folder that all lie in, by its location."""
+    parts = {
+        location: tuple(location.split('/'))
+        if is_url(location)
+        else Path(os.path.abspath(location)).parts
+        for location in locations
+    }
+    urls = [location for location in parts if is_url(location)]
+    paths = [location for location in parts if not is_url(location)]
+    # Beside files, an address is told apart by the whole of it.
+    names = {location: location for location in urls}
+    for group in (paths,) if paths else (urls,):
+        folders = [parts[location][:-1] for location in group]
+        common = len(os.path.commonprefix(folders)) if folders else 0
+        names.update((item, '/'.join(parts[item][common:])) for item in group)
+    return {location: printable(name) for location, name in names.items()}
 
 
 def _labels(output: OutputFolder, source: Source) -> NDArray[Any]:
-    path = _labels_path(output, source)
-    assert path is not None
+    path = output.result_path(source)
     if not source.is_stack:
         return read_labels(path)
     with reading(path.name):
@@ -200,22 +271,25 @@ def _export_one(
 
 
 def _labelled(
-    output: OutputFolder, summary: Summary, sources: Sequence[Source]
+    done: Sequence[_Done], names: Mapping[str, str]
 ) -> Iterator[LabelledImage]:
-    for source in sources:
-        if not source.is_stack:
-            names = _names(summary.results[source.location, 0])
-            yield LabelledImage(source.name, _labels(output, source), names)
+    for item in done:
+        name = names[item.location]
+        if PNG.names(item.labels.name):
+            record = read_record(item.labels)
+            objects = record.objects if record is not None else ()
+            yield LabelledImage(name, read_labels(item.labels), _classes(objects))
             continue
-        path = output.stack_path(source)
-        with reading(path.name), tifffile.TiffFile(path) as tiff:
-            for frame, page in enumerate(tiff.pages):
-                result = summary.results[source.location, frame]
-                if result.status is Status.done:
-                    yield LabelledImage(
-                        source.name, page.asarray(), _names(result), frame
-                    )
+        stack = item.stack_record
+        with reading(item.labels.name), tifffile.TiffFile(item.labels) as tiff:
+            for number, page in enumerate(tiff.pages):
+                # Labels that somebody else has made have no record.
+                frames = () if stack is None else stack.frames
+                frame = frames[number] if number < len(frames) else None
+                if frame is None or frame.status is Status.done:
+                    classes = _classes(() if frame is None else frame.objects)
+                    yield LabelledImage(name, page.asarray(), classes, number)
 
 
-def _names(result: FrameResult) -> dict[int, str]:
-    return {item.label: item.name for item in result.objects if item.name}
+def _classes(objects: Iterable[LabelledObject]) -> dict[int, str]:
+    return {item.label: item.name for item in objects if item.name}

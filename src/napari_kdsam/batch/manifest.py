@@ -72,7 +72,7 @@ def is_manifest(path: Path) -> bool:
 
 
 def labels_of_images(path: Path) -> dict[str, str]:
-    """Read what the label files of an earlier run are called.
+    """Read what the label files of images are called.
 
     Parameters
     ----------
@@ -82,12 +82,12 @@ def labels_of_images(path: Path) -> dict[str, str]:
     Returns
     -------
     dict
-        Real path of an image to the name of its label file.
+        Location of an image to the name of its label file.
     """
     if not is_manifest(path):
         return {}
     return {
-        _place(row[0]): text_of_cell(row[-1])
+        text_of_cell(row[0]): text_of_cell(row[-1])
         for row in _rows(path)
         if row[-1] and '\0' not in row[0]
     }

@@ -31,6 +31,7 @@ from napari_kdsam.batch.manifest import (
     write_manifest,
 )
 from napari_kdsam.batch.records import (
+    OF_ANOTHER_IMAGE,
     THERE_ALREADY,
     FrameResult,
     Record,
@@ -331,7 +332,7 @@ class OutputFolder:
         key = image_key(source.location)
         if record is None or not record.image or record.image == key:
             return f'{path.name} {THERE_ALREADY}'
-        return f'{path.name} {THERE_ALREADY}, of another image or before a change'
+        return f'{path.name} {THERE_ALREADY}{OF_ANOTHER_IMAGE}'
 
     def _difference(self, source: Source, record: Record | StackRecord) -> str:
         """What labels were made with that is not so now; empty if all is."""
@@ -425,7 +426,8 @@ class OutputFolder:
 
     def stems_before(self, locations: Iterable[str]) -> list[str]:
         """The stem that each image had in an earlier run; empty for none."""
-        known = labels_of_images(self.path / MANIFEST)
+        listed = labels_of_images(self.path / MANIFEST)
+        known = {os.path.realpath(item): name for item, name in listed.items()}
         names = (known.get(os.path.realpath(item), '') for item in locations)
         return [_LABELS_ENDING.sub('', name) for name in names]
 

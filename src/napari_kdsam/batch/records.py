@@ -16,6 +16,8 @@ from napari_kdsam.segmentation.frame_labels import LabelledObject
 
 # How the reason ends why an image was skipped that has labels.
 THERE_ALREADY = 'was there already'
+# What follows where the labels may not be those of the image as it is now.
+OF_ANOTHER_IMAGE = ', of another image or before a change'
 _OBJECT_FIELDS = ('label', 'score', 'pixels', 'name')
 
 
