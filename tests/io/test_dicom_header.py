@@ -17,6 +17,9 @@ pydicom = pytest.importorskip('pydicom')
 from dicom_files import dataset_of  # noqa: E402
 from pydicom.encaps import encapsulate  # noqa: E402
 from pydicom.uid import (  # noqa: E402
+    HEVCMP51,
+    MPEG2MPHL,
+    MPEG2MPML,
     MPEG4HP41,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -190,10 +193,21 @@ def film(frames: int, codec: str, form: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ('codec', 'form'), [('libx264', 'mp4'), ('libx264', 'mpegts'), ('libx264', 'h264')]
+    ('codec', 'form', 'syntax'),
+    [
+        ('libx264', 'mp4', MPEG4HP41),
+        ('libx264', 'mpegts', MPEG4HP41),
+        ('libx264', 'h264', MPEG4HP41),
+        ('mpeg2video', 'mpeg2video', MPEG2MPML),
+        ('mpeg2video', 'mpeg', MPEG2MPHL),
+        ('mpeg2video', 'mpegts', MPEG2MPHL),
+        ('libx265', 'hevc', HEVCMP51),
+        ('libx265', 'mpegts', HEVCMP51),
+        ('libx265', 'mp4', HEVCMP51),
+    ],
 )
 def test_the_frames_of_a_video_stream_are_read(
-    tmp_path: Path, codec: str, form: str
+    tmp_path: Path, codec: str, form: str, syntax: str
 ) -> None:
     try:
         stream = film(6, codec, form)
@@ -202,7 +216,7 @@ def test_the_frames_of_a_video_stream_are_read(
     colour = np.zeros((48, 64, 3), np.uint8)
     dataset = dataset_of(colour, PhotometricInterpretation='YBR_PARTIAL_420')
     dataset.NumberOfFrames, dataset.PixelSpacing = 6, [0.5, 0.5]
-    dataset.file_meta.TransferSyntaxUID = MPEG4HP41
+    dataset.file_meta.TransferSyntaxUID = syntax
     # A stream may be cut into fragments anywhere.
     halves = stream[:200], stream[200:] + b'\0' * (len(stream) % 2)
     dataset.PixelData = encapsulate(list(halves), has_bot=False)

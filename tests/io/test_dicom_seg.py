@@ -18,7 +18,14 @@ pydicom = pytest.importorskip('pydicom')
 highdicom = pytest.importorskip('highdicom')
 
 from dicom_files import dataset_of, region  # noqa: E402
-from pydicom.uid import UltrasoundMultiFrameImageStorage  # noqa: E402
+from highdicom.seg import Segmentation, SegmentDescription  # noqa: E402
+from pydicom.sr.codedict import codes  # noqa: E402
+from pydicom.uid import (  # noqa: E402
+    ExplicitVRLittleEndian,
+    RLELossless,
+    UltrasoundMultiFrameImageStorage,
+    generate_uid,
+)
 
 from napari_kdsam.io.dicom_seg import read_dicom_seg, write_dicom_seg  # noqa: E402
 
@@ -301,3 +308,90 @@ def test_no_warning_quotes_the_patient(
     write_dicom_seg(tmp_path / 'seg.dcm', labels_for(source), source)
     said = [str(warning.message) for warning in recwarn] + [*capfd.readouterr()]
     assert not any(name in text for text in said)
+
+
+def slices(count: int) -> list[Any]:
+    """Images of a series, each a file of its own."""
+    study, series, frame = generate_uid(), generate_uid(), generate_uid()
+    found = []
+    for number in range(count):
+        image = dataset_of(np.zeros((20, 30), np.uint16), StudyInstanceUID=study)
+        image.SOPClassUID = pydicom.uid.CTImageStorage
+        image.SOPInstanceUID, image.SeriesInstanceUID = generate_uid(), series
+        image.FrameOfReferenceUID, image.PositionReferenceIndicator = frame, ''
+        image.PixelSpacing, image.SliceThickness, image.Modality = [0.5, 0.5], 2, 'CT'
+        image.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        image.ImagePositionPatient = [0, 0, 2 * number]
+        for name in ('PatientBirthDate', 'PatientSex', 'StudyID', 'StudyDate'):
+            setattr(image, name, '')
+        image.StudyTime = image.AccessionNumber = image.ReferringPhysicianName = ''
+        found.append(image)
+    return found
+
+
+def segmentation_by_highdicom(
+    path: Path, kind: str, labels: np.ndarray, syntax: str = ExplicitVRLittleEndian
+) -> Path:
+    whole = np.ceil(labels).astype(int)
+    segments = [
+        SegmentDescription(n, f'seg {n}', codes.SCT.Tissue, codes.SCT.Tissue, 'MANUAL')
+        for n in range(1, whole.max() + 1)
+    ]
+    Segmentation(
+        source_images=slices(len(labels)),
+        pixel_array=labels,
+        segmentation_type=kind,
+        segment_descriptions=segments,
+        series_instance_uid=generate_uid(),
+        series_number=1,
+        sop_instance_uid=generate_uid(),
+        instance_number=1,
+        manufacturer='x',
+        manufacturer_model_name='x',
+        software_versions='1',
+        device_serial_number='1',
+        transfer_syntax_uid=syntax,
+    ).save_as(path, enforce_file_format=True)
+    return path
+
+
+@pytest.mark.parametrize(
+    ('kind', 'syntax'),
+    [
+        ('BINARY', ExplicitVRLittleEndian),
+        ('LABELMAP', ExplicitVRLittleEndian),
+        ('LABELMAP', RLELossless),
+    ],
+)
+def test_a_segmentation_of_several_images_has_a_frame_for_each_in_their_order(
+    tmp_path: Path, kind: str, syntax: str
+) -> None:
+    labels = np.zeros((4, 20, 30), np.uint8)
+    # In the file, segment 1 is first in the last image, and one image has none.
+    labels[0, 2:6, 2:6], labels[1, 3:9, 3:9], labels[3, 5:9, 5:20] = 2, 3, 1
+    path = segmentation_by_highdicom(tmp_path / 'a.dcm', kind, labels, syntax)
+    with open_image(path) as image:
+        assert image.holds_labels
+        assert np.array_equal(image.every_frame(), labels)
+    with pytest.raises(ImageError, match='belongs to 3 images'):
+        read_dicom_seg(path)
+
+
+def test_a_label_map_of_one_image_is_read_without_its_background(
+    tmp_path: Path,
+) -> None:
+    labels = np.zeros((1, 20, 30), np.uint8)
+    labels[0, 2:6, 2:6], labels[0, 9:12] = 2, 1
+    found = read_dicom_seg(
+        segmentation_by_highdicom(tmp_path / 'a.dcm', 'LABELMAP', labels)
+    )
+    assert np.array_equal(found.labels, labels)
+    assert found.names == {1: 'seg 1', 2: 'seg 2'}
+
+
+def test_segments_of_fractions_are_refused_by_name(tmp_path: Path) -> None:
+    labels = np.zeros((1, 20, 30), np.float32)
+    labels[0, 2:6, 2:6] = 0.5
+    path = segmentation_by_highdicom(tmp_path / 'a.dcm', 'FRACTIONAL', labels)
+    with pytest.raises(ImageError, match='FRACTIONAL'):
+        open_image(path)

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_kdsam import __version__
-from napari_kdsam.core.errors import ImageError, MissingExtraError
+from napari_kdsam.core.errors import ImageError, MissingExtraError, excerpt
 from napari_kdsam.core.files import MARK, atomic_path
 from napari_kdsam.core.label_image import label_dtype
 from napari_kdsam.io.dicom_header import frame_count_of
@@ -47,6 +47,7 @@ try:
     from pydicom.datadict import tag_for_keyword
     from pydicom.dataset import Dataset
     from pydicom.errors import InvalidDicomError
+    from pydicom.pixels.decoders.base import get_decoder
     from pydicom.pixels.utils import pixel_array
     from pydicom.sr.codedict import codes
     from pydicom.uid import ExplicitVRLittleEndian, generate_uid
@@ -420,7 +421,8 @@ def open_dicom_seg(path: Path) -> ImageFile:
     -------
     ImageFile
         Its frames are those of its image, up to the last one with labels, and hold
-        segment numbers; where it belongs to several images, theirs follow each other.
+        segment numbers; where it belongs to several images, theirs follow each other in
+        the order in which the file names the images, also those without labels.
 
     Raises
     ------
@@ -428,7 +430,8 @@ def open_dicom_seg(path: Path) -> ImageFile:
         If it is no such file, is damaged, or holds fractions.
     """
     with reading(path.name):
-        return _SegmentationFile(path, _read_seg(path))
+        dataset = _read_seg(path)
+        return _SegmentationFile(path, dataset, named=_named_images(dataset))
 
 
 def _read_seg(path: Path) -> Any:
@@ -438,12 +441,38 @@ def _read_seg(path: Path) -> Any:
         raise ImageError(f'{path.name} is not a DICOM file.') from error
     # A label map is recent, and has a class of its own.
     kind = dataset.get('SegmentationType')
-    if kind not in ('BINARY', 'LABELMAP') or dataset.get('Modality') != 'SEG':
+    if dataset.get('Modality') != 'SEG' or not kind:
         raise ImageError(
             f'{path.name} is not a binary DICOM Segmentation; choose a SEG file of '
             'that type.'
         )
+    if kind not in ('BINARY', 'LABELMAP'):
+        raise ImageError(
+            f'{path.name} holds {excerpt(kind)} segments, which are no labels; export '
+            'them as BINARY or LABELMAP.'
+        )
+    syntax = dataset.file_meta.get('TransferSyntaxUID')
+    try:
+        readable = not syntax.is_encapsulated or get_decoder(syntax).is_available
+    except (AttributeError, NotImplementedError, ValueError):
+        readable = False
+    if not readable:
+        known = getattr(syntax, 'name', None)
+        raise ImageError(
+            f'{path.name} is compressed as {known}, which cannot be read; export it '
+            'uncompressed.'
+        )
     return dataset
+
+
+def _named_images(dataset: Any) -> list[str]:
+    """SOP instance UIDs of all images that a file was made of, in its order."""
+    return [
+        str(image.ReferencedSOPInstanceUID)
+        for series in dataset.get('ReferencedSeriesSequence') or []
+        for image in series.get('ReferencedInstanceSequence') or []
+        if 'ReferencedSOPInstanceUID' in image
+    ]
 
 
 class _SegmentationFile(ImageFile):
@@ -460,10 +489,17 @@ class _SegmentationFile(ImageFile):
     holds_labels = True
 
     def __init__(
-        self, path: Path, dataset: Any, frame_count: int | None = None
+        self,
+        path: Path,
+        dataset: Any,
+        frame_count: int | None = None,
+        named: Sequence[str] = (),
     ) -> None:
         placed = list(_places(dataset))
-        self.source_uids = list(dict.fromkeys(uid for uid, _, _ in placed))
+        labelled = dict.fromkeys(uid for uid, _, _ in placed)
+        # Segments come one after the other, each with the images it is in.
+        before = dict.fromkeys(named if set(labelled) <= set(named) else ())
+        self.source_uids = list(before | labelled)
         counts = dict.fromkeys(self.source_uids, 1)
         for uid, _, number in placed:
             counts[uid] = max(counts[uid], number)
@@ -483,12 +519,14 @@ class _SegmentationFile(ImageFile):
         self.names = {
             int(item.SegmentNumber): str(item.SegmentLabel)
             for item in dataset.get('SegmentSequence') or []
+            # A label map may describe its background too.
+            if int(item.SegmentNumber)
         }
         rows, columns = int(dataset.Rows), int(dataset.Columns)
         check_size(path.name, (rows, columns))
         self._masks = pixel_array(dataset).reshape(len(placed), rows, columns)
         layout = FrameLayout(sum(counts.values()), (rows, columns))
-        dtype = label_dtype(max([*self.names, int(self._masks.max(initial=0))]))
+        dtype = label_dtype(max([0, *self.names, int(self._masks.max(initial=0))]))
         super().__init__(path.name, layout, np.dtype(dtype), spacing_of(dataset))
 
     def _read(self, index: int) -> NDArray[Any]:
