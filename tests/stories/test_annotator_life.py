@@ -145,6 +145,36 @@ def test_closing_the_dock_ends_the_thread_and_leaves_the_labels(annotate):
     assert session.viewer.layers['scan labels'].data[60, 60] == 1
 
 
+def test_the_close_button_of_the_panel_ends_the_annotator(annotate):
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+    from qtpy.QtWidgets import QPushButton
+
+    session = annotate()
+    session.click(60, 60)
+    session.controller.objects.commit()
+    session.points.add(np.array((60, 150)))
+    session.show_canvas()
+    thread = session.controller.flow.thread
+    dock = session.widget.parent()
+    cross = dock.titleBarWidget().findChild(QPushButton, 'QTitleBarCloseButton')
+    QTest.mouseClick(cross, Qt.MouseButton.LeftButton)
+    session.qtbot.waitUntil(lambda: not thread.alive, timeout=10_000)
+    names = [layer.name for layer in session.viewer.layers]
+    assert names == ['scan', 'scan labels']
+    assert 'Q' not in {str(key) for key in session.viewer.keymap}
+
+
+def test_a_panel_that_is_docked_elsewhere_goes_on(annotate):
+    session = annotate()
+    window = session.viewer.window
+    window.remove_dock_widget(session.widget)
+    window.add_dock_widget(session.widget, name='Click to label', area='left')
+    session.settle()
+    session.click(60, 60)
+    assert session.preview[60, 60] == 1
+
+
 def test_the_first_click_on_real_weights_labels_a_phantom_lesion(
     make_napari_viewer_proxy, qtbot
 ):

@@ -515,3 +515,57 @@ def test_a_first_commit_reads_no_other_frame_of_the_new_labels(annotate, monkeyp
     session.controller.objects.commit()
     assert session.labels[60, 60] == 1
     assert read == []
+
+
+def test_after_a_choice_in_the_panel_the_keys_still_reach_the_canvas(annotate):
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+
+    session = annotate()
+    canvas = session.show_canvas()
+    spot = canvas.at(60, 60)
+    canvas.move(spot)
+    QTest.mouseClick(canvas.native, Qt.MouseButton.LeftButton, pos=spot)
+    session.wait_for('ready')
+    choice = session.widget.overlap_choice
+    QTest.mouseClick(choice.native, Qt.MouseButton.LeftButton)
+    session.settle()
+    choice.native.hidePopup()
+    choice.value = 'ask'
+    assert not choice.native.hasFocus()
+    canvas.key(Qt.Key.Key_K)
+    session.settle()
+    assert choice.value == 'ask'
+    assert session.workspace.draft.empty, 'K clears'
+
+
+def test_the_wheel_over_a_choice_scrolls_the_panel(annotate, qtbot):
+    from qtpy.QtCore import QPoint, QPointF, Qt
+    from qtpy.QtGui import QWheelEvent
+    from qtpy.QtWidgets import QApplication
+
+    session = annotate()
+    choice = session.widget.overlap_choice
+    before = choice.value
+    turned = QWheelEvent(
+        QPointF(5, 5),
+        QPointF(5, 5),
+        QPoint(0, -120),
+        QPoint(0, -120),
+        Qt.MouseButton.NoButton,
+        Qt.KeyboardModifier.NoModifier,
+        Qt.ScrollPhase.NoScrollPhase,
+        False,
+    )
+    QApplication.sendEvent(choice.native, turned)
+    assert choice.value == before
+    assert not turned.isAccepted()
+
+
+def test_long_names_of_layers_leave_the_panel_narrow(annotate):
+    session = annotate()
+    narrow = session.widget.minimumSizeHint().width()
+    session.viewer.layers['scan'].name = 'f3a9' * 20
+    session.settle()
+    assert session.widget.image_choice.native.minimumSizeHint().width() < 250
+    assert session.widget.minimumSizeHint().width() <= narrow

@@ -326,3 +326,33 @@ def test_everything_can_be_done_without_a_mouse(annotate):
     assert session.workspace.draft.number == 1
     by_name(session, 'clear')(session.viewer)
     assert not session.labels.any()
+
+
+def in_use(session) -> list[str]:
+    return [n for n, b in session.widget.tools.buttons.items() if b.isChecked()]
+
+
+def test_after_a_commit_the_next_click_is_inside_again(annotate):
+    session = annotate()
+    session.click(60, 60)
+    session.controller.tools.set_polarity(False)
+    session.click(60, 150)
+    session.controller.objects.commit()
+    assert in_use(session) == ['Inside']
+    session.click(30, 30)
+    assert session.points.features['polarity'].tolist() == ['inside']
+
+
+def test_no_tool_looks_active_while_another_layer_is_selected(annotate):
+    session = annotate()
+    session.click(60, 60)
+    session.controller.objects.commit()
+    layers = session.viewer.layers
+    layers.selection.active = layers['scan labels']
+    session.settle()
+    assert in_use(session) == []
+    assert 'choose a tool' in session.workspace.status.text
+    session.controller.tools.use_points()
+    session.settle()
+    assert in_use(session) == ['Inside']
+    assert 'choose a tool' not in session.workspace.status.text

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
+from qtpy.QtCore import QTimer
 
 from napari_kdsam.annotation.commands import ChangeFrame, ChooseCandidate, ClearDraft
 from napari_kdsam.annotation.state import AnnotationState
@@ -23,7 +24,8 @@ from napari_kdsam.widgets.annotator.prediction import PredictionFlow
 from napari_kdsam.widgets.annotator.prompt_layers import PromptLayers
 from napari_kdsam.widgets.annotator.prompt_sync import PromptSync
 from napari_kdsam.widgets.annotator.prompt_tools import PromptTools
-from napari_kdsam.widgets.annotator.status import NO_IMAGE
+from napari_kdsam.widgets.annotator.seen_image import SeenImage
+from napari_kdsam.widgets.annotator.status import NO_IMAGE, NO_TOOL, StatusKind
 from napari_kdsam.widgets.annotator.workspace import Workspace
 from napari_kdsam.widgets.shared.connections import Connections
 from napari_kdsam.widgets.shared.file_of_layer import otherwise_shown
@@ -84,11 +86,15 @@ class AnnotationController(LayerOwner):
         )
         self._pick = PickTool(self.workspace, self.objects)
         self._watch = LayerWatch(self.workspace, self)
+        self._seen = SeenImage(self.workspace, self._follow_view)
         self._view_events = Connections()
         self._view_events.connect(
             viewer.dims.events,
             ('current_step', 'ndisplay', 'order'),
             self._on_view_changed,
+        )
+        self._view_events.connect(
+            viewer.layers.selection.events, ('active',), self._on_selected
         )
 
     def use_keys(
@@ -173,6 +179,7 @@ class AnnotationController(LayerOwner):
         # So that undo finds its way back to where the first object was made.
         record.session.execute(ChangeFrame(workspace.frame))
         image.events.data.connect(self._watch.on_image_data)
+        image.events.visible.connect(self._on_view_changed)
         record.session.changed.connect(self._on_session_changed)
         self.prompts.show_drafts()
         self.tools.use_points()
@@ -183,6 +190,19 @@ class AnnotationController(LayerOwner):
             from napari.utils.notifications import show_warning
 
             show_warning(warning)
+
+    def show_image(self, image: Image | None) -> None:
+        """Annotate an image layer and make it the one that is seen."""
+        if image is not None:
+            self._seen.show(image)
+        self.set_image(image)
+
+    def _follow_view(self, image: Image) -> None:
+        """Annotate what is seen now, and say so."""
+        self.set_image(image)
+        self._seen.show_labels_of(image)
+        if self.workspace.image is image:
+            self.workspace.say(f'Annotating “{image.name}” now, which is in view.')
 
     def renew_image(self) -> None:
         """Go on with other pixels of the same image."""
@@ -231,6 +251,7 @@ class AnnotationController(LayerOwner):
         self._pick.close()
         self.cursor.close()
         self._watch.close()
+        self._seen.close()
         self._view_events.close()
         self._leave_image()
         self.autosave.close()
@@ -257,7 +278,9 @@ class AnnotationController(LayerOwner):
             layers, workspace.layers = workspace.layers, None
             layers.close()
         if workspace.record is not None:
-            workspace.record.image.events.data.disconnect(self._watch.on_image_data)
+            events = workspace.record.image.events
+            events.data.disconnect(self._watch.on_image_data)
+            events.visible.disconnect(self._on_view_changed)
             workspace.record.session.changed.disconnect(self._on_session_changed)
             workspace.record = None
         self._history.close()
@@ -293,3 +316,19 @@ class AnnotationController(LayerOwner):
             self.cursor.follow_frame()
         else:
             self.flow.refresh()
+
+    def _on_selected(self, event: Any = None) -> None:
+        # napari selects a layer while it is being added, and we select ours again.
+        QTimer.singleShot(0, self._say_tool)
+
+    def _say_tool(self) -> None:
+        """Show which tool is in use, and say so if none is."""
+        workspace = self.workspace
+        if workspace.layers is None:
+            return
+        if workspace.layers.in_hand:
+            if workspace.status.text == NO_TOOL:
+                self.flow.refresh()
+        elif workspace.status.kind in (StatusKind.WAITING, StatusKind.READY):
+            workspace.say(NO_TOOL)
+        workspace.updated.emit()

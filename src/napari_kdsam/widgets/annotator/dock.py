@@ -29,6 +29,7 @@ from napari_kdsam.widgets.annotator.frame_strip import FrameStrip
 from napari_kdsam.widgets.annotator.help import HelpPanel
 from napari_kdsam.widgets.annotator.key_bindings import bind, unbind
 from napari_kdsam.widgets.annotator.panels import ActionBar, QuestionBar, ToolBar
+from napari_kdsam.widgets.annotator.seen_image import image_layers
 from napari_kdsam.widgets.annotator.shortcuts import (
     LAYER_SHORTCUTS,
     bound_shortcuts,
@@ -111,8 +112,7 @@ class AnnotatorWidget(Dock):
             application.aboutToQuit.connect(self.controller.close)
         self._apply(preferences)
         active = napari_viewer.layers.selection.active
-        images = self._images()
-        self._on_image_chosen(active if active in images else (images or [None])[-1])
+        self._on_image_chosen(active if active in self._images() else self._topmost())
         if warnings or refused:
             self.workspace.say(' '.join([*warnings, *refused]))
         self._refresh()
@@ -265,9 +265,12 @@ class AnnotatorWidget(Dock):
             self.workspace.say(' '.join(warnings))
 
     def _images(self) -> list[Image]:
-        from napari.layers import Image
+        return image_layers(self.viewer)
 
-        return [layer for layer in self.viewer.layers if isinstance(layer, Image)]
+    def _topmost(self) -> Image | None:
+        """The image that is seen; the topmost one where all are hidden."""
+        images = self._images()
+        return next(reversed([i for i in images if i.visible] or images), None)
 
     def _label_choices(self) -> list[Any]:
         return [_NEW_LABELS, *self.workspace.possible_targets()]
@@ -277,7 +280,7 @@ class AnnotatorWidget(Dock):
         return [*known, *self._files, _OPEN_FILE]
 
     def _on_image_chosen(self, image: Image | None) -> None:
-        self.controller.set_image(image)
+        self.controller.show_image(image)
         self._refresh_choices()
 
     def _on_labels_chosen(self, choice: Any) -> None:
@@ -333,9 +336,8 @@ class AnnotatorWidget(Dock):
         self._refresh_labels()
 
     def _pick_an_image(self) -> None:
-        images = self._images()
-        if self.workspace.image is None and images:
-            self._on_image_chosen(images[-1])
+        if self.workspace.image is None and self._images():
+            self._on_image_chosen(self._topmost())
 
     def _refresh_labels(self) -> None:
         with self.labels_choice.changed.blocked():
@@ -359,7 +361,9 @@ class AnnotatorWidget(Dock):
         frames = self.controller.frames
         self.strip.show_frames(frames.count, frames.done, frames.open, frames.current)
         self._refresh_engine()
-        if self._target_choice() != self.labels_choice.value:
+        if self.image_choice.value != self.workspace.image:
+            self._refresh_choices()
+        elif self._target_choice() != self.labels_choice.value:
             self._refresh_labels()
 
     def _refresh_candidates(self) -> None:

@@ -141,6 +141,9 @@ class ObjectActions:
         record, shown = workspace.record, workspace.shown
         if record is None or shown is None or workspace.layers is None:
             return False
+        if workspace.hindrance is not None:
+            workspace.show_status(workspace.hindrance)
+            return False
         overwrite = policy.overwrite
         if overwrite is None:
             overwrite = policy.overlap == 'overwrite'
@@ -163,6 +166,9 @@ class ObjectActions:
             workspace.fail(f'Not committed: {error}')
             return False
         self._history.follow(record)
+        if not workspace.layers.positive:
+            # The next object begins inside.
+            self._tools.set_polarity(True)
         name = ', '.join(str(label) for label in labels)
         text = f'Committed as label {name}. Click inside the next structure.'
         workspace.set_status(StatusKind.WAITING, text)

@@ -105,9 +105,10 @@ class ToolBar(QWidget):
         picking = layers is not None and layers.picking
         tool = layers.shape_tool if layers is not None else None
         positive = layers is None or layers.positive
+        adding = layers is not None and layers.adding
         in_use = {
-            'Inside': positive and tool is None and not picking,
-            'Outside': not positive and tool is None and not picking,
+            'Inside': adding and positive,
+            'Outside': adding and not positive,
             'Edit': picking,
             'Box': tool == BOX,
             'Scribble': tool == SCRIBBLE,

@@ -22,7 +22,6 @@ from napari_kdsam.widgets.annotator.status import (
     EMPTY_MASK,
     FIRST_CLICK,
     ONLY_OUTSIDE,
-    OTHER_VIEW,
     StatusKind,
 )
 from napari_kdsam.widgets.annotator.workspace import Workspace
@@ -121,9 +120,10 @@ class PredictionFlow:
         record, layers = workspace.record, workspace.layers
         if layers is None or record is None:
             return
-        if not record.frames.in_plane(workspace.viewer.dims):
+        hindrance = workspace.hindrance
+        if hindrance is not None:
             self.forget()
-            workspace.show_status(OTHER_VIEW)
+            workspace.show_status(hindrance)
             return
         self._use_ahead(record)
         shown = workspace.shown
@@ -151,8 +151,8 @@ class PredictionFlow:
         bool
             Whether they were asked for.
         """
-        record, dims = self._workspace.record, self._workspace.viewer.dims
-        if record is None or not draft.predictable or not record.frames.in_plane(dims):
+        record = self._workspace.record
+        if record is None or not draft.predictable or self._workspace.hindrance:
             return False
         try:
             self._ask(record, frame, draft)

@@ -158,6 +158,17 @@ class PromptLayers:
         )
 
     @property
+    def adding(self) -> bool:
+        """Whether the next click adds a point."""
+        active = self._viewer.layers.selection.active
+        return bool(active == self.points and self.points.mode == 'add')
+
+    @property
+    def in_hand(self) -> bool:
+        """Whether clicks on the canvas reach one of these layers."""
+        return self._viewer.layers.selection.active in (self.points, self.shapes)
+
+    @property
     def shape_tool(self) -> str | None:
         """The tool that dragging on the canvas draws with now."""
         if self._viewer.layers.selection.active != self.shapes:

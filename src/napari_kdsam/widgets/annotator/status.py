@@ -58,6 +58,10 @@ ONLY_OUTSIDE = StatusLine(
 OTHER_VIEW = StatusLine(
     StatusKind.WAITING, 'Show rows and columns in 2D to annotate (Ctrl+Y leaves 3D).'
 )
+HIDDEN_IMAGE = StatusLine(
+    StatusKind.WAITING, 'This image is hidden: show it, or choose another, to annotate.'
+)
+NO_TOOL = 'Another layer is selected: choose a tool, such as Inside, to go on here.'
 EMPTY_MASK = StatusLine(
     StatusKind.READY, 'The mask is empty: add points or draw a box.'
 )

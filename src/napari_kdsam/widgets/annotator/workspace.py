@@ -12,7 +12,9 @@ from napari_kdsam.core.stack_index import FrameIndex
 from napari_kdsam.widgets.annotator.image_record import ImageRecord, Shown
 from napari_kdsam.widgets.annotator.prompt_layers import PromptLayers
 from napari_kdsam.widgets.annotator.status import (
+    HIDDEN_IMAGE,
     NO_IMAGE,
+    OTHER_VIEW,
     OverlapQuestion,
     StatusKind,
     StatusLine,
@@ -68,6 +70,15 @@ class Workspace:
     def frame(self) -> FrameIndex:
         """Index of the frame in view along the image's leading axes."""
         return self.record.frames.at(self.viewer.dims.point) if self.record else ()
+
+    @property
+    def hindrance(self) -> StatusLine | None:
+        """Why clicks cannot be answered in this view; None where they can."""
+        if self.record is None:
+            return NO_IMAGE
+        if not self.record.frames.in_plane(self.viewer.dims):
+            return OTHER_VIEW
+        return None if self.record.image.visible else HIDDEN_IMAGE
 
     @property
     def draft(self) -> Draft:

@@ -27,6 +27,7 @@ from napari_kdsam.widgets.batch.prompts import (
 from napari_kdsam.widgets.batch.setup import BatchMethod, Choices
 from napari_kdsam.widgets.preferences import Preferences
 from napari_kdsam.widgets.shared.labels_writer import labels_fitting
+from napari_kdsam.widgets.shared.qt_parts import modest_choice
 from napari_kdsam.widgets.shared.transforms import spatial_shape
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ _SELECTED = 'Selected image layers'
 _NEW_LABELS = 'New labels layer'
 _OVERLAPS = {'Keep other labels': False, 'Overwrite': True}
 _MOST_LABELS = 1_000_000
-_SHOWN_CHARACTERS = 8
 _DEFAULTS = DriftLimits()
 
 
@@ -299,10 +299,7 @@ def _narrow(field: QWidget) -> None:
     """Let a field be narrower than its longest text, so that the dock can be, too."""
     field.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
     if isinstance(field, QComboBox):
-        field.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
-        field.setMinimumContentsLength(_SHOWN_CHARACTERS)
+        modest_choice(field)
 
 
 def _tidy(form: QFormLayout) -> None:

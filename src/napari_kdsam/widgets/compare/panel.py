@@ -31,7 +31,6 @@ _LEGEND = (
     f'<span style="color:{MISSED_COLOUR}">■</span> missed&nbsp;&nbsp; '
     f'<span style="color:{WRONG_COLOUR}">■</span> wrong'
 )
-_NARROW = QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
 _MEAN_HELP = (
     'Mean of what is listed. Frames without a label in either are left out, and for '
     'the distance what has no counterpart.'
@@ -103,10 +102,6 @@ class ComparePanel(QWidget):
         form.insertRow(
             1, 'Reference', _row(self.reference_choice.native, self.folder_button)
         )
-        for choice in (self.labels_choice, self.reference_choice):
-            # Long names of layers must not make the dock wide.
-            choice.native.setSizeAdjustPolicy(_NARROW)
-            choice.native.setMinimumContentsLength(6)
         self.tolerance = QDoubleSpinBox()
         self.tolerance.setRange(0, 1_000_000)
         self.tolerance.setDecimals(3)

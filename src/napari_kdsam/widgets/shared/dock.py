@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import QWidget
 
 
@@ -17,6 +18,18 @@ class Dock(QWidget):
         self._at_end: list[Callable[[], object]] = []
         # Qt no longer calls methods of an object that is being destroyed.
         self.destroyed.connect(partial(_release, self._at_end))
+
+    def event(self, event: QEvent) -> bool:
+        """Notice when napari has closed the panel, and end with it."""
+        if event.type() == QEvent.Type.ParentChange:
+            # Moving to another dock is a change of parents as well, of two steps.
+            QTimer.singleShot(0, self._end_if_closed)
+        return bool(super().event(event))
+
+    def _end_if_closed(self) -> None:
+        # napari hands a closed panel's widget back instead of destroying it.
+        if self.parent() is None and not self.isVisible():
+            self.deleteLater()
 
     def at_end(self, *acts: Callable[[], object]) -> None:
         """Call these, in their order, when the dock is destroyed.

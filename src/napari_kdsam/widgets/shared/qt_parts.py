@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from magicgui.widgets import ComboBox
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import (
+    QComboBox,
     QFormLayout,
     QFrame,
     QPushButton,
@@ -44,5 +45,27 @@ def form_of(rows: Iterable[tuple[str, ComboBox, str]]) -> QFormLayout:
         choice.native.setSizePolicy(
             QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed
         )
+        modest_choice(choice.native)
         form.addRow(title, choice.native)
     return form
+
+
+def modest_choice(choice: QComboBox) -> None:
+    """Let a drop-down take neither room for long names, nor keys and wheel unasked."""
+    choice.setSizeAdjustPolicy(
+        QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+    )
+    choice.setMinimumContentsLength(8)
+    # After a choice by mouse, the keys go on working on the canvas.
+    choice.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+    choice.installEventFilter(_WheelFilter(choice))
+
+
+class _WheelFilter(QObject):
+    """Scroll the panel over a drop-down, instead of changing what is chosen."""
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.Wheel:
+            event.ignore()
+            return True
+        return False
