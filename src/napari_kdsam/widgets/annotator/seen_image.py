@@ -79,9 +79,13 @@ class SeenImage:
             if other is not image and other.visible and record.target is not None:
                 yield record.target.layer
 
-    def _on_layers(self, event: Any = None) -> None:
-        self._watch_layers()
-        self._look_soon()
+    def _on_layers(self, event: Any) -> None:
+        from napari.layers import Image
+
+        # Helper layers come and go whenever another image is annotated.
+        if isinstance(event.value, Image):
+            self._watch_layers()
+            self._look_soon()
 
     def _watch_layers(self) -> None:
         if self._layers is not None:
