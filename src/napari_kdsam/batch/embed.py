@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from napari_kdsam.batch.executors import in_processes, threads_for
 from napari_kdsam.batch.inputs import Reader, Source, read_ahead
 from napari_kdsam.batch.jobs import Items
 from napari_kdsam.batch.output_folder import OutputError
+from napari_kdsam.batch.processes import in_processes, threads_for
 from napari_kdsam.batch.records import FrameResult, Status
 from napari_kdsam.batch.work import predictor_for
 from napari_kdsam.core.errors import KDSAMError

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from napari_kdsam.batch.executors import WORKER_DIED, LostWorkersError
 from napari_kdsam.batch.inputs import Found, Source, describe, expand, stem_for
 from napari_kdsam.batch.jobs import Job, Task
 from napari_kdsam.batch.manifest import MANIFEST
@@ -17,6 +16,7 @@ from napari_kdsam.batch.output_folder import (
     OutputError,
     OutputFolder,
 )
+from napari_kdsam.batch.processes import WORKER_DIED, LostWorkersError
 from napari_kdsam.batch.records import FrameResult, Status
 from napari_kdsam.core.choices import Existing, Export
 from napari_kdsam.core.errors import ImageError, NotWrittenError
@@ -256,16 +256,14 @@ def _guard(
 
 
 def _look_for_the_rest(output: OutputFolder, summary: Summary) -> None:
-    """Take what a lost worker wrote and could not report; the rest was not reached."""
+    """Take what was written and not reported any more; the rest was not reached."""
     for source in summary.sources:
         for frame in range(source.frame_count):
             known = summary.results.get((source.location, frame))
             if known is not None and known.reason != WORKER_DIED:
                 continue
-            # A run that was stopped is taken up where its last result came.
-            found = None if summary.stopped else output.result_of(source, frame)
             missing = FrameResult(source.location, frame, Status.skipped, NOT_REACHED)
-            summary.take(found or known or missing)
+            summary.take(output.result_of(source, frame) or known or missing)
 
 
 def _do(

@@ -45,8 +45,8 @@ def embed(
     written, 2 wrong usage, 130 interrupted.
     """
     from napari_kdsam.batch.embed import embed_sources
-    from napari_kdsam.batch.executors import LostWorkersError
     from napari_kdsam.batch.output_folder import OutputError
+    from napari_kdsam.batch.processes import LostWorkersError
     from napari_kdsam.batch.records import Status
     from napari_kdsam.batch.runner import find_sources
 
