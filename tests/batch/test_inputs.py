@@ -108,3 +108,53 @@ def test_a_folder_without_any_image_is_refused(tmp_path: Path) -> None:
 
 def test_a_path_that_no_system_takes_is_left_to_the_reader() -> None:
     assert names('x' * 300 + '.png') == ['x' * 300 + '.png']
+
+
+def disc(folder: Path, *names: tuple[str, ...]) -> Path:
+    """A table of contents of files, as a disc has it."""
+    pydicom = pytest.importorskip('pydicom')
+    table = pydicom.Dataset()
+    table.file_meta = pydicom.dataset.FileMetaDataset()
+    table.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    kind = pydicom.uid.MediaStorageDirectoryStorage
+    table.file_meta.MediaStorageSOPClassUID = kind
+    table.file_meta.MediaStorageSOPInstanceUID = '1.2.3'
+    patient, *records = (pydicom.Dataset() for _ in range(len(names) + 1))
+    patient.DirectoryRecordType = 'PATIENT'
+    for record, name in zip(records, names, strict=True):
+        record.DirectoryRecordType, record.ReferencedFileID = 'IMAGE', list(name)
+    table.DirectoryRecordSequence = [patient, *records]
+    folder.mkdir(exist_ok=True)
+    table.save_as(folder / 'DICOMDIR', enforce_file_format=True)
+    return folder / 'DICOMDIR'
+
+
+def test_a_dicomdir_stands_for_the_files_of_its_disc(tmp_path: Path):
+    path = disc(tmp_path / 'cd', ('IMAGES', 'IM0'), ('IMAGES', 'IM1'), ('LOST',))
+    (tmp_path / 'cd' / 'images').mkdir()
+    for name in ('im0', 'IM1', 'IM2'):
+        (tmp_path / 'cd' / 'images' / name).write_bytes(b'x')
+    found = expand([str(path)])
+    places = [Path(item.location).relative_to(tmp_path / 'cd') for item in found]
+    assert [place.as_posix() for place in places] == [
+        'images/im0',
+        'images/IM1',
+        'LOST',
+    ]
+    assert [bool(item.problem) for item in found] == [False, False, True]
+    assert 'copy the whole disc' in found[2].problem
+    assert expand([str(tmp_path / 'cd' / 'DICOM*')]) == found
+
+
+@pytest.mark.filterwarnings('ignore:Invalid value for VR')
+@pytest.mark.parametrize('name', [('..', 'a.dcm'), ('A/../../B',)])
+def test_a_dicomdir_that_names_files_elsewhere_is_refused(
+    tmp_path: Path, name: tuple[str, ...]
+):
+    with pytest.raises(ImageError, match='no file of its disc'):
+        expand([str(disc(tmp_path / 'cd', name))])
+
+
+def test_a_dicomdir_without_files_is_refused(tmp_path: Path):
+    with pytest.raises(ImageError, match='names no file'):
+        expand([str(disc(tmp_path / 'cd'))])

@@ -19,6 +19,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from napari_kdsam.core.errors import ImageError, MissingExtraError, NotAnImageError
+from napari_kdsam.io.dicom_dir import files_of_dicomdir, is_dicomdir
 from napari_kdsam.io.formats import (
     JPEG,
     PNG,
@@ -160,12 +161,33 @@ def _expand(text: str) -> Iterable[Found]:
     if _is_plain_folder(text):
         return _below(text)
     if os.path.lexists(text) or not any(mark in text for mark in _WILDCARDS):
-        return [Found(text)]
+        return files_named_by(text)
     matches = sorted(glob.glob(text, recursive=True))
     return [
         item
         for match in matches
-        for item in (_below(match) if _is_plain_folder(match) else [Found(match)])
+        for item in (
+            _below(match) if _is_plain_folder(match) else files_named_by(match)
+        )
+    ]
+
+
+def files_named_by(location: str) -> list[Found]:
+    """The files that a DICOMDIR names; any other file is itself.
+
+    Raises
+    ------
+    ImageError
+        If the DICOMDIR cannot be read.
+    MissingExtraError
+        If it is one, and pydicom is not installed.
+    """
+    if not is_dicomdir(Path(location)):
+        return [Found(location)]
+    missing = f'{name_of(location)} names it, but it is not there; copy the whole disc.'
+    return [
+        Found(str(path), problem='' if path.exists() else missing)
+        for path in files_of_dicomdir(Path(location))
     ]
 
 

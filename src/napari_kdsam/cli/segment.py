@@ -99,11 +99,14 @@ def segment(
     Exit code: 0 all inputs done or skipped, 1 some input failed, 2 wrong usage, prompt,
     model or device, or a file in the way.
     """
-    inputs = list({path.resolve(): path for path in inputs}.values())
     with ExitStack() as stack:
         with exit_on(KDSAMError, WRONG_USAGE):
+            from napari_kdsam.batch.inputs import files_named_by
             from napari_kdsam.io.results import is_result
 
+            named = (item for path in inputs for item in files_named_by(str(path)))
+            paths = (Path(item.location) for item in named)
+            inputs = list({path.resolve(): path for path in paths}.values())
             images = [path for path in inputs if not is_result(path)]
             summary = [
                 f'{path.name}: left out, as it is a result of an earlier run'

@@ -100,8 +100,8 @@ def open_dicom(path: Path) -> ImageFile:
         )
         if kind == MediaStorageDirectoryStorage:
             raise NotAnImageError(
-                f'{path.name} is the table of contents of a disc (DICOMDIR); choose an '
-                'image file of the disc, or its folder.'
+                f'{path.name} is the table of contents of a disc (DICOMDIR); give it '
+                'to segment or batch, or choose an image file of the disc, or its folder.'
             )
         if kind in (SegmentationStorage, _LABEL_MAP_STORAGE):
             return _open_segmentation(path)
