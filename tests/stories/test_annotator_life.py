@@ -165,6 +165,26 @@ def test_the_close_button_of_the_panel_ends_the_annotator(annotate):
     assert 'Q' not in {str(key) for key in session.viewer.keymap}
 
 
+def test_two_panels_share_the_side_as_tabs(annotate):
+    from qtpy.QtWidgets import QDockWidget, QMainWindow
+
+    from napari_kdsam.widgets.measure.dock import MeasureWidget
+
+    session = annotate()
+    measure = MeasureWidget(session.viewer)
+    session.viewer.window.add_dock_widget(measure, name='Measure')
+    session.show_canvas()
+    panels = [widget.parent() for widget in (session.widget, measure)]
+    assert all(isinstance(panel, QDockWidget) for panel in panels)
+    window = panels[0].window()
+    assert isinstance(window, QMainWindow)
+    assert window.tabifiedDockWidgets(panels[0]) == [panels[1]]
+    assert not measure.visibleRegion().isEmpty(), 'the one just opened is in front'
+    panels[0].raise_()
+    session.settle()
+    assert session.widget.height() > 400
+
+
 def test_a_panel_that_is_docked_elsewhere_goes_on(annotate):
     session = annotate()
     window = session.viewer.window

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from qtpy.QtCore import QEvent, QTimer
-from qtpy.QtWidgets import QWidget
+from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
 
 class Dock(QWidget):
@@ -20,15 +20,18 @@ class Dock(QWidget):
         self.destroyed.connect(partial(_release, self._at_end))
 
     def event(self, event: QEvent) -> bool:
-        """Notice when napari has closed the panel, and end with it."""
+        """Notice when napari has opened or closed the panel."""
         if event.type() == QEvent.Type.ParentChange:
             # Moving to another dock is a change of parents as well, of two steps.
-            QTimer.singleShot(0, self._end_if_closed)
+            QTimer.singleShot(0, self._settle)
         return bool(super().event(event))
 
-    def _end_if_closed(self) -> None:
-        # napari hands a closed panel's widget back instead of destroying it.
-        if self.parent() is None and not self.isVisible():
+    def _settle(self) -> None:
+        panel = self.parent()
+        if isinstance(panel, QDockWidget):
+            _share_side(panel)
+        elif panel is None and not self.isVisible():
+            # napari hands a closed panel's widget back instead of destroying it.
             self.deleteLater()
 
     def at_end(self, *acts: Callable[[], object]) -> None:
@@ -45,3 +48,22 @@ class Dock(QWidget):
 def _release(acts: list[Callable[[], object]], _: Any = None) -> None:
     for act in acts:
         act()
+
+
+def _share_side(panel: QDockWidget) -> None:
+    """Make a panel a tab of the one that is there, instead of halving its height."""
+    window = panel.window()
+    if not isinstance(window, QMainWindow) or panel.isFloating():
+        return
+    side = window.dockWidgetArea(panel)
+    for other in window.findChildren(QDockWidget):
+        if (
+            other is not panel
+            and isinstance(other.widget(), Dock)
+            and not other.isFloating()
+            and not other.isHidden()
+            and window.dockWidgetArea(other) == side
+        ):
+            window.tabifyDockWidget(other, panel)
+            panel.raise_()
+            return
