@@ -26,6 +26,7 @@ from napari_kdsam.io.image_file import (
 from napari_kdsam.io.limits import check_chunks, check_packed, check_size
 from napari_kdsam.io.orientation import UPRIGHT, upright, upright_shape
 from napari_kdsam.io.tiff_colors import TiffColor, rgb_of, tiff_color_of, to_picture
+from napari_kdsam.io.tiff_pages import is_plain_stack
 
 _TIFF_MARKS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 # Axes of frames in TIFF files: time, depth, pages; Q is "not said".
@@ -57,12 +58,12 @@ class _TiffFrames(ImageFile):
         self.stored_orientation = _orientation(pages[0])
 
     def _read(self, index: int) -> NDArray[Any]:
-        page = self._pages[index]
-        if page is None:
-            raise ImageError(f'Frame {index} is missing in {self.name}.')
-        form = tiff_color_of(self.name, page.keyframe)
-        _check_parts(self.name, page, form)
         with self._lock:
+            page = self._pages[index]
+            if page is None:
+                raise ImageError(f'Frame {index} is missing in {self.name}.')
+            form = tiff_color_of(self.name, page.keyframe)
+            _check_parts(self.name, page, form)
             return self._decode(page, form)
 
     def _read_palette_places(self, index: int) -> NDArray[Any] | None:
@@ -177,6 +178,10 @@ def open_tiff(path: Path) -> ImageFile:
 def _frames_of(path: Path, tiff: tifffile.TiffFile) -> ImageFile:
     name = path.name
     _check_complete(name, tiff)
+    if is_plain_stack(tiff):
+        # Frames take from the first page all but where their pixels are.
+        tiff.pages.useframes = True
+        return _TiffFrames(path, tiff, tiff.pages, len(tiff.pages))
     try:
         series = tiff.series
     except RuntimeError:
