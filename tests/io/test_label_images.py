@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from PIL import Image
 
 from napari_kdsam.core.errors import ImageError
 from napari_kdsam.core.files import atomic_path, write_json
@@ -134,3 +137,37 @@ def test_json_refuses_numbers_that_json_cannot_hold(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match='JSON'):
         write_json(tmp_path / 'a.json', float('nan'))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_empty_frames_of_a_stack_are_compressed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, compress = [], zlib.compress
+
+    def counted(content: Any) -> bytes:
+        calls.append(1)
+        return compress(content)
+
+    monkeypatch.setattr(zlib, 'compress', counted)
+    frames: list[np.ndarray | None] = [None] * 50
+    frames[7] = GREY
+    path = tmp_path / 'a.tif'
+    write_stack(path, frames, (50, *GREY.shape), GREY.dtype, 'segment')
+    assert len(calls) == 2
+    found = tifffile.imread(path)
+    assert found.shape == (50, *GREY.shape)
+    np.testing.assert_array_equal(found[7], GREY)
+    assert np.flatnonzero(found.any((1, 2))).tolist() == [7]
+
+
+def test_frames_of_many_strips_come_back(tmp_path: Path) -> None:
+    large = np.random.default_rng(2).integers(0, 9, (2, 700, 500), np.uint16)
+    write_stack(
+        tmp_path / 'a.tif', [large[0], None, large[1]], (3, 700, 500), large.dtype
+    )
+    found = tifffile.imread(tmp_path / 'a.tif')
+    np.testing.assert_array_equal(found[[0, 2]], large)
+    assert not found[1].any()
+    with Image.open(tmp_path / 'a.tif') as pages:
+        pages.seek(2)
+        np.testing.assert_array_equal(np.asarray(pages), large[1])

@@ -12,7 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
@@ -378,12 +377,11 @@ class OutputFolder:
         highest = max((item.label for r in results for item in r.objects), default=0)
         dtype = label_dtype(highest)
 
-        def frames() -> Iterator[NDArray[Any]]:
+        def frames() -> Iterator[NDArray[Any] | None]:
             for result in results:
-                if result.status is Status.done:
-                    yield read_labels(self.labels_path(source, result.frame))
-                else:
-                    yield np.zeros(shape, dtype)
+                done = result.status is Status.done
+                labels = self.labels_path(source, result.frame)
+                yield read_labels(labels) if done else None
 
         path = self.stack_path(source)
         write_stack(path, frames(), (len(results), *shape), dtype, 'batch')

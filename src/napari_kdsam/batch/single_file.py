@@ -248,15 +248,11 @@ class _Run:
         self._shown = {chosen[round(n)] for n in shown} if overlay else set()
         self._tiles: list[NDArray[np.uint8]] = []
 
-    def every_frame(self) -> Iterator[NDArray[Any]]:
-        """Labels of every frame of the file; frames not chosen are empty."""
+    def every_frame(self) -> Iterator[NDArray[Any] | None]:
+        """Labels of every frame of the file; None for frames not chosen."""
         chosen = set(self._chosen)
         for index in range(self._image.frame_count):
-            yield (
-                self.labels_of(index)
-                if index in chosen
-                else np.zeros(self._image.frame_shape[:2], np.uint8)
-            )
+            yield self.labels_of(index) if index in chosen else None
 
     def labels_of(self, index: int) -> NDArray[Any]:
         """Segment one frame; (H, W) labels."""

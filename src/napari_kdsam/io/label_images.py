@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ _WHITES: tuple[int, ...] = (1, 2**8 - 1, 2**16 - 1, 2**32 - 1)
 _LABEL_SHAPES = {2: '(H, W)', 3: '(T, H, W)', 4: '(T, Z, H, W)'}
 # Classic TIFF addresses 4 GiB; the margin is for page descriptions.
 _CLASSIC_TIFF_BYTES = 2**32 - 2**25
+# A reader of a part of a frame unpacks no more than it needs.
+_STRIP_BYTES = 2**18
 
 
 def write_labels(
@@ -70,7 +74,7 @@ def write_labels(
 
 def write_stack(
     path: str | os.PathLike[str],
-    frames: Iterable[NDArray[Any]],
+    frames: Iterable[NDArray[Any] | None],
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
     mark: str = '',
@@ -84,7 +88,7 @@ def write_stack(
     path : path-like
         ``.tif`` or ``.tiff``.
     frames : iterable of numpy.ndarray
-        T arrays (H, W).
+        T arrays (H, W); None for an empty frame, which costs next to nothing.
     shape : tuple of int
         (T, H, W), or (H, W) for a single frame.
     dtype : numpy.dtype
@@ -100,16 +104,42 @@ def write_stack(
     nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     with (
         atomic_path(path) as part,
-        tifffile.TiffWriter(part, bigtiff=nbytes > _CLASSIC_TIFF_BYTES) as tiff,
+        tifffile.TiffWriter(
+            part, bigtiff=nbytes > _CLASSIC_TIFF_BYTES, byteorder='<'
+        ) as tiff,
     ):
-        for frame in frames:
-            tiff.write(
-                np.ascontiguousarray(frame, dtype).reshape(shape[-2:]),
-                compression='zlib',
-                photometric='minisblack',
-                metadata=None,
-                software=f'{MARK} {mark}' if mark else None,
-            )
+        rows = max(1, min(_STRIP_BYTES // (shape[-1] * dtype.itemsize), shape[-2]))
+        tiff.write(
+            _strips(frames, shape[-2:], dtype.newbyteorder('<'), rows),
+            shape=shape,
+            dtype=dtype,
+            rowsperstrip=rows,
+            compression='zlib',
+            photometric='minisblack',
+            metadata=None,
+            software=f'{MARK} {mark}' if mark else None,
+        )
+
+
+def _strips(
+    frames: Iterable[NDArray[Any] | None],
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    rows: int,
+) -> Iterator[bytes]:
+    """Compress frames strip by strip, those of empty frames once for all."""
+
+    @cache
+    def empty(height: int) -> bytes:
+        return zlib.compress(bytes(height * shape[1] * dtype.itemsize))
+
+    starts = range(0, shape[0], rows)
+    for frame in frames:
+        if frame is None:
+            yield from (empty(min(rows, shape[0] - start)) for start in starts)
+            continue
+        pixels = np.ascontiguousarray(frame, dtype).reshape(shape)
+        yield from (zlib.compress(pixels[start : start + rows]) for start in starts)
 
 
 def check_labels(
