@@ -16,7 +16,7 @@ from napari_kdsam.batch.output_folder import OutputError
 from napari_kdsam.batch.processes import in_processes, threads_for
 from napari_kdsam.batch.records import FrameResult, Status
 from napari_kdsam.batch.work import predictor_for
-from napari_kdsam.core.errors import KDSAMError
+from napari_kdsam.core.errors import KDSAMError, NotWrittenError
 from napari_kdsam.segmentation.frame_labels import attempt
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def embed_sources(
     items = tuple((s, frame) for s in sources for frame in range(s.frame_count))
     place = str(out.resolve())
     # Made here first, so that what is wrong with it is one sentence, and no race.
-    predictor_for(model, device, place, 0)
+    predictor_for(model, device, place, 0, must_store=True)
     if workers < 2:
         yield from _embed(items, place, model, device, 0)
         return
@@ -86,17 +86,19 @@ def _embedding(predictor: Predictor, pixels: Future[NDArray[Any]]) -> ImageEmbed
 def _embed(
     items: Items, store: str, model: str, device: str, threads: int
 ) -> Iterator[FrameResult]:
-    predictor = predictor_for(model, device, store, threads)
+    predictor = predictor_for(model, device, store, threads, must_store=True)
     assert predictor.store is not None
     with Reader() as reader:
         for source, frame, pixels in read_ahead(reader, items):
             before = predictor.store.written
             found = attempt(partial(_embedding, predictor, pixels))
+            if isinstance(found, NotWrittenError):
+                raise OutputError(str(found))
             if isinstance(found, KDSAMError):
                 yield FrameResult(source.location, frame, Status.failed, str(found))
                 continue
             if found.key not in predictor.store:
-                raise OutputError(predictor.store_problem or 'The store is gone.')
+                raise OutputError('The store is gone.')
             new = predictor.store.written > before
             status = Status.done if new else Status.skipped
             yield FrameResult(source.location, frame, status)

@@ -40,8 +40,10 @@ _BEHIND = 3
 
 
 @cache
-def predictor_for(model: str, device: str, store: str, threads: int) -> Predictor:
-    """Load a model once in each process.
+def predictor_for(
+    model: str, device: str, store: str, threads: int, *, must_store: bool = False
+) -> Predictor:
+    """Load a model once in each process; for `must_store` see `Predictor`.
 
     Raises
     ------
@@ -59,7 +61,7 @@ def predictor_for(model: str, device: str, store: str, threads: int) -> Predicto
     loaded = load_model(model, device)
     kept = EmbeddingStore(store) if store else None
     # Each frame is embedded once, so there is nothing to keep in memory.
-    return Predictor(loaded, cache_bytes=0, store=kept)
+    return Predictor(loaded, cache_bytes=0, store=kept, must_store=must_store)
 
 
 def do_task(job: Job, task: Task) -> list[FrameResult]:

@@ -169,6 +169,8 @@ class Predictor:
         Where embeddings are looked for and kept on disk. It rounds them to half
         precision, the same before and after. One that cannot be written is no reason
         to stop: that is logged once, and `store_problem` says it.
+    must_store : bool
+        Whether `embed` raises what kept it from writing to the store instead.
 
     Attributes
     ----------
@@ -181,9 +183,12 @@ class Predictor:
         model: PromptableModel,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
         store: EmbeddingStore | None = None,
+        *,
+        must_store: bool = False,
     ) -> None:
         self.model = model
         self.store = store
+        self._must_store = must_store
         self.store_problem = ''
         self.cache: LeastRecentlyUsed[ImageEmbedding] = LeastRecentlyUsed(cache_bytes)
 
@@ -215,6 +220,8 @@ class Predictor:
         ------
         ImageError
             If the image cannot be used.
+        NotWrittenError
+            With `must_store`, if the embedding cannot be put into the store.
         """
         array = check_image(np.asarray(image))
         resolved = (mapping or IntensityMapping()).resolve(array)
@@ -250,6 +257,8 @@ class Predictor:
         try:
             return store.put(key, values)
         except NotWrittenError as error:
+            if self._must_store:
+                raise
             if not self.store_problem:
                 _logger.warning('%s', error)
             self.store_problem = str(error)
