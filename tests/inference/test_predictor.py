@@ -27,6 +27,7 @@ from napari_kdsam import (
 )
 from napari_kdsam.core.errors import ImageError, PromptError
 from napari_kdsam.inference import predictor as predictor_module
+from napari_kdsam.model import network
 from napari_kdsam.model.network import PromptableModel
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -581,3 +582,18 @@ def test_a_400_megapixel_image_takes_bounded_memory() -> None:
     # 0.4 GB each for the image and its mask, the rest to work with.
     assert growth < 1.6e9
     assert found > 0.85
+
+
+def test_objects_decoded_in_parts_get_the_masks_of_one_call(
+    untrained: PromptableModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = 1024 * torch.rand(5, 2, 2, generator=torch.Generator().manual_seed(1))
+    asked = (points, torch.ones(5, 2))
+    embedding = torch.randn(1, 256, 64, 64, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        parts = untrained.decode(embedding, asked, multimask_output=True)
+        monkeypatch.setattr(network, '_OBJECTS_IN_CACHE', 5)
+        whole = untrained.decode(embedding, asked, multimask_output=True)
+    assert parts[0].shape == (5, 3, 256, 256)
+    for some, every in zip(parts, whole, strict=True):
+        torch.testing.assert_close(some, every, atol=1e-4, rtol=1e-4)

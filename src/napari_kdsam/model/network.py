@@ -20,6 +20,9 @@ _logger = logging.getLogger(__name__)
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
+# What the decoder has in hand for more of them does not fit into a processor's cache;
+# measured, 32 at once take 1.6 times as long an object.
+_OBJECTS_IN_CACHE = 4
 
 
 @dataclass(frozen=True)
@@ -251,13 +254,20 @@ class PromptableModel(nn.Module):
         embedding, positions, sparse, dense = self._decoder_inputs(
             embedding, points, boxes, mask_logits, dtype
         )
-        logits, scores = decoder(
-            image_embeddings=embedding,
-            image_pe=positions,
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=multimask_output,
-        )
+        together = _OBJECTS_IN_CACHE if embedding.device.type == 'cpu' else len(sparse)
+        answers = [
+            decoder(
+                image_embeddings=embedding,
+                image_pe=positions,
+                sparse_prompt_embeddings=some,
+                dense_prompt_embeddings=some_dense,
+                multimask_output=multimask_output,
+            )
+            for some, some_dense in zip(
+                sparse.split(together), dense.split(together), strict=True
+            )
+        ]
+        logits, scores = (torch.cat(parts) for parts in zip(*answers, strict=True))
         return logits.float(), scores.float()
 
 
