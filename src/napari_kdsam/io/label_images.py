@@ -139,7 +139,9 @@ def _strips(
             yield from (empty(min(rows, shape[0] - start)) for start in starts)
             continue
         pixels = np.ascontiguousarray(frame, dtype).reshape(shape)
-        yield from (zlib.compress(pixels[start : start + rows]) for start in starts)
+        yield from (
+            zlib.compress(memoryview(pixels[start : start + rows])) for start in starts
+        )
 
 
 def check_labels(

@@ -201,7 +201,7 @@ class AnnotationController(LayerOwner):
         """Annotate what is seen now, and say so."""
         self.set_image(image)
         self._seen.show_labels_of(image)
-        if self.workspace.image is image:
+        if self.workspace.record is not None:
             self.workspace.say(f'Annotating “{image.name}” now, which is in view.')
 
     def renew_image(self) -> None:

@@ -19,9 +19,9 @@ class Dock(QWidget):
         # Qt no longer calls methods of an object that is being destroyed.
         self.destroyed.connect(partial(_release, self._at_end))
 
-    def event(self, event: QEvent) -> bool:
+    def event(self, event: QEvent | None) -> bool:
         """Notice when napari has opened or closed the panel."""
-        if event.type() == QEvent.Type.ParentChange:
+        if event is not None and event.type() == QEvent.Type.ParentChange:
             # Moving to another dock is a change of parents as well, of two steps.
             QTimer.singleShot(0, self._settle)
         return bool(super().event(event))

@@ -64,8 +64,8 @@ def modest_choice(choice: QComboBox) -> None:
 class _WheelFilter(QObject):
     """Scroll the panel over a drop-down, instead of changing what is chosen."""
 
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        if event.type() == QEvent.Type.Wheel:
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        if event is not None and event.type() == QEvent.Type.Wheel:
             event.ignore()
             return True
         return False
