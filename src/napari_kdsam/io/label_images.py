@@ -140,7 +140,7 @@ def _strips(
             continue
         pixels = np.ascontiguousarray(frame, dtype).reshape(shape)
         yield from (
-            zlib.compress(memoryview(pixels[start : start + rows])) for start in starts
+            zlib.compress(pixels[start : start + rows].data) for start in starts
         )
 
 
