@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from napari_kdsam.batch.inputs import expand, name_of
+from napari_kdsam.batch.runner import find_sources
 from napari_kdsam.core.errors import ImageError
 
 
@@ -158,3 +159,17 @@ def test_a_dicomdir_that_names_files_elsewhere_is_refused(
 def test_a_dicomdir_without_files_is_refused(tmp_path: Path):
     with pytest.raises(ImageError, match='names no file'):
         expand([str(disc(tmp_path / 'cd'))])
+
+
+def test_files_are_counted_as_they_are_found_and_then_as_they_are_looked_at(
+    tmp_path: Path,
+) -> None:
+    image(tmp_path / 'a.png')
+    image(tmp_path / 'deep' / 'b.png')
+    (tmp_path / 'notes.txt').write_text('mine')
+    steps: list[tuple[int, int]] = []
+    find_sources(
+        [str(tmp_path)],
+        on_step=lambda looked_at, found: steps.append((looked_at, found)),
+    )
+    assert steps == [(0, 1), (0, 2), (0, 3), (1, 3), (2, 3), (3, 3)]

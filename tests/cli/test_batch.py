@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from napari_kdsam.batch import runner
 from napari_kdsam.cli import batch
+from napari_kdsam.cli.console import looking_progress
 from napari_kdsam.cli.main import app
 
 
@@ -83,3 +84,33 @@ def test_the_help_names_the_methods_and_not_the_earlier_spellings() -> None:
     assert 'prompts|propagation|automatic|proposals' in text
     assert '--propagate' not in text
     assert 'automatic|none' not in text
+
+
+@pytest.mark.parametrize('command', ['batch', 'embed'])
+def test_ctrl_c_while_files_are_counted_ends_in_a_sentence(
+    started: list[Any], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, 'find_sources', interrupted)
+    prompts = BOX if command == 'batch' else []
+    result = CliRunner().invoke(app, [command, 'a.png', '--out', 'out', *prompts])
+    assert result.exit_code == 130
+    assert result.stderr == 'Error: Interrupted.\n'
+
+
+def test_files_of_a_very_large_folder_are_counted_aloud(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with looking_progress() as on_step:
+        for found in range(1, 20_001):
+            on_step(0, found)
+        for looked_at in range(1, 20_001):
+            on_step(looked_at, 20_000)
+    assert capsys.readouterr().err.splitlines() == [
+        '10000 files found',
+        '20000 files found',
+        '10000 of 20000 files looked at',
+        '20000 of 20000 files looked at',
+    ]

@@ -9,7 +9,7 @@ import re
 import shutil
 import tempfile
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -44,7 +44,7 @@ _KEY_BYTES = 2**16
 _AHEAD = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Source:
     """One image file of a batch.
 
@@ -80,7 +80,7 @@ class Source:
         return self.frame_count > 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Found:
     """What inputs stand for.
 
@@ -116,7 +116,9 @@ def name_of(location: str) -> str:
     return os.path.basename(os.path.normpath(location))
 
 
-def expand(inputs: Sequence[str]) -> list[Found]:
+def expand(
+    inputs: Sequence[str], on_found: Callable[[], None] = lambda: None
+) -> list[Found]:
     """Find the files that paths, folders, patterns and URLs stand for.
 
     Parameters
@@ -124,6 +126,8 @@ def expand(inputs: Sequence[str]) -> list[Found]:
     inputs : sequence of str
         Files, folders (searched with all folders in them), glob patterns and URLs
         that fsspec understands, also with patterns.
+    on_found : callable
+        Called for each file as it is found.
 
     Returns
     -------
@@ -140,7 +144,7 @@ def expand(inputs: Sequence[str]) -> list[Found]:
     """
     found: dict[str, Found] = {}
     for text in inputs:
-        matches = list(_expand(text))
+        matches = list(_expand(text, on_found))
         if all(item.left_out for item in matches):
             raise ImageError(
                 f'{text} holds no image file that can be read; check its name, or the '
@@ -155,11 +159,11 @@ def _identity(location: str) -> str:
     return location if is_url(location) else os.path.realpath(location)
 
 
-def _expand(text: str) -> Iterable[Found]:
+def _expand(text: str, on_found: Callable[[], None]) -> Iterable[Found]:
     if is_url(text):
         return map(Found, _expand_url(text))
     if _is_plain_folder(text):
-        return _below(text)
+        return _below(text, on_found)
     if os.path.lexists(text) or not any(mark in text for mark in _WILDCARDS):
         return files_named_by(text)
     matches = sorted(glob.glob(text, recursive=True))
@@ -167,7 +171,9 @@ def _expand(text: str) -> Iterable[Found]:
         item
         for match in matches
         for item in (
-            _below(match) if _is_plain_folder(match) else files_named_by(match)
+            _below(match, on_found)
+            if _is_plain_folder(match)
+            else files_named_by(match)
         )
     ]
 
@@ -198,7 +204,7 @@ def _is_plain_folder(path: str) -> bool:
     return format_of(Path(path)) is None
 
 
-def _below(top: str) -> list[Found]:
+def _below(top: str, on_found: Callable[[], None]) -> list[Found]:
     """All files below a folder by name; what links lead to comes after the others."""
     files: list[tuple[bool, Found]] = []
     seen: set[tuple[int, int]] = set()
@@ -225,6 +231,7 @@ def _below(top: str) -> list[Found]:
                 (links if is_link else waiting).append(path)
             else:
                 files.append((through_link or is_link, _judged(path, item.name)))
+                on_found()
     # A file is called by its own name rather than by that of a link to it.
     files.sort(key=lambda file: (file[0], file[1].location))
     once: dict[str, Found] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 
 from napari_kdsam.batch.inputs import Found, Source, describe, expand, stem_for
@@ -81,6 +82,7 @@ def find_sources(
     inputs: Sequence[str],
     output: OutputFolder | None = None,
     protected: Iterable[Path] = (),
+    on_step: Callable[[int, int], None] = lambda looked_at, found: None,
 ) -> list[Source]:
     """Find the files of a batch, with a stem of its own for each.
 
@@ -95,13 +97,25 @@ def find_sources(
         Where results go; no stem is chosen whose results would replace an input.
     protected : iterable of pathlib.Path
         Further files that must stay as they are.
+    on_step : callable
+        Called with the numbers of files looked at and found so far; all are found
+        before the first is looked at.
 
     Raises
     ------
     ImageError
         If one of the inputs stands for no file, or none is an image.
     """
-    found = [_without_results(item) for item in expand(inputs)]
+    numbers = count(1)
+    given = expand(inputs, lambda: on_step(0, next(numbers)))
+    found: list[Found] = []
+    described: dict[str, Source] = {}
+    for number, one in enumerate(given, 1):
+        item = _without_results(one)
+        found.append(item)
+        if not item.left_out:
+            described[item.location] = _described(item)
+        on_step(number, len(given))
     images = [item for item in found if not item.left_out]
     if not images:
         raise ImageError(
@@ -117,10 +131,8 @@ def find_sources(
         folder.stems_before(item.location for item in images) if output else (),
     )
     sources = [
-        Source(item.location, stem, problem=item.problem)
-        if item.problem
-        else describe(item.location, stem)
-        for item, stem in zip(images, stems, strict=True)
+        replace(source, stem=stem)
+        for source, stem in zip(described.values(), stems, strict=True)
     ]
     left_out = [
         Source(item.location, '', left_out=item.left_out)
@@ -128,6 +140,12 @@ def find_sources(
         if item.left_out and not (output and item.path and output.wrote(item.path))
     ]
     return [*sources, *left_out]
+
+
+def _described(item: Found) -> Source:
+    if item.problem:
+        return Source(item.location, '', problem=item.problem)
+    return describe(item.location, '')
 
 
 def _without_results(item: Found) -> Found:

@@ -16,6 +16,7 @@ from napari_kdsam.cli.console import (
     batch_progress,
     complain,
     exit_on,
+    looking_progress,
     make_folder,
     note,
     say,
@@ -144,7 +145,8 @@ def batch(
             out, model, device, chosen, prompts, embeddings, second_look=second_look
         )
         protected = [prompts_file] if prompts_file else []
-        sources = find_sources(inputs, job.output, protected)
+        with looking_progress() as on_step:
+            sources = find_sources(inputs, job.output, protected, on_step)
         total = sum(s.frame_count for s in sources if not s.left_out)
         existing = Existing.resume if resume else existing
         problems: list[str] = []

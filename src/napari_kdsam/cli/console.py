@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 DONE, SOME_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 _PIPE_WIDTH = 200
+_FILES_A_LINE = 10_000
 
 
 def say(message: object) -> None:
@@ -46,10 +47,14 @@ def note(message: str) -> None:
 def exit_on(kind: type[KDSAMError], code: int) -> Iterator[None]:
     """Say what is wrong and end the command with `code` if an error is of `kind`.
 
-    What cannot be written, as on a full disk, ends it as failures do, whatever `code`.
+    What cannot be written, as on a full disk, ends it as failures do, whatever `code`,
+    and Ctrl+C where nothing else is made of it with the exit code for that.
     """
     try:
         yield
+    except KeyboardInterrupt as error:
+        complain('Interrupted.')
+        raise typer.Exit(INTERRUPTED) from error
     except kind as error:
         complain(error)
         full = isinstance(error, NotWrittenError)
@@ -117,6 +122,40 @@ def file_progress(name: str) -> Iterator[Callable[[float, int], None]]:
     ) as progress:
         task = progress.add_task(escape(printable(name)), total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@contextmanager
+def looking_progress() -> Iterator[Callable[[int, int], None]]:
+    """Show on standard error how many files have been found and looked at.
+
+    Where that is no terminal, a line for every ten thousand.
+
+    Yields
+    ------
+    callable
+        To be called with the numbers of files looked at and found so far.
+    """
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn
+
+    console = Console(stderr=True)
+    columns = SpinnerColumn(), TextColumn('{task.description}')
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        task = progress.add_task('looking for images')
+
+        def on_step(looked_at: int, found: int) -> None:
+            told = (
+                f'{looked_at} of {found} files looked at'
+                if looked_at
+                else f'{found} files found'
+            )
+            progress.update(task, description=told)
+            if not console.is_terminal and not (looked_at or found) % _FILES_A_LINE:
+                typer.echo(told, err=True)
+
+        yield on_step
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from napari_kdsam.cli.console import (
     batch_progress,
     complain,
     exit_on,
+    looking_progress,
     say,
 )
 from napari_kdsam.cli.options import (
@@ -53,7 +54,8 @@ def embed(
     counts = dict.fromkeys(Status, 0)
     code, stopped = DONE, ''
     with exit_on(KDSAMError, WRONG_USAGE):
-        found = find_sources(inputs)
+        with looking_progress() as on_step:
+            found = find_sources(inputs, on_step=on_step)
         sources = [source for source in found if not source.left_out]
         if others := [source.name for source in found if source.left_out]:
             say(f'Left out, as they are no images to embed: {first_of(others)}')
