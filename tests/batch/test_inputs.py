@@ -48,6 +48,21 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     assert left_out(folder) == {'self': 'left out: a link that leads nowhere'}
 
 
+def test_patterns_of_any_folders_enter_each_folder_once(tmp_path: Path) -> None:
+    folder = tmp_path / 'scans'
+    image(folder / 'b.png')
+    image(folder / 'deep' / 'set [1]' / 'c.png')
+    image(folder / '.trash' / 'e.png')
+    image(folder / 'other' / 'd.jpg')
+    # Enough links back up that following them all would never end.
+    for number in range(5):
+        (folder / f'up {number}').symlink_to(folder)
+        (folder / 'deep' / f'up {number}').symlink_to('..')
+    assert names(f'{folder}/**/*.png') == ['b.png', 'c.png']
+    assert names(f'{folder}/**/set*/*.png') == ['c.png']
+    assert names(f'{folder}/**') == ['b.png', 'c.png', 'd.jpg']
+
+
 def test_what_is_no_image_is_named(tmp_path: Path) -> None:
     image(tmp_path / 'a.png')
     image(tmp_path / '.b.png')

@@ -32,6 +32,7 @@ from napari_kdsam.io.formats import (
 from napari_kdsam.io.image_file import ImageFile
 
 _WILDCARDS = '*?['
+_ANY_FOLDERS = '**'
 # What systems put into folders beside the files of their users.
 _LITTER = re.compile(
     r'\.DS_Store|\._.*|\.directory|Thumbs\.db|ehthumbs\.db|desktop\.ini|'
@@ -166,7 +167,7 @@ def _expand(text: str, on_found: Callable[[], None]) -> Iterable[Found]:
         return _below(text, on_found)
     if os.path.lexists(text) or not any(mark in text for mark in _WILDCARDS):
         return files_named_by(text)
-    matches = sorted(glob.glob(text, recursive=True))
+    matches = sorted(_matches(text))
     return [
         item
         for match in matches
@@ -204,9 +205,50 @@ def _is_plain_folder(path: str) -> bool:
     return format_of(Path(path)) is None
 
 
-def _below(top: str, on_found: Callable[[], None]) -> list[Found]:
-    """All files below a folder by name; what links lead to comes after the others."""
-    files: list[tuple[bool, Found]] = []
+def _matches(pattern: str) -> list[str]:
+    """What a pattern stands for, where ``**`` is any folders, each of them once.
+
+    `glob` would follow links that lead back up for as long as a path can be.
+    """
+    parts = pattern.split(os.sep)
+    if _ANY_FOLDERS not in parts:
+        return glob.glob(pattern)
+    place = parts.index(_ANY_FOLDERS)
+    before, after = os.sep.join(parts[:place]), os.sep.join(parts[place + 1 :])
+    start = before or (os.sep if place else os.curdir)
+    tops = [top for top in glob.glob(start) if os.path.isdir(top)]
+    folders = [folder.path for top in tops for folder in _walk(top)]
+    if not after:
+        return folders
+    return [
+        match
+        for folder in folders
+        for match in _matches(os.path.join(glob.escape(folder), after))
+    ]
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """A folder that was come upon, and what is in it but folders.
+
+    Attributes
+    ----------
+    path : str
+    through_link : bool
+        Whether a link leads to it.
+    items : tuple of os.DirEntry
+    problem : str
+        Why it cannot be opened; empty if it can.
+    """
+
+    path: str
+    through_link: bool
+    items: tuple[os.DirEntry[str], ...] = ()
+    problem: str = ''
+
+
+def _walk(top: str) -> Iterator[_Folder]:
+    """A folder and all below it, each once; what links lead to comes last."""
     seen: set[tuple[int, int]] = set()
     waiting, links = deque([str(Path(top))]), deque[str]()
     while waiting or links:
@@ -218,20 +260,32 @@ def _below(top: str, on_found: Callable[[], None]) -> list[Found]:
                 continue
             seen.add((status.st_dev, status.st_ino))
             with os.scandir(folder) as entries:
-                items = list(entries)
+                found = [item for item in entries if not _LITTER.fullmatch(item.name)]
         except OSError as error:
             problem = f'The folder {folder} cannot be opened ({error.strerror}).'
-            files.append((through_link, Found(folder, problem=problem)))
+            yield _Folder(folder, through_link, problem=problem)
             continue
-        for item in items:
-            path, is_link = str(Path(item.path)), item.is_symlink()
-            if _LITTER.fullmatch(item.name):
-                continue
+        items = []
+        for item in found:
+            path = str(Path(item.path))
             if not item.name.startswith('.') and _is_plain_folder(path):
-                (links if is_link else waiting).append(path)
+                (links if item.is_symlink() else waiting).append(path)
             else:
-                files.append((through_link or is_link, _judged(path, item.name)))
-                on_found()
+                items.append(item)
+        yield _Folder(folder, through_link, tuple(items))
+
+
+def _below(top: str, on_found: Callable[[], None]) -> list[Found]:
+    """All files below a folder by name; what links lead to comes after the others."""
+    files: list[tuple[bool, Found]] = []
+    for folder in _walk(top):
+        linked = folder.through_link
+        if folder.problem:
+            files.append((linked, Found(folder.path, problem=folder.problem)))
+        for item in folder.items:
+            found = _judged(str(Path(item.path)), item.name)
+            files.append((linked or item.is_symlink(), found))
+            on_found()
     # A file is called by its own name rather than by that of a link to it.
     files.sort(key=lambda file: (file[0], file[1].location))
     once: dict[str, Found] = {}
