@@ -16,6 +16,7 @@ from PIL import Image
 
 from napari_kdsam import Predictor
 from napari_kdsam.batch import output_folder, work
+from napari_kdsam.batch.exports import ExportOptions, export
 from napari_kdsam.batch.jobs import Job, Task, fingerprint_of
 from napari_kdsam.batch.label_files import write_frame
 from napari_kdsam.batch.manifest import MANIFEST
@@ -27,6 +28,7 @@ from napari_kdsam.batch.work import do_tasks
 from napari_kdsam.core.choices import Existing, Export
 from napari_kdsam.core.errors import ImageError, PromptError
 from napari_kdsam.core.prompts import ObjectPrompt, Prompt, PromptSet
+from napari_kdsam.io.coco import read_coco_masks
 from napari_kdsam.segmentation.methods import Method
 
 CLICK = PromptSet((ObjectPrompt(Prompt([(30.0, 40.0)])),))
@@ -619,6 +621,22 @@ def test_names_of_any_kind_are_done_and_listed(run, tmp_path, results):
     assert 'longer than the 255 bytes' in failed['reason']
     listed = {Path(row['image']).name for row in rows(results)}
     assert {'L\\xe4sion.png', '=1+1.png', 'r\\x1b[31m\\n.png'} < listed
+
+
+@pytest.mark.parametrize('existing', [Existing.resume, Existing.skip])
+def test_a_name_too_long_to_write_fails_alone_in_every_form(
+    run, tmp_path, results, existing
+):
+    place = tmp_path / 'odd'
+    place.mkdir()
+    for name in ('a', 'y' * 251):
+        Image.fromarray(pixels(1)).save(place / f'{name}.png')
+    for _ in range(2):
+        summary = run(place, existing=existing)
+        export(OutputFolder(results), summary, [Export.coco], ExportOptions(existing))
+        (failed,) = (row for row in rows(results) if row['status'] == 'failed')
+        assert 'longer than the 255 bytes' in failed['reason']
+    assert [i.name for i in read_coco_masks(results / 'labels.coco.json')] == ['a.png']
 
 
 def test_a_formula_in_the_manifest_is_text(run, tmp_path, monkeypatch, results):

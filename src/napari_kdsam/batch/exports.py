@@ -66,7 +66,8 @@ def export(
     problems, finished = [], []
     failed = _failed_in(summary)
     for source in summary.sources:
-        is_there = output.result_path(source).is_file()
+        # A name may be longer than the system takes, which `Path.is_file` cannot bear.
+        is_there = os.path.isfile(output.result_path(source))
         if not is_there or (not source.is_stack and source.location in failed):
             continue
         if reason := _of_another_image(summary, source):

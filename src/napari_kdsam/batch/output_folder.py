@@ -302,7 +302,7 @@ class OutputFolder:
                 yield FrameResult(source.location, frame, Status.skipped, reason)
         if existing is not Existing.resume:
             return
-        if source.is_stack and not self.frames_folder(source).exists():
+        if source.is_stack and not os.path.exists(self.frames_folder(source)):
             stack = read_stack_record(self.stack_record_path(source))
             if stack is not None:
                 self._check_same(source, self.stack_path(source).name, stack)
@@ -310,7 +310,7 @@ class OutputFolder:
                 return
         for frame in range(source.frame_count):
             path = self.labels_path(source, frame)
-            if not path.exists():
+            if not os.path.exists(path):
                 continue
             record = read_record(path)
             if record is None:
