@@ -99,6 +99,14 @@ def test_a_window_is_read_with_a_comma_as_point_or_left_out(tmp_path: Path) -> N
     assert odd.dtype == np.int16
 
 
+@pytest.mark.parametrize('width', ['0', '-80', '0,5'])
+def test_a_window_too_narrow_to_show_greys_is_left_out(
+    tmp_path: Path, width: str
+) -> None:
+    image = opened(tmp_path, RAMP, WindowCenter='100', WindowWidth=width)
+    np.testing.assert_array_equal(image.frame(), RAMP)
+
+
 def test_a_frame_count_is_read_or_refused(tmp_path: Path) -> None:
     assert opened(tmp_path, STACK, 3, NumberOfFrames='3,0').frame_count == 3
     with pytest.raises(ImageError, match='in numbers how many frames'):

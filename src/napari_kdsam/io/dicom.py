@@ -64,6 +64,7 @@ _WANTED = (
 )
 # A frame takes an item of its own (PS3.5 A.4), of at least this much.
 _SMALLEST_PACKED = 16
+_LINEAR = 'LINEAR'
 _LABEL_MAP_STORAGE = UID('1.2.840.10008.5.1.4.1.1.66.7')
 
 
@@ -259,8 +260,17 @@ def _delivered_dtype(dataset: Any, form: DicomColor, count: int) -> np.dtype[Any
 
 
 def _has_window(frame: Any) -> bool:
-    window = number_of(frame, 'WindowCenter'), number_of(frame, 'WindowWidth')
-    return bool(frame.get('VOILUTSequence')) or None not in window
+    if frame.get('VOILUTSequence'):
+        return True
+    centre, width = number_of(frame, 'WindowCenter'), number_of(frame, 'WindowWidth')
+    if centre is None or width is None:
+        return False
+    # Less than the standard allows would leave black and white alone.
+    return width >= 1 or (width > 0 and _voi_function(frame) != _LINEAR)
+
+
+def _voi_function(frame: Any) -> str:
+    return str(frame.get('VOILUTFunction') or _LINEAR)
 
 
 def _has_rescale(frame: Any) -> bool:
@@ -304,7 +314,7 @@ def _windowed(values: NDArray[Any], frame: Any) -> NDArray[np.uint8]:
             values.astype(np.float64),
             number_of(frame, 'WindowCenter') or 0.0,
             number_of(frame, 'WindowWidth') or 0.0,
-            str(frame.get('VOILUTFunction') or 'LINEAR'),
+            _voi_function(frame),
         )
     return np.rint(np.clip(shown, 0.0, 1.0) * 255).astype(np.uint8)
 
@@ -316,7 +326,7 @@ def _window(
     if function == 'SIGMOID':
         steep = np.clip(-4 * (values - centre) / max(width, smallest), -500, 500)
         return 1 / (1 + np.exp(steep))
-    if function == 'LINEAR':
+    if function == _LINEAR:
         # The standard counts a width of 1 as a threshold at centre - 0.5.
         centre, width = centre - 0.5, width - 1
     return (values - centre) / max(width, smallest) + 0.5
