@@ -6,6 +6,7 @@ import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from napari_kdsam.core.errors import PromptError, excerpt, first_of
 
@@ -104,10 +105,10 @@ def _refuse_shared(
     for location, name in name_of.items():
         other = owners.setdefault(name, location)
         if paths[other] != paths[location]:
+            both = _told_apart(paths[other], paths[location])
             raise PromptError(
-                f'{excerpt(name)} in {source} may be '
-                f'{first_of([_shown(paths[other]), _shown(paths[location])])}; write '
-                'the folder before the name.'
+                f'{excerpt(name)} in {source} may be {first_of(both)}; write the folder '
+                'before the name.'
             )
 
 
@@ -133,5 +134,7 @@ def _absolute(location: str) -> str:
     return location if '://' in location else os.path.abspath(location)
 
 
-def _shown(path: tuple[str, ...]) -> str:
-    return '/'.join(path[-2:])
+def _told_apart(one: tuple[str, ...], other: tuple[str, ...]) -> list[str]:
+    """Ends of two paths, with as many folders as they differ by."""
+    length = next(n for n in count(2) if one[-n:] != other[-n:])
+    return ['/'.join(path[-length:]) for path in (one, other)]
