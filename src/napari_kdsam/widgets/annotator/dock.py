@@ -29,7 +29,6 @@ from napari_kdsam.widgets.annotator.frame_strip import FrameStrip
 from napari_kdsam.widgets.annotator.help import HelpPanel
 from napari_kdsam.widgets.annotator.key_bindings import bind, unbind
 from napari_kdsam.widgets.annotator.panels import ActionBar, QuestionBar, ToolBar
-from napari_kdsam.widgets.annotator.seen_image import image_layers
 from napari_kdsam.widgets.annotator.shortcuts import (
     LAYER_SHORTCUTS,
     bound_shortcuts,
@@ -44,6 +43,7 @@ from napari_kdsam.widgets.shared.inference_thread import (
     PredictorFactory,
     make_predictor,
 )
+from napari_kdsam.widgets.shared.layer_choice import image_layers
 from napari_kdsam.widgets.shared.qt_parts import form_of, plain_button, scrolling
 from napari_kdsam.widgets.shared.transforms import pixel_size_of
 

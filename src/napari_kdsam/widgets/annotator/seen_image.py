@@ -10,6 +10,7 @@ from qtpy.QtCore import QTimer
 
 from napari_kdsam.widgets.annotator.workspace import Workspace
 from napari_kdsam.widgets.shared.connections import Connections
+from napari_kdsam.widgets.shared.layer_choice import image_layers
 
 if TYPE_CHECKING:
     from napari.components import Dims
@@ -115,13 +116,6 @@ class SeenImage:
         ]
         if seen:
             self._follow(seen[-1])
-
-
-def image_layers(viewer: Viewer) -> list[Image]:
-    """The image layers of a viewer, bottom to top."""
-    from napari.layers import Image
-
-    return [layer for layer in viewer.layers if isinstance(layer, Image)]
 
 
 def covering(viewer: Viewer, image: Image) -> list[Image]:

@@ -20,8 +20,8 @@ from superqt import QCollapsible
 from napari_kdsam.inference.propagation import DriftLimits
 from napari_kdsam.model.registry import list_models
 from napari_kdsam.widgets.batch.prompts import (
-    image_layers,
     point_layers,
+    segmentable_images,
     shape_layers,
 )
 from napari_kdsam.widgets.batch.setup import BatchMethod, Choices
@@ -177,7 +177,7 @@ class BatchChoices(QWidget):
 
     def refresh_layers(self, *_: Any) -> None:
         """Offer the layers there are now; what was chosen stays chosen."""
-        self._offer(self.image, image_layers(self.viewer))
+        self._offer(self.image, segmentable_images(self.viewer))
         self._offer(self.points, point_layers(self.viewer))
         self._offer(self.shapes, shape_layers(self.viewer))
         self._refresh_image()
@@ -241,7 +241,7 @@ class BatchChoices(QWidget):
         """The chosen image layers, from bottom to top."""
         if self.image.value == _SELECTED:
             selected = self.viewer.layers.selection
-            return [i for i in image_layers(self.viewer) if i in selected]
+            return [i for i in segmentable_images(self.viewer) if i in selected]
         image = self._single_image()
         return [] if image is None else [image]
 
@@ -282,7 +282,7 @@ class BatchChoices(QWidget):
         return None if value == _SELECTED else value
 
     def _image_choices(self) -> list[Any]:
-        images: list[Any] = image_layers(self.viewer)
+        images: list[Any] = segmentable_images(self.viewer)
         return [*images, _SELECTED] if len(images) > 1 else images
 
     def _labels(self) -> list[Labels]:

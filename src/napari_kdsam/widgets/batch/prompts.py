@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_kdsam.annotation.state import Draft
 from napari_kdsam.core.stack_index import FrameIndex
+from napari_kdsam.widgets.shared.layer_choice import image_layers
 from napari_kdsam.widgets.shared.prompt_geometry import read_drafts
 from napari_kdsam.widgets.shared.transforms import spatial_shape
 
@@ -29,16 +30,12 @@ def shape_layers(viewer: Viewer) -> list[Shapes]:
     return [layer for layer in viewer.layers if isinstance(layer, Shapes)]
 
 
-def image_layers(viewer: Viewer) -> list[Image]:
+def segmentable_images(viewer: Viewer) -> list[Image]:
     """The image layers that have rows and columns with pixels."""
-    from napari.layers import Image
-
     return [
-        layer
-        for layer in viewer.layers
-        if isinstance(layer, Image)
-        and len(spatial_shape(layer)) >= 2
-        and min(spatial_shape(layer)) > 0
+        image
+        for image in image_layers(viewer)
+        if len(spatial_shape(image)) >= 2 and min(spatial_shape(image)) > 0
     ]
 
 

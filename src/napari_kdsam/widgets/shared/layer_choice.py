@@ -1,4 +1,4 @@
-"""Which layers of a viewer can be measured, compared or looked at together."""
+"""Which layers of a viewer can be annotated, measured or compared."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ from napari_kdsam.widgets.shared.transforms import spatial_shape
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
     from napari.viewer import Viewer
+
+
+def image_layers(viewer: Viewer) -> list[Image]:
+    """The image layers of a viewer, bottom to top."""
+    from napari.layers import Image
+
+    return [layer for layer in viewer.layers if isinstance(layer, Image)]
 
 
 def measurable_labels(viewer: Viewer) -> list[Labels]:
@@ -28,13 +35,7 @@ def measurable_labels(viewer: Viewer) -> list[Labels]:
 
 def images_fitting(labels: Labels | None, viewer: Viewer) -> list[Image]:
     """Image layers with a pixel for each one of the labels."""
-    from napari.layers import Image
-
     if labels is None:
         return []
     shape = tuple(labels.data.shape)
-    return [
-        layer
-        for layer in viewer.layers
-        if isinstance(layer, Image) and spatial_shape(layer) == shape
-    ]
+    return [image for image in image_layers(viewer) if spatial_shape(image) == shape]
