@@ -23,10 +23,10 @@ class Dock(QWidget):
         """Notice when napari has opened or closed the panel."""
         if event is not None and event.type() == QEvent.Type.ParentChange:
             # Moving to another dock is a change of parents as well, of two steps.
-            QTimer.singleShot(0, self._settle)
+            QTimer.singleShot(0, self._follow_panel)
         return bool(super().event(event))
 
-    def _settle(self) -> None:
+    def _follow_panel(self) -> None:
         panel = self.parent()
         if isinstance(panel, QDockWidget):
             _share_side(panel)
