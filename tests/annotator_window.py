@@ -44,6 +44,15 @@ class Canvas:
         row, column = self.viewer.cursor.position[-2:]
         return row, column
 
+    def click(self, row: float, column: float) -> None:
+        """Move the mouse to a world point and click there."""
+        from qtpy.QtCore import Qt
+        from qtpy.QtTest import QTest
+
+        spot = self.at(row, column)
+        self.move(spot)
+        QTest.mouseClick(self.native, Qt.MouseButton.LeftButton, pos=spot)
+
     def key(self, key: Any, *modifiers: Any) -> None:
         """Press and release a key."""
         from qtpy.QtCore import Qt

@@ -32,10 +32,11 @@ class EmbeddingStore:
     An array is named by the hash that `Predictor.embed` makes of the pixels the network
     sees, their mapping and the model, so that it is found again wherever the same image
     comes from, and never taken for another one. Embeddings of versions that told models
-    by the place and date of their files are not used, which is logged once. Its attributes hold a checksum; one that
-    does not fit is as good as absent, is computed again and is logged. Arrays are one
-    uncompressed chunk, so reading is mapping a file into memory. Several processes may
-    read and write at once: an array is written beside and renamed.
+    by the place and date of their files are not used, which is logged once. Its
+    attributes hold a checksum; one that does not fit is as good as absent, is computed
+    again and is logged. Arrays are one uncompressed chunk, so reading is mapping a file
+    into memory. Several processes may read and write at once: an array is written
+    beside and renamed.
 
     Parameters
     ----------

@@ -523,9 +523,7 @@ def test_after_a_choice_in_the_panel_the_keys_still_reach_the_canvas(annotate):
 
     session = annotate()
     canvas = session.show_canvas()
-    spot = canvas.at(60, 60)
-    canvas.move(spot)
-    QTest.mouseClick(canvas.native, Qt.MouseButton.LeftButton, pos=spot)
+    canvas.click(60, 60)
     session.wait_for('ready')
     choice = session.widget.overlap_choice
     QTest.mouseClick(choice.native, Qt.MouseButton.LeftButton)

@@ -17,13 +17,7 @@ def names_of_visible(session) -> set[str]:
 
 
 def real_click(session, row: int, column: int) -> None:
-    from qtpy.QtCore import Qt
-    from qtpy.QtTest import QTest
-
-    canvas = session.show_canvas()
-    spot = canvas.at(row, column)
-    canvas.move(spot)
-    QTest.mouseClick(canvas.native, Qt.MouseButton.LeftButton, pos=spot)
+    session.show_canvas().click(row, column)
     session.settle()
 
 

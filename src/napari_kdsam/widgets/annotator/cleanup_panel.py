@@ -6,10 +6,9 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from qtpy.QtCore import QEvent, QObject, Qt, Signal  # type: ignore[attr-defined]
+from qtpy.QtCore import Qt, Signal  # type: ignore[attr-defined]
 from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import (
-    QAbstractSpinBox,
     QCheckBox,
     QComboBox,
     QDoubleSpinBox,
@@ -29,6 +28,7 @@ from napari_kdsam.annotation.cleanup import (
     CleanUp,
     Ellipse,
 )
+from napari_kdsam.widgets.shared.qt_parts import leave_wheel
 
 _TITLE = 'Clean-up'
 _HELP = 'What is done to each mask, in this order, before it is shown and committed'
@@ -90,7 +90,7 @@ class CleanUpPanel(QWidget):
             if line is not None:
                 # Enter gives the keyboard back to the canvas.
                 line.returnPressed.connect(number.clearFocus)
-            number.installEventFilter(self)
+            leave_wheel(number)
         for control in (
             self.largest,
             self.holes,
@@ -99,7 +99,7 @@ class CleanUpPanel(QWidget):
             self.folded.toggleButton(),
         ):
             control.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.snap.installEventFilter(self)
+        leave_wheel(self.snap)
         self.specks.setToolTip('Remove connected parts of fewer pixels')
         self.largest.setToolTip('Keep the largest connected part of a mask')
         self.holes.setToolTip('Fill background that is enclosed by a mask')
@@ -176,15 +176,6 @@ class CleanUpPanel(QWidget):
         """Shorten the title to the width there is."""
         super().resizeEvent(event)
         self._show_summary()
-
-    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        """Leave the wheel to the dock, which scrolls, unless a number is edited."""
-        if event is not None and event.type() == QEvent.Type.Wheel:
-            editing = isinstance(watched, QAbstractSpinBox) and watched.hasFocus()
-            if not editing:
-                event.ignore()
-                return True
-        return super().eventFilter(watched, event)
 
     def _on_changed(self, **change: Any) -> None:
         if not self._showing:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from magicgui.widgets import ComboBox
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import (
+    QAbstractSpinBox,
     QComboBox,
     QFormLayout,
     QFrame,
@@ -58,14 +59,21 @@ def modest_choice(choice: QComboBox) -> None:
     choice.setMinimumContentsLength(8)
     # After a choice by mouse, the keys go on working on the canvas.
     choice.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-    choice.installEventFilter(_WheelFilter(choice))
+    leave_wheel(choice)
+
+
+def leave_wheel(field: QWidget) -> None:
+    """Leave the wheel over a field to the dock, which scrolls."""
+    field.installEventFilter(_WheelFilter(field))
 
 
 class _WheelFilter(QObject):
-    """Scroll the panel over a drop-down, instead of changing what is chosen."""
+    """Swallow the wheel, unless a number is edited."""
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         if event is not None and event.type() == QEvent.Type.Wheel:
-            event.ignore()
-            return True
-        return False
+            editing = isinstance(watched, QAbstractSpinBox) and watched.hasFocus()
+            if not editing:
+                event.ignore()
+                return True
+        return super().eventFilter(watched, event)
