@@ -265,17 +265,12 @@ def test_changing_the_model_keeps_labels_and_drops_embeddings(annotate):
     ids=['scaled', 'translated', 'rotated'],
 )
 def test_a_transformed_image_gives_the_same_mask_by_a_real_click(annotate, transform):
-    from qtpy.QtCore import Qt
-    from qtpy.QtTest import QTest
-
     session = annotate(**transform)
     canvas = session.show_canvas()
     session.viewer.reset_view()
     session.settle()
     image = session.workspace.image
-    spot = canvas.at(*image.data_to_world((60, 100)))
-    canvas.move(spot)
-    QTest.mouseClick(canvas.native, Qt.MouseButton.LeftButton, pos=spot)
+    canvas.click(*image.data_to_world((60, 100)))
     session.wait_for('ready')
     (point,) = session.workspace.draft.points
     assert abs(point.row - 60) < 3
