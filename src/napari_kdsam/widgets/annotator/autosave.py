@@ -128,7 +128,7 @@ class Autosave(QObject):
                 record,
                 record.data_version,
                 record.frames.shape,
-                record.frames.reader(),
+                record.reader(),
                 _folder_beside(record.image) if self._beside else None,
             )
             self._kept[record] = kept

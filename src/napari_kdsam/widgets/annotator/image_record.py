@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -42,12 +43,16 @@ class Shown:
         (side, side, 3) uint8 pictures of the candidates of a single object.
     looked_again : set of int
         Candidates of which no better mask is to come.
+    within : tuple of int or None
+        (rows, columns) of the frame itself where that is not the layer's; no mask goes
+        beyond.
     """
 
     draft: Draft
     predictions: tuple[Prediction, ...]
     thumbnails: tuple[NDArray[np.uint8], ...] = ()
     looked_again: set[int] = field(default_factory=set)
+    within: tuple[int, int] | None = None
     _cleaned: dict[Any, NDArray[np.bool_]] = field(default_factory=dict)
 
     def candidates(self, chosen: int | None) -> tuple[Candidate, ...]:
@@ -60,7 +65,7 @@ class Shown:
         self, chosen: int | None, cleanup: CleanUp
     ) -> tuple[NDArray[np.bool_], ...]:
         """(rows, columns) mask of each object after clean-up, kept for the next time."""
-        if not cleanup.active:
+        if not cleanup.active and self.within is None:
             return tuple(candidate.mask for candidate in self.candidates(chosen))
         found = []
         for candidate in self.candidates(chosen):
@@ -68,9 +73,17 @@ class Shown:
             if key not in self._cleaned:
                 if len(self._cleaned) >= _CLEANED_KEPT * len(self.predictions):
                     self._cleaned.clear()
-                self._cleaned[key] = cleanup.apply(candidate.mask)
+                self._cleaned[key] = self._cut(cleanup.apply(candidate.mask))
             found.append(self._cleaned[key])
         return tuple(found)
+
+    def _cut(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        if self.within is None:
+            return mask
+        rows, columns = self.within
+        inside = np.zeros_like(mask)
+        inside[:rows, :columns] = mask[:rows, :columns]
+        return inside
 
 
 @dataclass(eq=False)
@@ -87,6 +100,8 @@ class ImageRecord:
         Only for frames with a draft.
     data_version : int
         Counts replacements of the layer's data.
+    own_shapes : dict of frame index to (rows, columns)
+        Frames found to be of another size than the layer claims.
     target : LabelsLayerTarget or None
         None until the first commit, unless the user chose a layer.
     """
@@ -96,12 +111,17 @@ class ImageRecord:
     session: AnnotationSession = field(default_factory=AnnotationSession)
     shown: dict[FrameIndex, Shown] = field(default_factory=dict)
     data_version: int = 0
+    own_shapes: dict[FrameIndex, tuple[int, int]] = field(default_factory=dict)
     target: LabelsLayerTarget | None = None
 
     @property
     def frames(self) -> ImageFrames:
         """Its frames, as they are now."""
         return ImageFrames(self.image)
+
+    def reader(self) -> Callable[[FrameIndex], Any]:
+        """Make a function that reads any frame, for a thread; see `ImageFrames.reader`."""
+        return self.frames.reader(self.own_shapes)
 
     def token(self, frame: FrameIndex) -> tuple[Any, ...]:
         """Equal only for the same pixels."""

@@ -60,6 +60,7 @@ class LayerWatch:
             return
         record.data_version += 1
         record.shown.clear()
+        record.own_shapes = {}
         if layers.fits_image():
             self._owner.renew_image()
         else:

@@ -45,7 +45,7 @@ OverlapPolicy = Literal['keep', 'overwrite', 'ask']
 OutputKind = Literal['instance', 'semantic']
 NOTHING_THERE = 'There is no object here; click on a label of the labels layer.'
 NOTHING_TO_WRITE = 'Not committed: the mask is empty or lies on other labels only.'
-LAYER_ERRORS = (KDSAMError, OSError, ValueError, TypeError)
+LAYER_ERRORS = (KDSAMError, OSError, ValueError, TypeError, IndexError)
 
 
 @dataclass(frozen=True)

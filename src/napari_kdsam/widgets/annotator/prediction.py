@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from napari.utils.notifications import show_warning
 from numpy.typing import NDArray
@@ -13,7 +15,7 @@ from psygnal import Signal
 
 from napari_kdsam.annotation.draft_prompts import prompts_of
 from napari_kdsam.annotation.state import Draft
-from napari_kdsam.core.errors import KDSAMError
+from napari_kdsam.core.errors import KDSAMError, excerpt
 from napari_kdsam.core.intensity import IntensityMapping
 from napari_kdsam.core.stack_index import FrameIndex
 from napari_kdsam.model.registry import DEFAULT_MODEL
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from napari_kdsam.core.prompts import Prompt
     from napari_kdsam.inference.predictor import Prediction
 
+_logger = logging.getLogger(__name__)
 _THUMBNAIL_SIDE = 74
 _THUMBNAIL_PIXELS = 1000
 
@@ -84,6 +87,7 @@ class PredictionFlow:
         self._use_contrast_limits = False
         self._second_look = True
         self._said_of_store = False
+        self._said_of_sizes: WeakSet[ImageRecord] = WeakSet()
         self._newest = 0
         self._awaited: tuple[object, ...] | None = None
         self._looked_at: tuple[Shown, int] | None = None
@@ -180,7 +184,7 @@ class PredictionFlow:
         if record is None:
             return
         read, mapping = (
-            record.frames.reader(),
+            record.reader(),
             record.mapping(self._use_contrast_limits),
         )
         self.thread.prefetch(
@@ -270,7 +274,7 @@ class PredictionFlow:
         return Request(
             number=self._newest,
             image_token=record.token(frame),
-            read_frame=partial(record.frames.reader(), frame),
+            read_frame=partial(record.reader(), frame),
             prompts=prompts,
             mapping=record.mapping(self._use_contrast_limits),
             model=self.model,
@@ -297,13 +301,26 @@ class PredictionFlow:
         if answer.request.number != self._newest:
             return
         self._awaited = None
+        try:
+            self._take(answer)
+        except Exception as error:
+            # Whatever it is, nobody may wait for ever, and it is not shown again.
+            _logger.exception('Showing a mask failed')
+            self._when_masks_come = self._ahead = None
+            record, frame, _ = answer.request.context
+            record.shown.pop(frame, None)
+            self._workspace.fail(f'The mask could not be shown: {excerpt(error)}')
+
+    def _take(self, answer: Answer) -> None:
         if not answer.predictions:
             self._when_masks_come = None
             self._workspace.fail(answer.error)
             return
         asked: tuple[ImageRecord, FrameIndex, Draft] = answer.request.context
         record, frame, draft = asked
-        shown = Shown(draft, answer.predictions, tuple(answer.finished or ()))
+        within = self._own_shape(record, frame)
+        thumbnails = tuple(answer.finished or ())
+        shown = Shown(draft, answer.predictions, thumbnails, within=within)
         if draft.same_prompts(record.session.state.draft(frame)):
             record.shown[frame] = shown
         else:
@@ -318,6 +335,16 @@ class PredictionFlow:
         if self._workspace.shown is shown:
             self._look_again()
         self.answered.emit()
+
+    def _own_shape(
+        self, record: ImageRecord, frame: FrameIndex
+    ) -> tuple[int, int] | None:
+        """Size of a frame where that is not the layer's; said once for each image."""
+        own = record.own_shapes.get(frame)
+        if own is not None and record not in self._said_of_sizes:
+            self._said_of_sizes.add(record)
+            show_warning(_sizes_differ(record, own))
+        return own
 
     def _use_ahead(self, record: ImageRecord) -> None:
         """Take the masks that were predicted ahead, if they are those of the prompts."""
@@ -399,13 +426,31 @@ class PredictionFlow:
         if not answer.predictions:
             return
         thumbnails = tuple(answer.finished or first.thumbnails)
-        better = Shown(first.draft, answer.predictions, thumbnails, first.looked_again)
+        better = Shown(
+            first.draft,
+            answer.predictions,
+            thumbnails,
+            first.looked_again,
+            first.within,
+        )
         record.shown[frame] = better
         before = workspace.status
         self._show(better)
         if before.kind is not StatusKind.READY:
             # Something went wrong in the meantime, and is still to be read.
             workspace.show_status(before)
+
+
+def _sizes_differ(record: ImageRecord, own: tuple[int, int]) -> str:
+    plane = record.frames.plane_shape
+    sizes = f'{own[0]} x {own[1]} pixels and the labels {plane[0]} x {plane[1]}'
+    beyond = ''
+    if own[0] > plane[0] or own[1] > plane[1]:
+        beyond = ' What lies beyond is cut; open the file alone to label all of it.'
+    return (
+        f'The frames of "{record.image.name}" differ in size: this one has {sizes}.'
+        f'{beyond}'
+    )
 
 
 def _offers_candidates(prompts: Sequence[Prompt]) -> bool:

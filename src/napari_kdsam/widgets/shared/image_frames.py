@@ -92,10 +92,35 @@ class ImageFrames:
         axes = tuple(range(first, first + len(frame)))
         dims.set_point(axes, point[: len(frame)])
 
-    def reader(self) -> Callable[[FrameIndex], Any]:
-        """Make a function that reads any frame of what is there now, for a thread."""
-        return partial(_read, data_of(self.image))
+    def reader(
+        self, own_shapes: dict[FrameIndex, tuple[int, int]] | None = None
+    ) -> Callable[[FrameIndex], Any]:
+        """Make a function that reads any frame of what is there now, for a thread.
+
+        Parameters
+        ----------
+        own_shapes : dict of frame index to (rows, columns), optional
+            Where it notes frames of another size than the layer claims, as in a lazy
+            stack of files. They are cut, or filled up with 0, at bottom and right.
+        """
+        return partial(_read, data_of(self.image), self.plane_shape, own_shapes)
 
 
-def _read(data: Any, frame: FrameIndex) -> Any:
-    return np.asarray(data[frame] if frame else data)
+def _read(
+    data: Any,
+    plane: tuple[int, int],
+    own_shapes: dict[FrameIndex, tuple[int, int]] | None,
+    frame: FrameIndex,
+) -> Any:
+    pixels = np.asarray(data[frame] if frame else data)
+    own = pixels.shape[:2]
+    # Anything else is no picture, and is refused where it is looked at.
+    is_picture = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[-1] <= 4)
+    if own == plane or not is_picture:
+        return pixels
+    if own_shapes is not None:
+        own_shapes[frame] = own
+    fitted = np.zeros((*plane, *pixels.shape[2:]), pixels.dtype)
+    rows, columns = np.minimum(own, plane)
+    fitted[:rows, :columns] = pixels[:rows, :columns]
+    return fitted
