@@ -14,14 +14,24 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from napari_kdsam.batch.label_files import (
+    is_own,
+    read_labels,
     read_record,
     read_stack_record,
     write_frame,
 )
+from napari_kdsam.batch.manifest import labels_of_images, write_manifest
 from napari_kdsam.batch.output_folder import BATCH_ENDINGS, BatchError, OutputFolder
-from napari_kdsam.batch.records import Record, StackFrame, StackRecord, Status
+from napari_kdsam.batch.records import (
+    FrameResult,
+    Record,
+    StackFrame,
+    StackRecord,
+    Status,
+)
 from napari_kdsam.batch.single_file import SINGLE_ENDINGS
 from napari_kdsam.cli.main import app
+from napari_kdsam.core.errors import ImageError
 from napari_kdsam.segmentation.frame_labels import LabelledObject
 
 OWNING = """
@@ -51,6 +61,28 @@ def test_a_record_travels_within_its_label_image(tmp_path):
     whole = (tmp_path / 'x' / 'a.png').read_bytes()
     (tmp_path / 'cut.png').write_bytes(whole[:20])
     assert read_record(tmp_path / 'cut.png') is None
+
+
+def test_a_label_image_beyond_pillows_limit_is_found_again(tmp_path, monkeypatch):
+    path = tmp_path / 'a.png'
+    labels = np.arange(30, dtype=np.uint8).reshape(5, 6)
+    write_frame(path, labels, Record(fingerprint='f'))
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 10)
+    assert read_record(path) == Record(fingerprint='f')
+    assert is_own(path)
+    np.testing.assert_array_equal(read_labels(path), labels)
+
+
+def test_a_manifest_that_cannot_be_read_on_is_refused_and_stays(tmp_path):
+    path = tmp_path / 'manifest.csv'
+    result = FrameResult('a.png', 0, Status.done)
+    write_manifest(path, [result], {'a.png': 'a_labels.png'})
+    damaged = path.read_text() + 'b.png,0,done,' + 'x' * 200_000 + ',,,,,\n'
+    path.write_text(damaged)
+    for read in (labels_of_images, lambda path: write_manifest(path, [], {})):
+        with pytest.raises(ImageError, match=r'manifest\.csv is damaged in line 3'):
+            read(path)
+    assert path.read_text() == damaged
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from napari_kdsam.batch.manifest import MANIFEST, is_manifest
 from napari_kdsam.batch.records import Record, StackRecord
 from napari_kdsam.core.errors import ImageError
 from napari_kdsam.core.files import MARK, PART
 from napari_kdsam.core.label_image import label_dtype
+from napari_kdsam.io.image_file import reading
 from napari_kdsam.io.label_images import write_picture
+from napari_kdsam.io.limits import check_size
 from napari_kdsam.io.results import is_replaceable, is_result
 
 # Ends the name of the folder in which the frames of a stack wait.
@@ -69,9 +71,10 @@ def write_frame(path: Path, labels: NDArray[Any], record: Record) -> None:
 def read_record(path: Path) -> Record | None:
     """Read the record of a label image; None if there is none, or no such image."""
     try:
-        with Image.open(path) as picture:
-            text = getattr(picture, 'text', {}).get(MARK, '')
-    except (OSError, SyntaxError, ValueError):
+        # Image.open would refuse what is larger than Pillow's own limit.
+        with reading(path.name), PngImageFile(path) as picture:
+            text = picture.text.get(MARK, '')
+    except ImageError:
         return None
     return Record.from_json(text)
 
@@ -93,9 +96,10 @@ def read_labels(path: Path) -> NDArray[Any]:
         If it is not there or damaged.
     """
     try:
-        with Image.open(path) as picture:
+        with reading(path.name), PngImageFile(path) as picture:
+            check_size(path.name, (picture.height, picture.width))
             return np.asarray(picture)
-    except (OSError, SyntaxError, ValueError) as error:
+    except ImageError as error:
         raise ImageError(
             f'{path.name} is missing or damaged; run the batch again with --resume.'
         ) from error

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from napari_kdsam.batch.records import THERE_ALREADY, FrameResult, Status
+from napari_kdsam.core.errors import ImageError
 from napari_kdsam.core.files import atomic_path
 from napari_kdsam.core.names import csv_cell, text_of_cell
 
@@ -47,7 +48,7 @@ def write_manifest(
     Raises
     ------
     ImageError
-        If it cannot be written.
+        If it cannot be written, or the earlier one is damaged.
     """
     rows = [_row(result, labels.get(result.location, '')) for result in results]
     kept = _of_others(path, {row[0] for row in rows}, set(labels.values()))
@@ -83,6 +84,11 @@ def labels_of_images(path: Path) -> dict[str, str]:
     -------
     dict
         Location of an image to the name of its label file.
+
+    Raises
+    ------
+    ImageError
+        If it is damaged.
     """
     if not is_manifest(path):
         return {}
@@ -129,9 +135,15 @@ def _rows(path: Path) -> Iterator[list[str]]:
     with path.open(encoding='utf-8', errors='replace', newline='') as file:
         lines = csv.reader(file)
         columns = len(next(lines, ()))
-        for row in lines:
-            if len(row) != columns:
-                continue
-            if columns == len(_EARLIER_COLUMNS):
-                row.insert(_NAMES, '')
-            yield row
+        try:
+            for row in lines:
+                if len(row) != columns:
+                    continue
+                if columns == len(_EARLIER_COLUMNS):
+                    row.insert(_NAMES, '')
+                yield row
+        except csv.Error as error:
+            raise ImageError(
+                f'{path.name} is damaged in line {lines.line_num} ({error}); correct it '
+                'or move it elsewhere.'
+            ) from error

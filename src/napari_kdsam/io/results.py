@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import tifffile
-from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from napari_kdsam.core.errors import ImageError, MissingExtraError
 from napari_kdsam.core.files import MARK
@@ -63,7 +63,8 @@ def _mark_of(path: Path) -> str:
         with reading(name):
             if PNG.names(name):
                 # What follows the pixels is not looked at, or they would be decoded.
-                with Image.open(path, formats=['PNG']) as picture:
+                # Image.open would refuse what is larger than Pillow's own limit.
+                with PngImageFile(path) as picture:
                     return str(picture.info.get(MARK, ''))
             if TIFF.names(name):
                 with tifffile.TiffFile(path) as tiff:
