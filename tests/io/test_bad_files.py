@@ -7,6 +7,7 @@ import os
 import pickle
 import sys
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -21,7 +22,7 @@ from PIL import Image
 from napari_kdsam.core.errors import ImageError, KDSAMError, MissingExtraError
 from napari_kdsam.io import pictures
 from napari_kdsam.io.formats import open_image, stem_of
-from napari_kdsam.io.image_file import layout_of
+from napari_kdsam.io.image_file import FrameLayout, ImageFile, layout_of
 from napari_kdsam.io.label_images import write_labels
 from napari_kdsam.io.limits import max_frame_pixels
 
@@ -187,6 +188,55 @@ def test_damaged_files_give_pixels_or_an_image_error_and_nothing_else(
         last_frame_of(path)
     except ImageError as error:
         assert 'a.' in str(error)
+
+
+class PanicException(BaseException):
+    """As libraries in Rust raise it: not an `Exception`."""
+
+
+class Promising(ImageFile):
+    """Says that its frames are (2, 3) uint8 and gives something else."""
+
+    def __init__(self, given: Any) -> None:
+        super().__init__('a.tif', FrameLayout(1, (2, 3)), np.dtype(np.uint8))
+        self._given = given
+
+    def _read(self, index: int) -> Any:
+        if isinstance(self._given, BaseException):
+            raise self._given
+        return self._given
+
+
+@pytest.mark.parametrize(
+    'given',
+    [
+        np.zeros((2, 3), np.bool_),
+        np.zeros((2, 3), np.uint16),
+        np.zeros((0, 3), np.uint8),
+        np.zeros((3, 2), np.uint8),
+        np.zeros((2, 3, 3), np.uint8),
+        PanicException('index out of bounds'),
+        RecursionError(),
+    ],
+    ids=str,
+)
+def test_a_frame_that_is_not_as_the_file_says_is_refused(given: Any) -> None:
+    with pytest.raises(ImageError, match='damaged'):
+        Promising(given).frame()
+
+
+def test_what_stops_the_program_is_no_damaged_file() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        Promising(KeyboardInterrupt()).frame()
+
+
+def test_a_later_page_of_other_bits_than_the_first_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / 'a.tif'
+    tifffile.imwrite(path, np.zeros((5, 12, 16), np.uint8), bigtiff=True)
+    with tifffile.TiffFile(path, mode='r+b') as tiff:
+        tiff.pages[1].aspage().tags['BitsPerSample'].overwrite(1)
+    with open_image(path) as image, pytest.raises(ImageError, match='damaged'):
+        image.frame(1)
 
 
 def test_frames_that_do_not_exist_are_refused(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from napari_kdsam.io.limits import check_frame_count, check_size
 from napari_kdsam.io.orientation import UPRIGHT
 
 COLOR_CHANNELS = (3, 4)
+_PANIC = 'PanicException'
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,14 @@ class ImageFile(ABC):
             held = f'frames 0 to {last}' if last else 'only frame 0'
             raise ImageError(f'{self.name} has no frame {index}; it has {held}.')
         with reading(self.name):
-            return self._read(index)
+            pixels = self._read(index)
+        if pixels.shape != self.frame_shape or pixels.dtype != self.dtype:
+            raise ImageError(
+                f'Frame {index} of {self.name} is {pixels.shape} of {pixels.dtype}, but '
+                f'the file says {self.frame_shape} of {self.dtype}: it is damaged; copy '
+                'or export it again.'
+            )
+        return pixels
 
     def palette_places(self, index: int = 0) -> NDArray[Any] | None:
         """Decode which place in the palette of the file each pixel has.
@@ -310,7 +318,7 @@ def reading(name: str) -> Iterator[None]:
     Raises
     ------
     ImageError
-        For every exception but this package's own.
+        For every error but this package's own.
     """
     try:
         yield
@@ -320,7 +328,10 @@ def reading(name: str) -> Iterator[None]:
         raise ImageError(
             f'{name} does not fit in memory; reduce it or cut it into parts.'
         ) from error
-    except Exception as error:
+    except BaseException as error:
+        # The panics of decoders written in Rust are no `Exception`.
+        if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
+            raise
         if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM):
             raise ImageError(
                 f'{name} may not be read; ask for permission or copy it elsewhere.'
