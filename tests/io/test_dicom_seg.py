@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -281,6 +282,34 @@ def test_an_image_without_the_uids_to_link_to_is_refused(tmp_path: Path) -> None
         write_dicom_seg(
             tmp_path / 's.dcm', np.ones((8, 8), np.uint8), tmp_path / 'a.dcm'
         )
+
+
+@pytest.mark.parametrize(
+    ('name', 'tag', 'form', 'odd'),
+    [
+        ('SliceThickness', (0x0018, 0x0050), b'DS', b'ZZ'),
+        ('PixelSpacing', (0x0028, 0x0030), b'DS', b'FD'),
+        ('NumberOfFrames', (0x0028, 0x0008), b'IS', b'ZZ'),
+        ('Rows', (0x0028, 0x0010), b'US', b'FD'),
+        ('StudyDate', (0x0008, 0x0020), b'DA', b'UL'),
+        ('PatientName', (0x0010, 0x0010), b'PN', b'FD'),
+        ('StudyInstanceUID', (0x0020, 0x000D), b'UI', b'ZZ'),
+    ],
+)
+def test_an_image_with_a_damaged_attribute_gives_a_segmentation_or_one_sentence(
+    tmp_path: Path, name: str, tag: tuple[int, int], form: bytes, odd: bytes
+) -> None:
+    values = {'SliceThickness': 1, 'PixelSpacing': [1, 2], 'StudyDate': '20200101'}
+    source = cine(tmp_path / 'cine.dcm', 2, 16, 16, **values)
+    content = source.read_bytes()
+    mark = struct.pack('<HH', *tag)
+    assert content.count(mark + form) == 1, name
+    source.write_bytes(content.replace(mark + form, mark + odd))
+    try:
+        write_dicom_seg(tmp_path / 'seg.dcm', np.ones((2, 16, 16), np.uint8), source)
+    except ImageError as error:
+        assert len(str(error)) < 500
+        assert not (tmp_path / 'seg.dcm').exists()
 
 
 def test_a_segmentation_cut_short_is_refused(tmp_path: Path) -> None:

@@ -289,6 +289,23 @@ def test_labels_that_do_not_fit_are_refused_and_leave_nothing(tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ['a.nii']
 
 
+@pytest.mark.parametrize('number', [np.nan, np.inf])
+def test_labels_of_an_image_without_a_place_in_numbers_are_refused(
+    tmp_path: Path, number: float
+) -> None:
+    affine = np.diag([1.0, 2.0, 3.0, 1.0])
+    image = nibabel.Nifti1Image(np.zeros((6, 5, 4), np.uint8), affine)
+    image.header['srow_x'] = [1, 0, number, 0]
+    image.header['sform_code'] = 1
+    content = bytearray(image.to_bytes())
+    content[280:296] = np.array([1, 0, number, 0], '<f4').tobytes()
+    (tmp_path / 'a.nii').write_bytes(content)
+    labels = np.ones((4, 5, 6), np.uint8)
+    with pytest.raises(ImageError, match='does not say in numbers'):
+        write_nifti_labels(tmp_path / 'b.nii', labels, tmp_path / 'a.nii')
+    assert not (tmp_path / 'b.nii').exists()
+
+
 def test_a_file_packed_twice_alike_is_the_same(tmp_path: Path) -> None:
     labels = np.ones((4, 5), np.uint8)
     for name in ('a.nii.gz', 'b.nii.gz'):

@@ -19,7 +19,7 @@ import copy
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_kdsam import __version__
-from napari_kdsam.core.errors import ImageError, MissingExtraError, excerpt
+from napari_kdsam.core.errors import ImageError, KDSAMError, MissingExtraError, excerpt
 from napari_kdsam.core.files import MARK, atomic_path
 from napari_kdsam.core.label_image import label_dtype
 from napari_kdsam.io.dicom_header import frame_count_of
@@ -168,10 +168,11 @@ def write_dicom_seg(
     """
     path, source_path = Path(path), Path(source_path)
     check_labels(path.name, labels)
-    source = _source(source_path, with_patient)
+    with reading(source_path.name):
+        source = _source(source_path, with_patient)
+        count = frame_count_of(source_path.name, source)
+        size = (count, source.Rows, source.Columns)
     frames = labels if labels.ndim == 3 else labels[None]
-    count = frame_count_of(source_path.name, source)
-    size = (count, source.Rows, source.Columns)
     if frames.shape != size:
         raise ImageError(
             f'{path.name}: the labels have {_described(frames.shape)} but '
@@ -188,7 +189,7 @@ def write_dicom_seg(
         for value, number in numbers.items()
     ]
     numbered = np.searchsorted([0, *values], frames).astype(label_dtype(len(values)))
-    try:
+    with _linking(path.name, source_path.name):
         with warnings.catch_warnings():
             # They quote the patient's name.
             warnings.simplefilter('ignore')
@@ -200,34 +201,40 @@ def write_dicom_seg(
             made.ContentLabel = 'INCOMPLETE'
             made.SeriesDescription = 'Segmentation, INCOMPLETE'
             made.ContentDescription = missing[:_MAX_NAME]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ImageError(
-            f'{path.name} cannot be linked to {source_path.name}, which lacks what '
-            f'DICOM-SEG needs of an image ({error}); write the labels as TIFF or NIfTI.'
-        ) from error
-    with atomic_path(path) as part:
+    with atomic_path(path) as part, _linking(path.name, source_path.name):
         made.save_as(part, enforce_file_format=True)
     return numbers
+
+
+@contextmanager
+def _linking(name: str, source: str) -> Iterator[None]:
+    """Turn whatever attributes of the source lead to into one sentence."""
+    try:
+        yield
+    except (KDSAMError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise ImageError(
+            f'{name} cannot be linked to {source}, which lacks what DICOM-SEG needs of '
+            f'an image ({excerpt(error)}); write the labels as TIFF or NIfTI.'
+        ) from error
 
 
 def _source(path: Path, with_patient: bool) -> Any:
     """The attributes of an image that a segmentation of it is made from."""
     copied = _PATIENT_AND_STUDY if with_patient else ('StudyInstanceUID',)
     wanted = [*copied, *_IMAGE, *_PLACE]
-    with reading(path.name):
-        with path.open('rb') as file:
-            known = is_dicom(file.read(MARK_BYTES))
-        if not known:
-            raise ImageError(
-                f'{path.name} is not a DICOM file; DICOM-SEG needs the DICOM image '
-                'that was labelled.'
-            )
-        # Forced, because old devices write no preamble.
-        source = dcmread(
-            path, stop_before_pixels=True, specific_tags=wanted, force=True
+    with path.open('rb') as file:
+        known = is_dicom(file.read(MARK_BYTES))
+    if not known:
+        raise ImageError(
+            f'{path.name} is not a DICOM file; DICOM-SEG needs the DICOM image '
+            'that was labelled.'
         )
-        # Only an object with its transfer syntax is taken for a file.
-        source.file_meta.setdefault('TransferSyntaxUID', ExplicitVRLittleEndian)
+    # Forced, because old devices write no preamble.
+    source = dcmread(path, stop_before_pixels=True, specific_tags=wanted, force=True)
+    # Only an object with its transfer syntax is taken for a file.
+    source.file_meta.setdefault('TransferSyntaxUID', ExplicitVRLittleEndian)
     missing = [name for name in _LINKS if name not in source]
     if missing:
         raise ImageError(

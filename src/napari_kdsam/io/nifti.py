@@ -284,14 +284,20 @@ def _placed_like(name: str, labels: NDArray[Any], source: Path) -> Any:
             f'{name}: the labels have {_described(held)} but {source.name} has '
             f'{_described((frames, shape[1], shape[0]))}; label that image.'
         )
-    # Larger sizes than NIfTI-1 can hold come from NIfTI-2 only.
-    kinds = (nibabel.Nifti2Image, nibabel.Nifti1Image)
-    kind = next(kind for kind in kinds if isinstance(image, kind))
-    made = kind(_voxels(labels, shape), None)
-    for field in _GEOMETRY:
-        made.header[field] = image.header[field]
-    # The image keeps an affine of its own beside its header's.
-    return kind(made.dataobj, made.header.get_best_affine(), made.header)
+    if not np.isfinite(image.affine).all():
+        raise ImageError(
+            f'{source.name} does not say in numbers where its voxels are; correct its '
+            'header, or write the labels as TIFF.'
+        )
+    with reading(source.name):
+        # Larger sizes than NIfTI-1 can hold come from NIfTI-2 only.
+        kinds = (nibabel.Nifti2Image, nibabel.Nifti1Image)
+        kind = next(kind for kind in kinds if isinstance(image, kind))
+        made = kind(_voxels(labels, shape), None)
+        for field in _GEOMETRY:
+            made.header[field] = image.header[field]
+        # The image keeps an affine of its own beside its header's.
+        return kind(made.dataobj, made.header.get_best_affine(), made.header)
 
 
 def _placed_by_size(labels: NDArray[Any], spacing: Sequence[float] | None) -> Any:
