@@ -67,14 +67,16 @@ def test_a_cut_file_and_a_damaged_description_are_as_good_as_absent(
     tmp_path: Path, cut: int
 ) -> None:
     store = EmbeddingStore(tmp_path)
-    for key in ('one', 'two'):
+    for key in ('one', 'two', 'three'):
         store.put(key, values(1))
     chunk = tmp_path / 'one' / 'c' / '0' / '0' / '0'
     chunk.write_bytes(chunk.read_bytes()[:cut])
     (tmp_path / 'two' / 'zarr.json').write_text('{')
+    (tmp_path / 'three' / 'zarr.json').write_text('[' * 100_000)
     assert store.get('one') is None
     assert store.get('two') is None
-    assert store.damaged == 2
+    assert store.get('three') is None
+    assert store.damaged == 3
 
 
 def test_a_predictor_embeds_an_image_once_for_all_runs(

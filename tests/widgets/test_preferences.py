@@ -71,7 +71,15 @@ def test_the_file_of_an_older_napari_is_read(old_napari):
 
 
 @pytest.mark.parametrize(
-    'content', [b'', b'{"device": "cpu"', b'[1, 2]', b'"cpu"', b'\xff\xfe\x00{']
+    'content',
+    [
+        b'',
+        b'{"device": "cpu"',
+        b'[1, 2]',
+        b'"cpu"',
+        b'\xff\xfe\x00{',
+        b'[' * 100_000,
+    ],
 )
 def test_a_damaged_file_gives_the_defaults_and_one_warning(old_napari, content):
     old_napari.write_bytes(content)

@@ -140,7 +140,7 @@ class EmbeddingStore:
             values = np.memmap(_chunk(array), np.float16, 'r', shape=EMBEDDING_SHAPE)
             if described['attributes'][_DIGEST] == digest_of_values(values):
                 return values
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             pass
         self.damaged += 1
         _logger.warning('The stored embedding %s is damaged; it is made again.', key)

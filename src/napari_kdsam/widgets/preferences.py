@@ -209,7 +209,7 @@ def _from_file(path: Path) -> tuple[dict[str, Any], list[str]]:
         content = json.loads(path.read_text(encoding='utf-8'))
     except FileNotFoundError:
         return {}, []
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         content = None
     if not isinstance(content, Mapping):
         reason = 'cannot be read, so the defaults are used; correct or delete it.'
