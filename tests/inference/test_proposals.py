@@ -123,6 +123,7 @@ def test_a_file_without_an_encoder_has_no_digest(tmp_path: Path) -> None:
         ({}, 'not a proposal head'),
         ({'encoder': 'mine', 'format': 99}, 'update napari-kdsam'),
         ({'encoder': 'mine', 'architecture': 'other'}, "'other'"),
+        ({'encoder': 'mine', 'architecture': 'other' * 999}, "'other"),
         ({'encoder': 'mine', 'threshold': 7}, 'threshold'),
         ({'threshold': 0.3}, 'encoder'),
     ],
@@ -132,8 +133,9 @@ def test_a_header_that_does_not_fit_is_refused(
 ) -> None:
     stored = {'kdsam_proposals': json.dumps(header)} if header else None
     save_file(load_file(saved_head), saved_head, stored)
-    with pytest.raises(CheckpointError, match=words):
+    with pytest.raises(CheckpointError, match=words) as caught:
         load_head(saved_head, 'mine')
+    assert len(str(caught.value)) < 500
 
 
 def test_a_file_that_is_missing_or_broken_is_an_error_of_the_package(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from napari_kdsam.core.errors import CheckpointError, MissingExtraError
+from napari_kdsam.core.errors import CheckpointError, MissingExtraError, excerpt
 from napari_kdsam.core.sizes import EMBEDDING_CHANNELS, EMBEDDING_SIZE, PROMPT_SIDE
 from napari_kdsam.model.network import (
     ModelIdentity,
@@ -135,8 +134,9 @@ def _openvino_shape(port: Any) -> tuple[int | None, ...]:
 
 
 def _not_readable(path: Path, reason: str) -> CheckpointError:
-    first = re.sub(r'\s+', ' ', reason)[:160]
-    return CheckpointError(f'{path.name} is not a readable ONNX model ({first}).')
+    return CheckpointError(
+        f'{path.name} is not a readable ONNX model ({excerpt(reason)}).'
+    )
 
 
 def _check_encoder(
@@ -155,8 +155,9 @@ def _check_encoder(
     )
     if not fits:
         raise CheckpointError(
-            f'{path.name} is not a SAM-compatible image encoder: it maps {inputs} to '
-            f'{outputs} instead of (1, 3, 1024, 1024) to (1, 256, 64, 64).'
+            f'{path.name} is not a SAM-compatible image encoder: it maps '
+            f'{excerpt(inputs)} to {excerpt(outputs)} instead of (1, 3, 1024, 1024) to '
+            '(1, 256, 64, 64).'
         )
     if not takes_float32:
         raise CheckpointError(

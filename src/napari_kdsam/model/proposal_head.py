@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 from torch.nn import functional
 
-from napari_kdsam.core.errors import CheckpointError
+from napari_kdsam.core.errors import CheckpointError, quoted
 from napari_kdsam.core.sizes import EMBEDDING_CHANNELS, EMBEDDING_SIZE
 from napari_kdsam.model.checkpoint import (
     check_format,
@@ -233,7 +233,7 @@ def read_proposal_metadata(path: str | os.PathLike[str]) -> ProposalMetadata:
     check_format(path, metadata.format, HEAD_FORMAT)
     if metadata.architecture != ARCHITECTURE:
         raise CheckpointError(
-            f'{path.name} holds the architecture {metadata.architecture!r}; '
+            f'{path.name} holds the architecture {quoted(metadata.architecture)}; '
             f'{ARCHITECTURE!r} is expected.'
         )
     return metadata
