@@ -1,12 +1,16 @@
-"""Made-up DICOM data sets."""
+"""DICOM data sets, made up and those that come with pydicom."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage
+
+from napari_kdsam.io.formats import open_image
 
 
 def dataset_of(pixels: np.ndarray, frames: int = 1, **attributes: Any) -> Dataset:
@@ -57,3 +61,20 @@ def region(**attributes: Any) -> Dataset:
         'PhysicalDeltaY': -0.01,
     }
     return item(**{**usual, **attributes})
+
+
+def example(name: str) -> Path:
+    return Path(pydicom.examples.get_path(name))
+
+
+def labels_for(path: Path) -> np.ndarray:
+    """Three labels, one of them in every third frame only, one of a single pixel."""
+    with open_image(path) as image:
+        shape = (image.frame_count, *image.frame_shape[:2])
+    labels = np.zeros(shape, np.uint16)
+    for time, frame in enumerate(labels):
+        frame[4 + time : 20 + time, 5:19] = 7
+        if time % 3 == 0:
+            frame[30:40, 20:60] = 300
+    labels[-1, -1, -1] = 2
+    return labels

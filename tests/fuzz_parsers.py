@@ -407,7 +407,7 @@ def _labelled_dicoms(folder: Path) -> None:
 
 
 def _segmentations(folder: Path) -> None:
-    from napari_kdsam.io.dicom_seg import write_dicom_seg
+    from napari_kdsam.io.dicom_seg_writer import write_dicom_seg
 
     sources = folder / 'sources'
     sources.mkdir()
@@ -425,7 +425,7 @@ def _segmentation(path: Path) -> None:
 
 
 def _as_dicom_source(path: Path) -> None:
-    from napari_kdsam.io.dicom_seg import write_dicom_seg
+    from napari_kdsam.io.dicom_seg_writer import write_dicom_seg
 
     labels = STACK[: int(path.stem)] // 100
     write_dicom_seg(path.parent.with_name('out.dcm'), labels, path)

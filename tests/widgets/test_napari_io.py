@@ -115,7 +115,7 @@ def test_a_dicom_segmentation_is_a_labels_layer(
 ) -> None:
     examples = pytest.importorskip('pydicom.examples')
     pytest.importorskip('highdicom')
-    from napari_kdsam.io.dicom_seg import write_dicom_seg
+    from napari_kdsam.io.dicom_seg_writer import write_dicom_seg
 
     labels = np.zeros((30, 240, 320), np.uint8)
     labels[2:, 40:80, 50:90], labels[29, :9, :9] = 1, 2

@@ -260,7 +260,7 @@ def _export_one(
 
         write_nifti_labels(target, labels, like=source.location, mark=True)
     elif labels.any():
-        from napari_kdsam.io.dicom_seg import write_dicom_seg
+        from napari_kdsam.io.dicom_seg_writer import write_dicom_seg
 
         write_dicom_seg(
             target,
