@@ -325,7 +325,9 @@ def _tiff_layout(name: str, series: Any) -> FrameLayout:
     size = dict(zip(axes, shape, strict=True))
     leading = [axis for axis in axes if axis not in 'YXS' and size[axis] > 1]
     named = len(size) == len(axes) and {'Y', 'X'} <= set(axes)
-    if not named or (leading == ['Q'] and size['Q'] in COLOR_CHANNELS):
+    # Three or four unnamed planes may be colours, unless pages have colours already.
+    unclear = leading == ['Q'] and 'S' not in axes and size['Q'] in COLOR_CHANNELS
+    if not named or unclear:
         return layout_of(name, shape)
     if 'C' in leading:
         raise ImageError(
