@@ -379,6 +379,17 @@ def test_pages_that_were_written_in_separate_calls_are_all_there(
     np.testing.assert_array_equal(read(path), [GREY + n for n in range(4)])
 
 
+@pytest.mark.parametrize('count', [2, 3, 4, 5])
+def test_a_stack_of_colour_kept_plane_by_plane_is_a_stack(
+    tmp_path: Path, count: int
+) -> None:
+    frames = np.stack([RGB + n for n in range(count)])
+    planes = np.moveaxis(frames, -1, 1)
+    path = tmp_path / 'a.tif'
+    tifffile.imwrite(path, planes, photometric='rgb', planarconfig='separate')
+    np.testing.assert_array_equal(read(path), frames)
+
+
 def test_several_images_of_one_ome_tiff_are_refused(tmp_path: Path) -> None:
     with tifffile.TiffWriter(tmp_path / 'a.ome.tif', ome=True) as file:
         file.write(GREY, photometric='minisblack', metadata={'axes': 'YX'})
