@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 
+import numpy as np
 import pytest
+from PIL import Image
+from weights_files import write_decoder, write_onnx_encoder
 
 import napari_kdsam
 
@@ -86,37 +92,90 @@ socket.socket.connect = socket.socket.connect_ex = refuse
 """
 
 
-@pytest.mark.timeout(300)
-def test_no_command_opens_a_connection(tmp_path: Path) -> None:
-    """As far as Python's sockets show; the stand-ins above are for the rest."""
-    commands = [
-        ['info'],
-        ['models'],
-        ['batch', 'a.png', '--out', 'b', '--box', '20,20,60,60'],
-        ['segment', 'a.png', '--out', 's', '--box', '20,20,60,60'],
-        ['embed', 'a.png', '--out', 'e'],
-    ]
+def connections_of(
+    folder: Path, commands: list[list[str]], begin: str = ''
+) -> list[str]:
+    """Run commands in one process, all of which have to succeed.
+
+    What opens a connection by Python's sockets is in the list, and, where strace is
+    installed, what a library does past them.
+    """
     code = f"""
 {GUARD}
-import numpy as np
-from PIL import Image
+{begin}
 from napari_kdsam.cli.main import app
-Image.fromarray(np.full((80, 90), 128, np.uint8)).save('a.png')
 for arguments in {commands!r}:
     try:
         app(arguments)
     except SystemExit as end:
-        print(arguments[0], end.code)
+        if end.code:
+            raise
 """
+    trace = folder / 'calls'
+    calls = 'trace=connect,sendto,sendmsg,sendmmsg'
+    by_strace = ['strace', '-f', '--seccomp-bpf', '-e', calls, '-o', str(trace)]
     done = subprocess.run(
-        [sys.executable, '-c', code],
-        cwd=tmp_path,
+        [*(by_strace if which('strace') else ()), sys.executable, '-c', code],
+        cwd=folder,
+        env={**os.environ, 'HOME': str(folder)},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert 'A CONNECTION' not in done.stderr
-    codes = [line for line in done.stdout.splitlines() if line.endswith(' 0')]
-    assert [line.split()[0] for line in codes if line[0] in 'imbse'] == [
-        command[0] for command in commands
-    ], done.stderr
+    assert done.returncode == 0, done.stderr
+    traced = trace.read_text().splitlines() if trace.exists() else []
+    seen = [line for line in done.stderr.splitlines() if 'A CONNECTION' in line]
+    return seen + [line for line in traced if 'AF_INET' in line]
+
+
+def write_pair(folder: Path) -> None:
+    for name, value in (('images', 128), ('masks', 0)):
+        array = np.full((80, 90), value, np.uint8)
+        array[20:60, 20:60] = 255
+        (folder / name).mkdir()
+        Image.fromarray(array).save(folder / name / 'a.png')
+
+
+BOX = ['--box', '20,20,60,60']
+
+
+@pytest.mark.timeout(300)
+def test_no_command_opens_a_connection(tmp_path: Path) -> None:
+    write_pair(tmp_path)
+    commands = [
+        ['info'],
+        ['models'],
+        ['batch', 'images/a.png', '--out', 'b', *BOX],
+        ['segment', 'images/a.png', '--out', 's', *BOX],
+        ['embed', 'images/a.png', '--out', 'e'],
+    ]
+    if all(find_spec(name) for name in ('monai', 'matplotlib')):
+        commands.append(['evaluate', '.', '--out', 'v', '--kinds', 'box'])
+    assert connections_of(tmp_path, commands) == []
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize('runtime', ['onnxruntime', 'openvino'])
+def test_no_command_opens_a_connection_with_a_model_in_onnx(
+    tmp_path: Path, runtime: str
+) -> None:
+    pytest.importorskip(runtime)
+    write_pair(tmp_path)
+    write_decoder(tmp_path)
+    model = write_onnx_encoder(tmp_path).name
+    # ONNX Runtime is taken first where it is installed.
+    only = "sys.modules['onnxruntime'] = None" if runtime == 'openvino' else ''
+    commands = [['segment', 'images/a.png', '--out', 's', '--model', model, *BOX]]
+    assert connections_of(tmp_path, commands, only) == []
+    assert not [found for found in tmp_path.rglob('*') if 'ga_cid' in found.name]
+    assert not (tmp_path / '.cache' / 'Microsoft').exists()
+
+
+def test_the_guard_sees_a_connection(tmp_path: Path) -> None:
+    attempt = """
+try:
+    socket.create_connection(('127.0.0.1', 9))
+except OSError:
+    pass
+"""
+    assert connections_of(tmp_path, [['models']], attempt)
