@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import tifffile
@@ -29,6 +30,7 @@ from napari_kdsam.core.choices import Existing, Export
 from napari_kdsam.core.errors import ImageError, PromptError
 from napari_kdsam.core.prompts import ObjectPrompt, Prompt, PromptSet
 from napari_kdsam.io.coco import read_coco_masks
+from napari_kdsam.io.label_images import write_labels
 from napari_kdsam.segmentation.methods import Method
 
 CLICK = PromptSet((ObjectPrompt(Prompt([(30.0, 40.0)])),))
@@ -453,6 +455,16 @@ def test_results_of_another_run_are_left_out_by_name(run, folder, results, tmp_p
         'stack_labels.json': f'left out: {other}',
         'manifest.csv': f'left out: {other}',
     }
+
+
+def test_a_folder_of_labels_and_results_alone_is_refused_by_name(tmp_path):
+    labels = nibabel.Nifti1Image(np.ones((8, 9), np.uint8), np.eye(4))
+    labels.header.set_intent('label')
+    nibabel.save(labels, tmp_path / 'labels.nii')
+    write_labels(tmp_path / 'a_labels.png', np.ones((8, 9), np.uint8), 'batch')
+    (tmp_path / 'notes.txt').touch()
+    with pytest.raises(ImageError, match=r'\(a_labels.png, labels.nii\) is labels'):
+        find_sources([str(tmp_path)])
 
 
 @pytest.mark.parametrize(

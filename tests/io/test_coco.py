@@ -215,6 +215,14 @@ def test_where_objects_overlap_the_earlier_one_keeps_the_pixels(tmp_path: Path) 
         ({'images': [{'id': 9, 'file_name': 'a', 'frame': [1]}]}, 'not a COCO file'),
         ({'images': [{'id': 9, 'file_name': 5}]}, 'not a COCO file'),
         ({'images': [{'id': 9, 'file_name': 'a', 'height': 'x'}]}, 'not a COCO file'),
+        (
+            {'images': [{'id': 9, 'file_name': 'a.png', 'height': 6}]},
+            'gives a.png a height and no width',
+        ),
+        (
+            {'images': [{'id': 9, 'file_name': 'a', 'height': 0, 'width': 8}]},
+            'gives a a width and no height',
+        ),
     ],
 )
 def test_prompts_that_cannot_be_used_are_refused(

@@ -7,7 +7,14 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
-from napari_kdsam.batch.inputs import Found, Source, describe, expand, stem_for
+from napari_kdsam.batch.inputs import (
+    Found,
+    Source,
+    describe,
+    expand,
+    name_of,
+    stem_for,
+)
 from napari_kdsam.batch.jobs import Job, Task
 from napari_kdsam.batch.manifest import MANIFEST
 from napari_kdsam.batch.output_folder import (
@@ -20,7 +27,7 @@ from napari_kdsam.batch.output_folder import (
 from napari_kdsam.batch.processes import WORKER_DIED, LostWorkersError
 from napari_kdsam.batch.records import FrameResult, Status
 from napari_kdsam.core.choices import Existing, Export
-from napari_kdsam.core.errors import ImageError, NotWrittenError
+from napari_kdsam.core.errors import ImageError, NotWrittenError, first_of
 from napari_kdsam.core.prompts import AssignedPrompts
 from napari_kdsam.inference.embedding_store import holds_embeddings
 from napari_kdsam.io.results import is_result
@@ -117,10 +124,11 @@ def find_sources(
             described[item.location] = _described(item)
         on_step(number, len(given))
     images = [item for item in found if not item.left_out]
-    if not images:
+    if all(source.left_out for source in described.values()):
+        names = first_of([name_of(one.location) for one in given if not one.left_out])
         raise ImageError(
-            'What was given holds results of earlier runs and no image; give the images '
-            'that they were made of.'
+            f'What was given ({names}) is labels or results of earlier runs and no '
+            'image; give the images that they were made of.'
         )
     kept = [item.path for item in images if item.path is not None]
     folder = output or OutputFolder(Path())

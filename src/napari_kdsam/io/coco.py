@@ -270,6 +270,11 @@ def _by_id(items: Any, what: str) -> Iterator[tuple[Any, Mapping[str, Any]]]:
 def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:
     """Rows and columns; None where they are not said, for which some write 0."""
     rows, columns = _whole(image.get('height')), _whole(image.get('width'))
+    if bool(rows) != bool(columns):
+        raise PromptError(
+            f'gives {excerpt(image["file_name"])} a {"height" if rows else "width"} '
+            f'and no {"width" if rows else "height"}; export it again.'
+        )
     return (rows, columns) if rows and columns else None
 
 
