@@ -183,7 +183,7 @@ def test_one_run_owns_a_folder_and_a_dead_one_lets_go(tmp_path: Path) -> None:
     with pytest.raises(BatchError, match='Another run writes'):
         folder.owned().__enter__()
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()
     with folder.owned():
         pass
 

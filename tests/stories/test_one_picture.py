@@ -168,9 +168,9 @@ def test_a_file_is_one_picture_everywhere(
             'segment': seen_by(
                 monkeypatch, 'segment', path, '--out', root / 'one', *box
             )[0],
-            'batch': seen_by(
-                monkeypatch, 'batch', path, '--out', root / 'many', *box
-            )[0],
+            'batch': seen_by(monkeypatch, 'batch', path, '--out', root / 'many', *box)[
+                0
+            ],
         }
     assert layer == 'image'
     assert viewer.shape[:2] == (ROWS, COLUMNS)

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_kdsam.core.geometry import Box, Mask
+from napari_kdsam.model.onnx import read_onnx_graph
 
 BOX, CLICK = 'box', 'click'
 
@@ -103,14 +104,20 @@ def wait_for(device: torch.device) -> None:
 
 
 def onnx_parameters(*paths: Path) -> int | None:
-    """Count the weights of ONNX files; None without the package ``onnx``."""
+    """Count the weights of ONNX files; None without the package ``onnx``.
+
+    Raises
+    ------
+    CheckpointError
+        If one is not a readable ONNX model.
+    """
     try:
         import onnx
     except ImportError:
         return None
     total = 0
     for path in paths:
-        for item in onnx.load(str(path)).graph.initializer:
+        for item in read_onnx_graph(path).initializer:
             # A folded four-dimensional constant is an upscaled position table.
             folded = item.name.startswith('/') and len(item.dims) == 4
             if item.data_type == onnx.TensorProto.FLOAT and not folded:

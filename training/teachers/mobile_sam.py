@@ -19,7 +19,7 @@ from torch import nn
 from napari_kdsam.core.errors import CheckpointError, MissingExtraError, first_of
 from napari_kdsam.core.sizes import PROMPT_SIDE
 from napari_kdsam.model.checkpoint import load_tensors
-from napari_kdsam.model.onnx import OnnxEncoder
+from napari_kdsam.model.onnx import OnnxEncoder, read_onnx_graph
 from napari_kdsam.training.teachers.tiny_vit import (
     TinyViTEncoder,
     timm_name,
@@ -142,18 +142,9 @@ class _OddGraphError(Exception):
 
 def _read_graph(path: Path) -> Any:
     try:
-        import onnx
-        from google.protobuf.message import DecodeError
+        return read_onnx_graph(path)
     except ImportError as error:
         raise MissingExtraError('Reading an ONNX teacher', 'training') from error
-    try:
-        # Files named inside a model are left alone: they could be anything.
-        return onnx.load(path, load_external_data=False).graph
-    except (DecodeError, OSError) as error:
-        raise CheckpointError(
-            f'{path.name} is not a readable ONNX model ({error}); copy it again or '
-            'choose another file.'
-        ) from error
 
 
 def _tensors_by_parameter(graph: Any) -> dict[str, torch.Tensor]:

@@ -96,6 +96,31 @@ def open_onnx_session(path: Path, *preferred: str) -> Any:
         raise _not_readable(path, str(error)) from error
 
 
+def read_onnx_graph(path: Path) -> Any:
+    """Read what an ONNX file holds, without what other files hold for it.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is not a readable ONNX model.
+    ImportError
+        If ``onnx`` is not installed.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        # Files named inside a model are left alone: they could be anything.
+        return onnx.load(str(path), load_external_data=False).graph
+    except (DecodeError, OSError) as error:
+        raise _not_readable(path, str(error)) from error
+
+
 def _open_with_onnxruntime(path: Path, *preferred: str) -> Any:
     session = open_onnx_session(path, *preferred)
     _check_encoder(
@@ -135,7 +160,8 @@ def _openvino_shape(port: Any) -> tuple[int | None, ...]:
 
 def _not_readable(path: Path, reason: str) -> CheckpointError:
     return CheckpointError(
-        f'{path.name} is not a readable ONNX model ({excerpt(reason)}).'
+        f'{path.name} is not a readable ONNX model ({excerpt(reason)}); copy it again '
+        'or choose another file.'
     )
 
 

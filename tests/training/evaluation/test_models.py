@@ -19,6 +19,7 @@ if find_spec('timm') is None:
 from napari_kdsam.core.errors import CheckpointError, ModelNotFoundError, PromptError
 from napari_kdsam.model.registry import MODELS_VARIABLE
 from napari_kdsam.training.evaluation import lite_medsam
+from napari_kdsam.training.evaluation.segmenter import onnx_parameters
 from napari_kdsam.training.evaluation.segmenters import open_segmenter
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
@@ -216,3 +217,13 @@ def test_sam2_of_another_form_is_refused(sam2_file: Path, tmp_path: Path) -> Non
     (tmp_path / 'sam2_odd_decoder.onnx').write_bytes(sam2_file.read_bytes())
     with pytest.raises(CheckpointError, match='not a SAM 2 export'):
         open_segmenter(encoder, 'cpu')
+
+
+def test_a_damaged_onnx_file_is_refused_where_weights_are_counted(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip('onnx')
+    path = tmp_path / 'damaged.onnx'
+    path.write_bytes(b'no model')
+    with pytest.raises(CheckpointError, match='damaged.onnx is not a readable'):
+        onnx_parameters(path)

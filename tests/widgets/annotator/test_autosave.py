@@ -71,7 +71,7 @@ def test_after_kill_9_every_object_and_the_open_prompts_come_back(
     assert process.stdout is not None
     assert process.stdout.readline() == 'ready\n'
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()
 
     session = annotate(IMAGE)
     session.qtbot.waitUntil(lambda: session.controller.autosave.offer is not None)
