@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -71,6 +72,18 @@ def test_a_label_image_beyond_pillows_limit_is_found_again(tmp_path, monkeypatch
     assert read_record(path) == Record(fingerprint='f')
     assert is_own(path)
     np.testing.assert_array_equal(read_labels(path), labels)
+
+
+def test_a_label_image_that_promises_more_than_it_holds_is_damaged(tmp_path):
+    path = tmp_path / 'a.png'
+    write_frame(path, np.ones((5, 6), np.uint8), Record(fingerprint='f'))
+    content = bytearray(path.read_bytes())
+    content[16:24] = (20_000).to_bytes(4, 'big') * 2
+    content[29:33] = crc32(content[12:29]).to_bytes(4, 'big')
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match='damaged') as caught:
+        read_labels(path)
+    assert 'more than fit' in str(caught.value.__cause__)
 
 
 def test_a_manifest_that_cannot_be_read_on_is_refused_and_stays(tmp_path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -51,6 +53,25 @@ def test_a_variable_that_is_no_number_is_named(
     with pytest.raises(ImageError, match=MEGAPIXELS_VARIABLE) as caught:
         max_frame_pixels()
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ('kind', 'mode'), [('png', '1'), ('png', 'L'), ('gif', 'L'), ('jpg', 'L')]
+)
+def test_a_picture_may_be_blank_but_not_larger_than_its_file_can_hold(
+    tmp_path: Path, kind: str, mode: str
+) -> None:
+    path = tmp_path / f'a.{kind}'
+    Image.new(mode, (4000, 3000)).save(path)
+    assert open_image(path).shape[:2] == (3000, 4000)
+    content = path.read_bytes()
+    size = {'png': '>II', 'gif': '<HH', 'jpg': '>HH'}[kind]
+    said = (3000, 4000) if kind == 'jpg' else (4000, 3000)
+    content = content.replace(struct.pack(size, *said), struct.pack(size, 22222, 22222))
+    if kind == 'png':
+        content = content[:29] + struct.pack('>I', crc32(content[12:29])) + content[33:]
+    path.write_bytes(content[:2000])
+    assert '22222 x 22222 pixels, more than fit into its' in problem_with(path)
 
 
 def test_a_million_frames_are_enough() -> None:

@@ -16,7 +16,7 @@ from napari_kdsam.core.files import MARK, PART
 from napari_kdsam.core.label_image import label_dtype
 from napari_kdsam.io.image_file import reading
 from napari_kdsam.io.label_images import write_picture
-from napari_kdsam.io.limits import check_size
+from napari_kdsam.io.limits import check_promised_size, check_size
 from napari_kdsam.io.results import is_replaceable, is_result
 
 # Ends the name of the folder in which the frames of a stack wait.
@@ -97,7 +97,9 @@ def read_labels(path: Path) -> NDArray[Any]:
     """
     try:
         with reading(path.name), PngImageFile(path) as picture:
-            check_size(path.name, (picture.height, picture.width))
+            size = picture.height, picture.width
+            check_size(path.name, size)
+            check_promised_size(path.name, *size, path.stat().st_size)
             return np.asarray(picture)
     except ImageError as error:
         raise ImageError(

@@ -15,6 +15,8 @@ _FRAMES = 1_000_000
 _MOST_MISSING = 1_000
 # Those of 8-bit RGBA.
 _BYTES_PER_PIXEL = 4
+# What deflate packs into a byte of a 1-bit PNG; GIF and JPEG stay below it.
+_PIXELS_PER_BYTE = 8 * 1032
 # A strip, tile or chunk is unpacked whole, also where it is larger than the image.
 _CHUNK_SHARE = 4
 _MOST_CHUNKS = 100_000
@@ -76,6 +78,30 @@ def check_size(name: str, frame_shape: tuple[int, ...], itemsize: int = 1) -> No
             f'{name} has {rows} x {columns} pixels of {each} bytes, more than the '
             f'{most // 1_000_000} megapixels of {_BYTES_PER_PIXEL} bytes that are '
             f'read; reduce it, cut it into parts, or set {MEGAPIXELS_VARIABLE}.'
+        )
+
+
+def check_promised_size(name: str, rows: int, columns: int, file_bytes: int) -> None:
+    """Refuse pictures with more pixels than any compression packs into their files.
+
+    Parameters
+    ----------
+    name : str
+        File name for the message.
+    rows, columns : int
+        What the file says.
+    file_bytes : int
+        Size of the file.
+
+    Raises
+    ------
+    ImageError
+        If there are more than 8,256 pixels for each byte.
+    """
+    if rows * columns > _PIXELS_PER_BYTE * file_bytes:
+        raise ImageError(
+            f'{name} says that it has {rows} x {columns} pixels, more than fit into its '
+            f'{file_bytes} bytes: it is damaged or not complete; copy or export it again.'
         )
 
 

@@ -19,7 +19,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from napari_kdsam.core.errors import ImageError
 from napari_kdsam.io.image_file import FrameLayout, ImageFile, reading
-from napari_kdsam.io.limits import check_size
+from napari_kdsam.io.limits import check_promised_size, check_size
 from napari_kdsam.io.orientation import UPRIGHT, upright
 
 _PNG_MARK = b'\x89PNG\r\n\x1a\n'
@@ -59,7 +59,11 @@ class _PictureFile(ImageFile):
         self._lock = threading.Lock()
         picture = _opened(path)
         try:
-            check_size(path.name, (picture.height, picture.width))
+            size = picture.height, picture.width
+            check_size(path.name, size)
+            # WebP packs one colour into next to nothing.
+            if not isinstance(picture, WebPImageFile):
+                check_promised_size(path.name, *size, path.stat().st_size)
             count = getattr(picture, 'n_frames', 1)
             if count > 1 and isinstance(picture, PngImageFile):
                 raise ImageError(
