@@ -29,6 +29,8 @@ from pydicom.uid import (  # noqa: E402
     MediaStorageDirectoryStorage,
 )
 
+from napari_kdsam.io.dicom_header import read_dicom_header  # noqa: E402
+
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 
 
@@ -229,3 +231,15 @@ def test_the_frames_of_a_video_stream_are_read(
             frame = image.frame(number).astype(int)
             np.testing.assert_allclose(frame[8, 8], (0, 200, 0), atol=25)
             np.testing.assert_allclose(frame[40, 50], (40 * number, 0, 0), atol=25)
+
+
+def test_the_pixels_of_a_large_file_stay_in_it(tmp_path: Path) -> None:
+    stack = np.zeros((5, 500, 600), np.uint8)
+    stack[3] = 7
+    path = tmp_path / 'a.dcm'
+    dataset_of(stack, frames=5).save_as(path, enforce_file_format=True)
+    header = read_dicom_header(path, ['Rows'])
+    assert header.pixels.value is None
+    assert header.pixel_bytes == stack.nbytes
+    with open_image(path) as image:
+        np.testing.assert_array_equal(image.frame(3), stack[3])

@@ -141,8 +141,8 @@ def read_dicom_header(path: Path, wanted: Sequence[str]) -> Header:
 
 
 def _pixels_of(dataset: Any) -> Any:
-    found = (dataset.get_item(keyword) for keyword in PIXELS if keyword in dataset)
-    return next(found, None)
+    held = [keyword for keyword in PIXELS if keyword in dataset]
+    return dataset.get_item(held[0], keep_deferred=True) if held else None
 
 
 def _is_encrypted(start: bytes) -> bool:
