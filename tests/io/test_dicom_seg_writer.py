@@ -261,6 +261,17 @@ def test_an_image_without_the_uids_to_link_to_is_refused(tmp_path: Path) -> None
         )
 
 
+def test_an_image_that_states_a_size_twice_is_refused_in_one_sentence(
+    tmp_path: Path,
+) -> None:
+    source = cine(tmp_path / 'cine.dcm', 2, 16, 16)
+    image = pydicom.dcmread(source)
+    image.Rows = [16] * 999
+    image.save_as(source)
+    with pytest.raises(ImageError, match=r'cine\.dcm cannot be read: it is damaged'):
+        write_dicom_seg(tmp_path / 'seg.dcm', np.ones((2, 16, 16), np.uint8), source)
+
+
 @pytest.mark.parametrize(
     ('name', 'tag', 'form', 'odd'),
     [

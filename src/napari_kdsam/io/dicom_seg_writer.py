@@ -140,7 +140,7 @@ def write_dicom_seg(
     with reading(source_path.name):
         source = _source(source_path, with_patient)
         count = frame_count_of(source_path.name, source)
-        size = (count, source.Rows, source.Columns)
+        size = (count, int(source.Rows), int(source.Columns))
     frames = labels if labels.ndim == 3 else labels[None]
     if frames.shape != size:
         raise ImageError(
