@@ -326,7 +326,8 @@ def reading(name: str) -> Iterator[None]:
         raise
     except MemoryError as error:
         raise ImageError(
-            f'{name} does not fit in memory; reduce it or cut it into parts.'
+            f'{name} does not fit in memory; reduce it or cut it into parts, or copy or '
+            'export it again if it is not that large.'
         ) from error
     except BaseException as error:
         # The panics of decoders written in Rust are no `Exception`.
