@@ -24,14 +24,15 @@ from typing import Any
 
 from fuzz_parsers import PARSERS, Parser
 
-from napari_kdsam.core.errors import ImageError, KDSAMError
+from napari_kdsam.core.errors import KDSAMError
 
 MOST_SECONDS = 10
 MOST_BYTES = 2 * 2**30
 LONGEST_MESSAGE = 1000
 MOST_FAULTS = 10
-# Other processes may be at work on the same cores.
+# Other processes may be at work on the same cores, and imports take their time.
 _SILENCE_SECONDS = 6 * MOST_SECONDS
+_START_SECONDS = 300
 _ODD = (
     b'null', b'NaN', b'1e999', b'-1', b'9' * 5000, b'[' * 2000, b'{}', b'"x"', b'true',
     b'\xff', b'\x00', b'"\\ud800"', b'0.5', b',', b'\n', b'[]', b'\x00\x00', b'\xff\xff',
@@ -120,13 +121,20 @@ def _limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (most, hardest))
 
 
+def _only_asked(error: MemoryError) -> bool:
+    """Whether a library asked for what a length in the file says, to use what there is."""
+    *_, last = traceback.extract_tb(error.__traceback__)
+    return bool({'torch', 'pydicom'} & set(Path(last.filename).parts))
+
+
 def _problem_with(parse: Callable[[Path], Any], path: Path) -> str:
     """What is wrong with how a parser takes a file; nothing if it is as it should be."""
     try:
         parse(path)
     except KDSAMError as error:
-        # PyTorch asks for as much as a length in the file says, and uses what there is.
-        if isinstance(error, ImageError) and isinstance(error.__cause__, MemoryError):
+        if isinstance(error.__cause__, MemoryError) and not _only_asked(
+            error.__cause__
+        ):
             return ''.join(traceback.format_exception(error))
         message = str(error)
         if len(message) > LONGEST_MESSAGE or '\n' in message:
@@ -152,6 +160,7 @@ def _give_files(work: Connection) -> None:
         # Decoders say there what they think of damaged files.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         paths, outcome = list(seeds), Outcome()
+        work.send(outcome)
         end, told = time.monotonic() + seconds, time.monotonic()
         while outcome.inputs < most or time.monotonic() < end:
             path = chance.choice(paths)
@@ -267,9 +276,11 @@ class FuzzProcess:
         return True
 
     def _answers(self) -> Iterator[Any]:
+        seconds = _START_SECONDS
         try:
-            while self._work.poll(_SILENCE_SECONDS):
+            while self._work.poll(seconds):
                 yield self._work.recv()
+                seconds = _SILENCE_SECONDS
         except (EOFError, ConnectionError):
             self._process.join(MOST_SECONDS)
 
