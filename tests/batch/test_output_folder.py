@@ -81,6 +81,7 @@ def test_a_label_image_that_promises_more_than_it_holds_is_damaged(tmp_path):
     content[16:24] = (20_000).to_bytes(4, 'big') * 2
     content[29:33] = crc32(content[12:29]).to_bytes(4, 'big')
     path.write_bytes(content)
+    assert read_record(path) is None
     with pytest.raises(ImageError, match='damaged') as caught:
         read_labels(path)
     assert 'more than fit' in str(caught.value.__cause__)

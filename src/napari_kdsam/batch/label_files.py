@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from napari_kdsam.core.files import MARK, PART
 from napari_kdsam.core.label_image import label_dtype
 from napari_kdsam.io.image_file import reading
 from napari_kdsam.io.label_images import write_picture
-from napari_kdsam.io.limits import check_promised_size, check_size
+from napari_kdsam.io.limits import check_promised_size
 from napari_kdsam.io.results import is_replaceable, is_result
 
 # Ends the name of the folder in which the frames of a stack wait.
@@ -68,11 +70,21 @@ def write_frame(path: Path, labels: NDArray[Any], record: Record) -> None:
     )
 
 
+@contextmanager
+def _label_image(path: Path) -> Iterator[PngImageFile]:
+    """Open a label image; whatever is wrong with it is an `ImageError`."""
+    # Image.open would refuse what is larger than Pillow's own limit.
+    with reading(path.name), PngImageFile(path) as picture:
+        promised = picture.height, picture.width
+        check_promised_size(path.name, *promised, path.stat().st_size)
+        yield picture
+
+
 def read_record(path: Path) -> Record | None:
     """Read the record of a label image; None if there is none, or no such image."""
     try:
-        # Image.open would refuse what is larger than Pillow's own limit.
-        with reading(path.name), PngImageFile(path) as picture:
+        with _label_image(path) as picture:
+            # The text is read with the pixels, so that of a file cut short is none.
             text = picture.text.get(MARK, '')
     except ImageError:
         return None
@@ -96,10 +108,7 @@ def read_labels(path: Path) -> NDArray[Any]:
         If it is not there or damaged.
     """
     try:
-        with reading(path.name), PngImageFile(path) as picture:
-            size = picture.height, picture.width
-            check_size(path.name, size)
-            check_promised_size(path.name, *size, path.stat().st_size)
+        with _label_image(path) as picture:
             return np.asarray(picture)
     except ImageError as error:
         raise ImageError(
