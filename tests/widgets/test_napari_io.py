@@ -16,8 +16,10 @@ from PIL import Image
 from napari_kdsam.core.errors import ImageError
 from napari_kdsam.io.formats import open_image
 from napari_kdsam.io.image_file import ImageFile
+from napari_kdsam.io.label_images import write_labels
 from napari_kdsam.widgets.napari_io import (
     get_reader,
+    read_folder,
     read_layers,
     read_sequence,
     write_labels_layer,
@@ -262,6 +264,53 @@ def test_pictures_that_do_not_fit_make_no_stack(tmp_path: Path) -> None:
         read_sequence([tmp_path / 'a.png', tmp_path / 'b.png'])
     with pytest.raises(ImageError, match=r'c\.gif has 2 frames'):
         read_sequence([tmp_path / 'a.png', tmp_path / 'c.gif'])
+
+
+def save_picture(path: Path, *shape: int) -> np.ndarray:
+    pixels = RNG.integers(0, 255, shape, np.uint8)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+def test_a_folder_of_pictures_of_one_size_is_a_stack_in_the_order_of_its_numbers(
+    tmp_path: Path,
+) -> None:
+    saved = [save_picture(tmp_path / f'{name}.png', 6, 8) for name in ('10', '2')]
+    (tmp_path / 'notes.txt').write_text('of the study')
+    write_labels(tmp_path / '2_labels.png', np.ones((6, 8), np.uint8), 'annotator')
+    assert get_reader(str(tmp_path)) is read_folder
+    ((data, attributes, kind),) = read_folder(str(tmp_path))
+    assert (kind, attributes['name']) == ('image', tmp_path.name)
+    assert attributes['metadata']['frame_names'] == ['2.png', '10.png']
+    np.testing.assert_array_equal(np.asarray(data), saved[::-1])
+
+
+def test_a_folder_of_pictures_that_differ_has_a_layer_for_each_that_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import napari.utils.notifications
+
+    said: list[str] = []
+    monkeypatch.setattr(napari.utils.notifications, 'show_warning', said.append)
+    for name, rows in (('a', 6), ('b', 7)):
+        save_picture(tmp_path / f'{name}.png', rows, 8)
+    (tmp_path / 'c.png').write_bytes(b'broken')
+    layers = read_folder(tmp_path)
+    assert [attributes['name'] for _, attributes, _ in layers] == ['a', 'b']
+    assert 'c.png' in said[0]
+    monkeypatch.setattr('napari_kdsam.widgets.napari_io._MOST_LAYERS', 2)
+    with pytest.raises(ImageError, match='3 images in .* differ'):
+        read_folder(tmp_path)
+
+
+def test_a_folder_without_an_image_is_declined(tmp_path: Path) -> None:
+    (tmp_path / 'notes.txt').write_text('of the study')
+    (tmp_path / 'below').mkdir()
+    save_picture(tmp_path / 'below' / 'a.png', 6, 8)
+    assert get_reader(str(tmp_path)) is None
+    write_labels(tmp_path / 'a_labels.png', np.ones((6, 8), np.uint8), 'annotator')
+    with pytest.raises(ImageError, match='no image'):
+        read_folder(tmp_path)
 
 
 def test_zarr_labels_are_a_labels_layer(tmp_path: Path) -> None:

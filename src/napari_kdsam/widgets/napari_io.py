@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ LayerData = tuple[Any, dict[str, Any], str]
 AnyPath = str | os.PathLike[str]
 
 _ONE_PATH = (str, os.PathLike)
+_MOST_LAYERS = 50
 _NO_UNIT = 'pixel'
 _UNIT = 'millimeter'
 
@@ -29,8 +32,8 @@ def get_reader(
     -------
     callable or None
         `read_layers` for a file of a kind that `open_image` reads, `read_sequence` for
-        several pictures that are to be a stack; None for anything else, and for what
-        is not there.
+        several pictures that are to be a stack, `read_folder` for a folder of images;
+        None for anything else, and for what is not there.
     """
     from napari_kdsam.io.formats import format_of
 
@@ -39,7 +42,9 @@ def get_reader(
         return None
     kinds = [format_of(one) for one in paths]
     if isinstance(path, _ONE_PATH):
-        return read_layers if kinds[0] is not None else None
+        if kinds[0] is not None:
+            return read_layers
+        return read_folder if any(_images_in(paths[0])) else None
     # Volumes and videos are stacks already.
     pictures = all(kind is not None and not kind.extra for kind in kinds)
     return read_sequence if pictures else None
@@ -94,6 +99,85 @@ def read_sequence(paths: Sequence[AnyPath]) -> list[LayerData]:
     from napari_kdsam.io.file_sequence import FileSequence
 
     return [_layer_of(FileSequence([Path(path) for path in paths]), paths[0])]
+
+
+def read_folder(path: AnyPath) -> list[LayerData]:
+    """Open the images in a folder: as one stack if they are of one size and type.
+
+    Parameters
+    ----------
+    path : path-like
+        A folder that `get_reader` offers to read. Label images that this package wrote
+        are left out, and so is what cannot be read, with a notice.
+
+    Returns
+    -------
+    list of tuple
+        One layer with a frame for each file, or else one for each file.
+
+    Raises
+    ------
+    ImageError
+        If there is no image in it, or too many for a layer each.
+    """
+    from napari.utils.notifications import show_warning
+
+    from napari_kdsam.core.errors import ImageError, KDSAMError, first_of
+    from napari_kdsam.io.file_sequence import FileSequence
+    from napari_kdsam.io.results import is_result
+
+    folder = Path(path)
+    images = [file for file in _images_in(folder) if not is_result(file)]
+    if len(images) > 1:
+        try:
+            frames = FileSequence(images)
+        except KDSAMError:
+            # They differ, or one of them is damaged.
+            pass
+        else:
+            data, attributes, kind = _layer_of(frames, images[0])
+            names = [image.name for image in images]
+            attributes['metadata']['frame_names'] = names
+            return [(data, {**attributes, 'name': folder.name}, kind)]
+    if len(images) > _MOST_LAYERS:
+        raise ImageError(
+            f'The {len(images)} images in {folder.name} differ in size or type, and are '
+            f'too many for a layer each; choose up to {_MOST_LAYERS} of the files.'
+        )
+    layers: list[LayerData] = []
+    problems: list[str] = []
+    for image in images:
+        try:
+            layers += read_layers(image)
+        except KDSAMError as error:
+            problems.append(str(error))
+    if not layers:
+        raise ImageError(
+            f'There is no image in {folder.name} that can be opened; '
+            f'{first_of(problems) or "it holds results only"}'
+        )
+    if problems:
+        show_warning(f'Left out of {folder.name}: {first_of(problems)}')
+    return layers
+
+
+def _images_in(folder: Path) -> Iterator[Path]:
+    """Files of a folder that may be opened, numbers in their names by size."""
+    from napari_kdsam.io.formats import format_of
+
+    if not folder.is_dir():
+        return
+    for path in sorted(folder.iterdir(), key=_natural):
+        # A file that nobody may read is no image to offer.
+        with suppress(OSError):
+            if not path.name.startswith('.') and path.is_file() and format_of(path):
+                yield path
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Sorts 2 before 10, as napari itself does."""
+    parts = re.split(r'(\d+)', path.name.casefold())
+    return [(int(part), '') if part.isdigit() else (-1, part) for part in parts]
 
 
 def _layer_of(image: Any, path: AnyPath) -> LayerData:
@@ -177,35 +261,7 @@ def write_labels_layer(path: str, data: Any, attributes: dict[str, Any]) -> list
     """
     import numpy as np
 
-    from napari_kdsam.io.formats import NIFTI
-    from napari_kdsam.io.label_images import write_labels
+    from napari_kdsam.widgets.shared.labels_file import write_labels_file
 
-    labels = np.asarray(data)
-    if not NIFTI.names(path):
-        write_labels(path, labels)
-        return [path]
-    from napari_kdsam.io.nifti import write_nifti_labels
-
-    source = str(attributes.get('metadata', {}).get('source', ''))
-    if NIFTI.names(source) and Path(source).is_file():
-        write_nifti_labels(path, labels, like=source)
-    else:
-        write_nifti_labels(path, labels, spacing=_millimetres(attributes))
+    write_labels_file(path, np.asarray(data), attributes)
     return [path]
-
-
-def _millimetres(attributes: dict[str, Any]) -> tuple[float, ...] | None:
-    """Millimetres between pixels along all axes, None where rows are in pixels."""
-    import pint
-
-    registry = pint.get_application_registry()
-    scale, units = attributes.get('scale'), attributes.get('units')
-    if scale is None or units is None or str(units[-1]) == _NO_UNIT:
-        return None
-    found = []
-    for step, unit in zip(scale, units, strict=True):
-        length = registry.Quantity(abs(float(step)), str(unit))
-        # Frames that lie in time have no distance.
-        is_length = length.check('[length]')
-        found.append(float(length.to(_UNIT).magnitude) if is_length else 1.0)
-    return tuple(found)
