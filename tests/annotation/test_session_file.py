@@ -13,9 +13,14 @@ from annotation_scripts import SHAPE, ArrayTarget, command_for, disc, steps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_kdsam.annotation.commands import CompositeCommand
+from napari_kdsam.annotation.commands import (
+    ChangeOutput,
+    CompositeCommand,
+    SetClasses,
+)
 from napari_kdsam.annotation.content_digest import digest_of_image
 from napari_kdsam.annotation.history import AnnotationSession
+from napari_kdsam.annotation.label_commands import CommitObject
 from napari_kdsam.annotation.region import PixelRegion
 from napari_kdsam.annotation.session_file import (
     SavedSession,
@@ -23,7 +28,13 @@ from napari_kdsam.annotation.session_file import (
     read_session,
     write_session,
 )
-from napari_kdsam.annotation.state import AnnotationState, CommittedObject, Draft
+from napari_kdsam.annotation.state import (
+    FIRST_CLASS,
+    AnnotationState,
+    CommittedObject,
+    Draft,
+    ObjectClass,
+)
 from napari_kdsam.cli.replay import replay
 from napari_kdsam.core.choices import ExistingFile
 
@@ -235,6 +246,8 @@ def test_the_file_says_nothing_of_where_the_image_came_from(tmp_path: Path) -> N
         'classes',
         'current_class',
         'cleanup',
+        'semantic',
+        'overlap',
         'drafts',
         'objects',
     }
@@ -330,3 +343,77 @@ def test_labels_of_classes_stay_when_a_session_is_put_beside_other_labels() -> N
     assert target.data[0, 5, 5] == 1
     assert target.data[0, 15, 20] == 12
     assert session.state.numbers == {11, 12}
+
+
+def of_class(number: int, class_id: int, row: int, semantic: bool) -> CommittedObject:
+    region = PixelRegion.of_mask((0,), disc(row, 8, 3))
+    label = class_id if semantic else number
+    return CommittedObject(
+        number, label, (0,), Draft(), 0.5, region, class_id, semantic
+    )
+
+
+def test_output_and_overlap_are_kept_and_earlier_files_have_neither(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / 'session.json'
+    state = AnnotationState(objects=(of_class(4, 1, 5, True),), semantic=True)
+    write_session(path, SavedSession('digest', SHAPE, state, 'ask'))
+    assert read_session(path).state.semantic
+    assert read_session(path).overlap == 'ask'
+    content = json.loads(path.read_text())
+    del content['semantic'], content['overlap']
+    path.write_text(json.dumps(content))
+    assert read_session(path).state.semantic, 'as its last object'
+    assert read_session(path).overlap == 'keep'
+
+
+@pytest.mark.parametrize('now', [False, True])
+@pytest.mark.parametrize('before', [False, True])
+def test_work_restored_beside_other_work_is_numbered_and_classed_as_that(
+    before: bool, now: bool
+) -> None:
+    polyp, tool, again = (
+        ObjectClass(2, 'polyp', '#ff0000'),
+        ObjectClass(2, 'tool', '#00ff00'),
+        ObjectClass(7, 'polyp', '#0000ff'),
+    )
+    session, target = AnnotationSession(), ArrayTarget()
+    session.execute(SetClasses((FIRST_CLASS, polyp)))
+    session.execute(ChangeOutput(now))
+    session.execute(CommitObject(target, of_class(1, 2, 5, now)))
+    saved = AnnotationState(
+        objects=(of_class(1, 2, 12, before), of_class(2, 7, 19, before)),
+        classes=(tool, again),
+        current_class=7,
+        semantic=before,
+    )
+    restoring = SavedSession('d', SHAPE, saved).restoring(target, 1, session.state)
+    session.execute(CompositeCommand(restoring))
+    state = session.state
+    assert [c.name for c in state.classes] == ['object', 'polyp', 'tool']
+    named = [state.class_named(item.class_id) for item in state.objects]
+    assert named == ['polyp', 'tool', 'polyp']
+    assert state.class_named(state.current_class) == 'polyp'
+    assert state.semantic == now
+    labels = [int(target.data[0, row, 8]) for row in (5, 12, 19)]
+    assert labels == ([2, 3, 2] if now else [1, 2, 3])
+    session.undo()
+    assert [c.name for c in session.state.classes] == ['object', 'polyp']
+    assert np.unique(target.data).tolist() == [0, labels[0]]
+
+
+def test_objects_that_lie_under_others_are_left_out_and_no_pixel_is_given_twice() -> (
+    None
+):
+    session, target = AnnotationSession(), ArrayTarget()
+    session.execute(CommitObject(target, of_class(1, 1, 8, False)))
+    saved = AnnotationState(
+        objects=(of_class(1, 1, 8, False), of_class(2, 1, 12, False))
+    )
+    restoring = SavedSession('d', SHAPE, saved).restoring(target, 1, session.state)
+    session.execute(CompositeCommand(restoring))
+    first, second = session.state.objects
+    assert (first.number, second.number) == (1, 3)
+    assert second.region.minus(first.region) == second.region
+    assert target.data[0, 8, 8] == 1

@@ -23,6 +23,7 @@ from napari_kdsam.annotation.commands import (
     AddPoint,
     ChangeClass,
     ChangeFrame,
+    ChangeOutput,
     ChooseCandidate,
     ClearDraft,
     Command,
@@ -44,6 +45,7 @@ from napari_kdsam.annotation.label_commands import (
     PaintPixels,
     PixelCommand,
     ReclassifyObject,
+    RelabelObjects,
     ReopenObject,
 )
 from napari_kdsam.annotation.region import PixelChange, PixelRegion
@@ -132,7 +134,6 @@ class Annotating(RuleBasedStateMachine):
         first=st.lists(st.tuples(frames, discs), max_size=4),
     )
     def start(self, semantic, known, first) -> None:
-        self.semantic = semantic
         self.session, self.target = AnnotationSession(), ArrayTarget()
         self.done: list[Command] = []
         self.undone: list[Command] = []
@@ -141,6 +142,8 @@ class Annotating(RuleBasedStateMachine):
         self.session.changed.connect(self.on_changed)
         if known:
             self.execute(SetClasses(CLASSES))
+        if semantic:
+            self.execute(ChangeOutput(True))
         for frame, mask in first:
             self.write_objects(frame, [mask], overwrite=False)
 
@@ -155,6 +158,10 @@ class Annotating(RuleBasedStateMachine):
     @property
     def state(self) -> AnnotationState:
         return self.session.state
+
+    @property
+    def semantic(self) -> bool:
+        return self.state.semantic
 
     def execute(self, command: Command) -> None:
         self.session.execute(command)
@@ -220,6 +227,7 @@ class Annotating(RuleBasedStateMachine):
                 0.5,
                 region,
                 self.state.current_class,
+                self.semantic,
             )
             under = before[region.slices][region.mask()]
             commands.append(
@@ -268,6 +276,12 @@ class Annotating(RuleBasedStateMachine):
         item = self.picked(number)
         label = class_id if self.semantic else item.label
         self.execute(ReclassifyObject(self.target, item, class_id, label))
+
+    @rule(semantic=signs)
+    def change_output(self, semantic) -> None:
+        self.execute(RelabelObjects(self.target, self.state.objects, semantic))
+        for item in self.state.objects:
+            assert item.label == (item.class_id if semantic else item.number)
 
     @rule(
         strokes=st.dictionaries(frames, discs, min_size=1, max_size=2), data=st.data()

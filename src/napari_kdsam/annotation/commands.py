@@ -224,6 +224,39 @@ class SetCleanUp(Command):
         return replace(state, cleanup=self.cleanup)
 
 
+@dataclass(frozen=True)
+class ChangeOutput(Command):
+    """Give the next objects the labels of their classes, or labels of their own."""
+
+    semantic: bool
+
+    def after(self, state: AnnotationState) -> AnnotationState:
+        return replace(state, semantic=self.semantic)
+
+
+@dataclass(frozen=True, eq=False)
+class LoseObjects(Command):
+    """Let all objects go with the labels that held them, which are gone already.
+
+    Parameters
+    ----------
+    bring_back, take_away : callable
+        Called to have the labels again, and to be without them.
+    """
+
+    bring_back: Callable[[], None]
+    take_away: Callable[[], None]
+
+    def after(self, state: AnnotationState) -> AnnotationState:
+        return replace(state, objects=())
+
+    def apply(self) -> None:
+        self.take_away()
+
+    def revert(self) -> None:
+        self.bring_back()
+
+
 @dataclass(frozen=True, eq=False)
 class CompositeCommand(Command):
     """Several commands that are done and undone as one.

@@ -14,6 +14,11 @@ from napari_kdsam.core.stack_index import FrameIndex
 class AnnotationSession:
     """Hold the state of one image's annotation, with unlimited undo and redo.
 
+    Parameters
+    ----------
+    state : AnnotationState, optional
+        To begin with; an empty one by default.
+
     Attributes
     ----------
     changed : psygnal.Signal
@@ -22,8 +27,8 @@ class AnnotationSession:
 
     changed = Signal(AnnotationState, AnnotationState)
 
-    def __init__(self) -> None:
-        self._state = AnnotationState()
+    def __init__(self, state: AnnotationState | None = None) -> None:
+        self._state = AnnotationState() if state is None else state
         self._done: list[tuple[Command, AnnotationState]] = []
         self._undone: list[tuple[Command, FrameIndex]] = []
 

@@ -155,6 +155,35 @@ class ReclassifyObject(PixelCommand):
 
 
 @dataclass(frozen=True, eq=False)
+class RelabelObjects(PixelCommand):
+    """Give objects the labels of their classes, or labels of their own, from now on.
+
+    Parameters
+    ----------
+    items : tuple of CommittedObject
+        Those whose labels are in the target; no other pixel there may have a label.
+    semantic : bool
+        Whether labels are those of classes.
+    """
+
+    items: tuple[CommittedObject, ...]
+    semantic: bool
+
+    def after(self, state: AnnotationState) -> AnnotationState:
+        objects = tuple(
+            item.labelled(self.semantic) if item in self.items else item
+            for item in state.objects
+        )
+        return replace(state, objects=objects, semantic=self.semantic)
+
+    def changes(self) -> Iterable[PixelChange]:
+        return [
+            PixelChange(item.region, item.label, item.labelled(self.semantic).label)
+            for item in self.items
+        ]
+
+
+@dataclass(frozen=True, eq=False)
 class PaintPixels(PixelCommand):
     """What was painted into the labels with napari's own tools; it is there already.
 

@@ -4,7 +4,7 @@ Version 1 is JSON::
 
     {"format": 1, "image": "<content digest>", "shape": [300, 480, 640],
      "frame": [12], "classes": [{"id": 1, "name": "object", "color": "#00e5ff"}],
-     "current_class": 1, "cleanup": {...},
+     "current_class": 1, "cleanup": {...}, "semantic": false, "overlap": "keep",
      "drafts": [{"frame": [12], "points": [[row, col, true], ...],
                  "boxes": [[row0, col0, row1, col1]],
                  "scribbles": [[[[row, col], ...], true]],
@@ -38,6 +38,7 @@ from platformdirs import user_data_path
 
 from napari_kdsam.annotation.commands import (
     ChangeClass,
+    ChangeOutput,
     Command,
     ReplaceDraft,
     SetClasses,
@@ -54,7 +55,9 @@ from napari_kdsam.annotation.state import (
     AnnotationState,
     CommittedObject,
     Draft,
+    ObjectClass,
     Outline,
+    OverlapPolicy,
     Scribble,
 )
 from napari_kdsam.core.errors import KDSAMError, excerpt, quoted
@@ -91,16 +94,26 @@ class SavedSession:
     shape : tuple of int
         (..., rows, columns) of the image.
     state : AnnotationState
+    overlap : str
+        What was to happen to labels under a new mask.
     """
 
     image: str
     shape: tuple[int, ...]
     state: AnnotationState
+    overlap: OverlapPolicy = 'keep'
 
     def restoring(
-        self, target: LabelTarget | None, above: int = 0
+        self,
+        target: LabelTarget | None,
+        above: int = 0,
+        beside: AnnotationState | None = None,
     ) -> tuple[Command, ...]:
         """The commands that bring everything back, the objects first.
+
+        Objects whose own labels are there already, and no object's, are taken up as
+        they are. Others get the pixels that have no label yet; those that find none
+        are left out.
 
         Parameters
         ----------
@@ -109,17 +122,46 @@ class SavedSession:
         above : int
             Added to every number and instance label, so that they stay apart from
             those already there.
+        beside : AnnotationState, optional
+            What is there now. If it has objects, its classes stay, those of one name
+            are one class, and all labels are numbered as they are there.
         """
-        state = self.state
+        state, semantic = self.state, self.state.semantic
+        classes = state.classes
+        class_ids = {item.id: item.id for item in classes}
+        alone = beside is None or not beside.objects
+        if beside is not None and not alone:
+            semantic = beside.semantic
+            classes, class_ids = _joined(beside.classes, classes)
 
         def renumbered(item: CommittedObject) -> CommittedObject:
-            label = item.label if item.semantic else item.label + above
-            return replace(item, number=item.number + above, label=label)
+            class_id = class_ids.get(item.class_id, item.class_id)
+            label = class_id if item.semantic else item.label + above
+            number = item.number + above
+            item = replace(item, number=number, label=label, class_id=class_id)
+            if alone or item.semantic == semantic:
+                return item
+            return item.labelled(semantic)
+
+        def placed(item: CommittedObject, target: LabelTarget) -> CommitObject | None:
+            there = _values(target, item.region)
+            named_so = alone or not (semantic or item.semantic)
+            if named_so and (there == item.label).all() and not _is_taken(item, beside):
+                kept = replace(renumbered(item), label=item.label)
+                return CommitObject(target, kept, item.label, clears=False)
+            free = _free_part(target, item.region)
+            if free is None:
+                return None
+            return CommitObject(
+                target, replace(renumbered(item), region=free), clears=False
+            )
 
         objects = [
-            CommitObject(target, renumbered(item), clears=False)
+            command
             for item in state.objects
             if target is not None
+            for command in [placed(item, target)]
+            if command is not None
         ]
 
         def raised(draft: Draft) -> Draft:
@@ -132,9 +174,10 @@ class SavedSession:
             ReplaceDraft(frame, raised(draft)) for frame, draft in state.drafts.items()
         ]
         return (
-            SetClasses(state.classes),
-            ChangeClass(state.current_class),
+            SetClasses(classes),
+            ChangeClass(class_ids.get(state.current_class, state.current_class)),
             SetCleanUp(state.cleanup),
+            ChangeOutput(semantic),
             *objects,
             *drafts,
         )
@@ -162,6 +205,40 @@ class SavedSession:
             part = array[item.frame][row0:row1, col0:col1]
             part[item.region.mask() & (part == 0)] = item.label
         return array
+
+
+def _joined(
+    own: tuple[ObjectClass, ...], others: tuple[ObjectClass, ...]
+) -> tuple[tuple[ObjectClass, ...], dict[int, int]]:
+    """Classes of both, those of one name once, and the new id of each of the others."""
+    joined = list(own)
+    ids: dict[int, int] = {}
+    for item in others:
+        same = next((known for known in joined if known.name == item.name), None)
+        if same is None:
+            taken = {known.id for known in joined}
+            same = replace(item, id=max(taken) + 1) if item.id in taken else item
+            joined.append(same)
+        ids[item.id] = same.id
+    return tuple(joined), ids
+
+
+def _values(target: LabelTarget, region: PixelRegion) -> NDArray[Any]:
+    """What the pixels of a region hold, one value each."""
+    return np.asarray(target.frame(region.frame)[region.slices])[region.mask()]
+
+
+def _is_taken(item: CommittedObject, beside: AnnotationState | None) -> bool:
+    return beside is not None and any(
+        item.region.minus(other.region) != item.region for other in beside.objects
+    )
+
+
+def _free_part(target: LabelTarget, region: PixelRegion) -> PixelRegion | None:
+    there = np.asarray(target.frame(region.frame)[region.slices])
+    return PixelRegion.of_mask(
+        region.frame, region.mask() & (there == 0), region.box[:2]
+    )
 
 
 def write_session(path: Path, session: SavedSession) -> None:
@@ -195,6 +272,8 @@ def write_session(path: Path, session: SavedSession) -> None:
         ],
         'current_class': state.current_class,
         'cleanup': state.cleanup.to_dict(),
+        'semantic': state.semantic,
+        'overlap': session.overlap,
         'drafts': [
             {'frame': list(frame), **_draft_values(draft)}
             for frame, draft in state.drafts.items()
@@ -268,7 +347,7 @@ def read_session(path: Path, image: str | None = None) -> SavedSession:
                 f'version reads format {SESSION_FORMAT}; update napari-kdsam.'
             )
         values = SessionValues.model_validate_json(content)
-        found = SavedSession(values.image, values.shape, values.state())
+        found = SavedSession(values.image, values.shape, values.state(), values.overlap)
     except OSError as error:
         reason = error.strerror or 'the system gave no reason'
         raise SessionFileError(f'{path.name} cannot be read ({reason}).') from error

@@ -25,6 +25,7 @@ from napari_kdsam.annotation.state import (
     Draft,
     ObjectClass,
     Outline,
+    OverlapPolicy,
     PointPrompt,
     Position,
     Scribble,
@@ -154,6 +155,9 @@ class SessionValues(SessionHeader):
     classes: Annotated[list[ClassValues], Field(min_length=1)]
     current_class: int
     cleanup: dict[str, Any]
+    # Files of earlier versions have neither.
+    semantic: bool | None = None
+    overlap: OverlapPolicy = 'keep'
     drafts: list[DraftValues]
     objects: list[ObjectValues]
 
@@ -176,12 +180,16 @@ class SessionValues(SessionHeader):
             for item in self.drafts
             for frame in [_frame_in(item.frame, self.shape)]
         }
+        semantic = self.semantic
+        if semantic is None:
+            semantic = bool(self.objects) and self.objects[-1].semantic
         return AnnotationState(
             MappingProxyType(drafts),
             tuple(item.committed(self.shape) for item in self.objects),
             tuple(ObjectClass(c.id, c.name, c.color) for c in self.classes),
             self.current_class,
             CleanUp.from_dict(self.cleanup),
+            semantic,
             # Nothing may have been looked at yet.
             _frame_in(self.frame, self.shape) if self.frame else (),
         )

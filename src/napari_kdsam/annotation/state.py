@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from napari_kdsam.annotation.cleanup import CleanUp
 from napari_kdsam.core.geometry import Box
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from napari_kdsam.annotation.region import PixelRegion
 
 Position = tuple[float, float]
+OverlapPolicy = Literal['keep', 'overwrite', 'ask']
 
 
 @dataclass(frozen=True)
@@ -185,6 +186,11 @@ class CommittedObject:
     class_id: int = FIRST_CLASS.id
     semantic: bool = False
 
+    def labelled(self, semantic: bool) -> CommittedObject:
+        """The object with the label of its class, or one of its own."""
+        label = self.class_id if semantic else self.number
+        return replace(self, label=label, semantic=semantic)
+
 
 @dataclass(frozen=True)
 class AnnotationState:
@@ -202,6 +208,8 @@ class AnnotationState:
         Class of the next object.
     cleanup : CleanUp
         What is done to each mask before it is shown and committed.
+    semantic : bool
+        Whether the next object gets the label of its class, or one of its own.
     frame : tuple of int
         The frame that was in view.
     """
@@ -213,6 +221,7 @@ class AnnotationState:
     classes: tuple[ObjectClass, ...] = (FIRST_CLASS,)
     current_class: int = FIRST_CLASS.id
     cleanup: CleanUp = CleanUp()
+    semantic: bool = False
     frame: FrameIndex = ()
 
     def draft(self, frame: FrameIndex) -> Draft:
@@ -241,8 +250,16 @@ class AnnotationState:
             if item.frame == region.frame and item.label == label:
                 region = region.minus(item.region) or region
         number = self.highest_number + 1 if label in self.numbers else label
+        of_class = self.semantic and label in {item.id for item in self.classes}
         return CommittedObject(
-            number, label, region.frame, Draft(), 1.0, region, self.current_class
+            number,
+            label,
+            region.frame,
+            Draft(),
+            1.0,
+            region,
+            label if of_class else self.current_class,
+            of_class,
         )
 
     def class_named(self, class_id: int) -> str:

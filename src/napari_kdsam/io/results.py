@@ -16,6 +16,8 @@ from napari_kdsam.io.image_file import reading
 
 # The mark of images that are drawn to be segmented.
 DRAWN = 'image'
+# The mark of labels made by hand, which no run replaces.
+MANUAL = 'annotator'
 # COCO files may be large; theirs is at the start.
 _START_BYTES = 4096
 _COCO_MARK = f'"contributor": "{MARK}"'.encode('ascii')
@@ -34,7 +36,7 @@ def is_result(path: Path) -> bool:
 
 
 def is_replaceable(path: Path) -> bool:
-    """Whether a file is a result of a run, as the run has left it.
+    """Whether a file is a result of a run, as the run has left it, not made by hand.
 
     Parameters
     ----------
@@ -45,6 +47,8 @@ def is_replaceable(path: Path) -> bool:
     if path.suffix.lower() == '.json':
         return _is_json_result(path)
     mark = _mark_of(path)
+    if mark == MANUAL:
+        return False
     if not NIFTI.names(path.name) or not mark:
         return mark != ''
     from napari_kdsam.io.nifti import mark_of_voxels

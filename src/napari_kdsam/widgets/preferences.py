@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from platformdirs import user_config_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from napari_kdsam.core.errors import KDSAMError
+from napari_kdsam.core.files import write_json
 from napari_kdsam.model.registry import DEFAULT_MODEL
 
 PLUGIN = 'napari-kdsam'
@@ -17,6 +20,8 @@ PLUGIN = 'napari-kdsam'
 _KEYS = 'keys'
 _ANNOTATOR = 'annotator'
 _TYPING_MS = 500
+
+SaveAs = Literal['image', 'png', 'tiff', 'nifti', 'png frames', 'tiff frames']
 
 
 class Preferences(BaseModel):
@@ -30,6 +35,9 @@ class Preferences(BaseModel):
         What happens to labels under a new mask.
     output : str
         ``instance``: a label for each object; ``semantic``: one for each class.
+    save_as : str
+        Format of labels that are saved: ``image`` for one that suits the image's, or
+        one file for each frame.
     autosave : bool
         Whether sessions are kept in files.
     sessions : str
@@ -65,6 +73,11 @@ class Preferences(BaseModel):
         'instance',
         title='Output',
         description='A label for each object (instance) or for each class (semantic)',
+    )
+    save_as: SaveAs = Field(
+        'image',
+        title='Save labels as',
+        description='As suits the image, PNG, TIFF, NIfTI, or a file for each frame',
     )
     autosave: bool = Field(
         True,
@@ -129,6 +142,20 @@ def load_preferences() -> tuple[Preferences, list[str]]:
         else:
             kept[name] = value
     return Preferences(**kept), warnings
+
+
+def remember_format(save_as: SaveAs) -> None:
+    """Save labels in this format from now on, also when napari is started again."""
+    settings = _napari_settings()
+    if settings is not None:
+        getattr(settings, _ANNOTATOR).save_as = save_as
+        return
+    path = preferences_file()
+    content, problems = _from_file(path)
+    if not problems:
+        with suppress(KDSAMError, OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, {**content, 'save_as': save_as})
 
 
 def _not_used(name: str, value: object) -> str:

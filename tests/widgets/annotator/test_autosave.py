@@ -74,7 +74,7 @@ def test_after_kill_9_every_object_and_the_open_prompts_come_back(
     process.communicate()
 
     session = annotate(IMAGE)
-    session.qtbot.waitUntil(lambda: session.controller.autosave.offer is not None)
+    session.qtbot.waitUntil(lambda: bool(session.controller.autosave.offers))
     assert '2 objects and open prompts' in session.widget.offer.text.text()
     session.widget.offer.buttons[0].click()
     session.wait_for('ready')
@@ -96,7 +96,7 @@ def test_prompts_not_committed_outlive_the_closed_dock(annotate, sessions) -> No
     saved_text(session, sessions, '60')
 
     again = annotate(IMAGE)
-    again.qtbot.waitUntil(lambda: again.controller.autosave.offer is not None)
+    again.qtbot.waitUntil(lambda: bool(again.controller.autosave.offers))
     assert 'open prompts' in again.widget.offer.text.text()
     again.widget.offer.buttons[0].click()
     again.wait_for('ready')
@@ -113,7 +113,7 @@ def test_restoring_beside_new_labels_keeps_both_apart_and_is_one_undo(
     session.controller.close()
 
     again = annotate(IMAGE)
-    again.qtbot.waitUntil(lambda: again.controller.autosave.offer is not None)
+    again.qtbot.waitUntil(lambda: bool(again.controller.autosave.offers))
     again.click(60, 150)
     again.controller.objects.commit()
     again.controller.restore_session()
@@ -133,20 +133,100 @@ def test_another_image_is_offered_nothing(annotate, sessions) -> None:
     again.click(60, 60)
     again.controller.objects.commit()
     again.qtbot.waitUntil(lambda: len(session_files(sessions)) == 2)
-    assert again.controller.autosave.offer is None
+    assert not again.controller.autosave.offers
 
 
-def test_deleted_earlier_work_is_gone(annotate, sessions) -> None:
-    session = annotate(IMAGE)
-    session.click(60, 60)
-    session.controller.objects.commit()
-    saved_text(session, sessions, '"label": 1')
-    session.controller.close()
+def test_deleted_earlier_work_is_gone_when_the_panel_is_closed(
+    annotate, sessions
+) -> None:
+    leave_session(annotate, sessions, 60)
     again = annotate(IMAGE)
-    again.qtbot.waitUntil(lambda: again.controller.autosave.offer is not None)
-    again.widget.offer.buttons[1].click()
-    again.qtbot.waitUntil(lambda: not session_files(sessions))
-    assert again.controller.autosave.offer is None
+    again.qtbot.waitUntil(lambda: bool(again.controller.autosave.offers))
+    again.widget.offer.delete.click()
+    assert not again.controller.autosave.offers
+    assert 'deleted when you leave' in again.widget.offer.text.text()
+    assert session_files(sessions), 'it was said that this can be undone'
+    again.widget.offer.undelete.click()
+    again.widget.offer.restore.click()
+    assert again.labels[60, 60] == 1
+    again.controller.close()
+    again.qtbot.wait(200)
+    assert len(session_files(sessions)) == 1
+
+    third = annotate(IMAGE)
+    third.qtbot.waitUntil(lambda: bool(third.controller.autosave.offers))
+    third.widget.offer.delete.click()
+    third.controller.close()
+    third.qtbot.waitUntil(lambda: not session_files(sessions))
+
+
+def leave_session(annotate, sessions: Path, *columns: int) -> None:
+    """Commit objects in a window of its own, and close it."""
+    before = len(session_files(sessions))
+    session = annotate(IMAGE)
+    for column in columns:
+        session.click(60, column)
+        session.controller.objects.commit()
+    session.qtbot.waitUntil(lambda: len(session_files(sessions)) > before)
+    session.controller.close()
+    last = f'"number": {len(columns)}'
+    saved_text(session, sessions, last)
+
+
+def test_every_earlier_session_is_offered_and_a_damaged_one_does_no_harm(
+    annotate, sessions
+) -> None:
+    leave_session(annotate, sessions, 60)
+    (first,) = session_files(sessions)
+    leave_session(annotate, sessions, 120, 170)
+    second = next(path for path in session_files(sessions) if path != first)
+    os.utime(first, (1e9, 1e9))
+    damaged = first.with_name(first.name.replace('-', '-0'))
+    damaged.write_text(first.read_text()[:-40])
+
+    again = annotate(IMAGE)
+    again.qtbot.waitUntil(lambda: len(again.controller.autosave.offers) == 2)
+    again.qtbot.waitUntil(lambda: 'damaged' in again.workspace.status.text)
+    offer = again.widget.offer
+    listed = [offer.choice.itemText(n) for n in range(offer.choice.count())]
+    assert '2 objects' in listed[0]
+    assert '09 Sep 2001' in listed[1] and '1 object' in listed[1]
+    offer.choice.setCurrentIndex(1)
+    offer.restore.click()
+    assert again.labels[60, 60] == 1
+    assert not again.labels[60, 120]
+    assert offer.isVisibleTo(again.widget), 'the other one is still offered'
+    offer.restore.click()
+    assert again.labels[60, [60, 120, 170]].tolist() == [1, 2, 3]
+    assert not offer.isVisibleTo(again.widget)
+    again.qtbot.waitUntil(lambda: not second.exists())
+    assert sorted(session_files(sessions)) == sorted([first, damaged])
+
+
+def test_undoing_the_return_of_earlier_work_does_not_lose_it(
+    annotate, sessions
+) -> None:
+    leave_session(annotate, sessions, 60, 150)
+    again = annotate(IMAGE)
+    again.qtbot.waitUntil(lambda: bool(again.controller.autosave.offers))
+    again.widget.offer.restore.click()
+    again.controller.undo()
+    assert not again.labels.any()
+    again.controller.close()
+    third = annotate(IMAGE)
+    third.qtbot.waitUntil(lambda: bool(third.controller.autosave.offers))
+    assert '2 objects' in third.widget.offer.text.text()
+
+
+def test_not_now_keeps_earlier_work_for_another_time(annotate, sessions) -> None:
+    leave_session(annotate, sessions, 60)
+    again = annotate(IMAGE)
+    again.qtbot.waitUntil(lambda: bool(again.controller.autosave.offers))
+    again.widget.offer.later.click()
+    assert not again.widget.offer.isVisibleTo(again.widget)
+    again.controller.close()
+    third = annotate(IMAGE)
+    third.qtbot.waitUntil(lambda: bool(third.controller.autosave.offers))
 
 
 def test_an_undone_session_leaves_no_file(annotate, sessions) -> None:
@@ -197,7 +277,7 @@ def test_a_damaged_earlier_session_is_said_and_stays_where_it_is(
     path.write_text(path.read_text()[:-40])
     again = annotate(IMAGE)
     again.qtbot.waitUntil(lambda: 'damaged' in again.controller.workspace.status.text)
-    assert again.controller.autosave.offer is None
+    assert not again.controller.autosave.offers
     assert path.exists()
 
 

@@ -349,7 +349,7 @@ def test_a_damaged_session_file_is_said_stays_and_does_not_stop_new_work(
     path.write_text(broken)
     again = annotate(IMAGE)
     again.qtbot.waitUntil(lambda: path.name in said(again), timeout=10_000)
-    assert again.controller.autosave.offer is None
+    assert not again.controller.autosave.offers
     commit_at(again, 60, 150)
     assert again.labels[60, 150] == 1
     assert path.read_text() == broken
@@ -362,7 +362,7 @@ def test_a_session_of_another_image_is_not_offered(annotate, sessions):
     path.write_text(json.dumps(content))
     again = annotate(IMAGE)
     again.qtbot.waitUntil(lambda: 'another image' in said(again), timeout=10_000)
-    assert again.controller.autosave.offer is None
+    assert not again.controller.autosave.offers
     assert path.exists()
 
 

@@ -405,14 +405,38 @@ def test_renaming_helper_and_image_layers_changes_nothing(annotate):
     assert session.labels[60, 60] == 1
 
 
-def test_a_deleted_labels_layer_is_replaced_by_a_new_one_at_the_next_commit(annotate):
+def test_a_deleted_labels_layer_is_noticed_and_undo_brings_it_back(annotate):
     session = annotate()
     session.click(60, 60)
     session.controller.objects.commit()
-    session.viewer.layers.remove(session.workspace.target_layer)
+    layer = session.workspace.target_layer
+    session.viewer.layers.remove(layer)
+    session.settle()
+    assert session.workspace.session.state.objects == ()
+    assert '1 object; undo brings it back' in session.workspace.status.text
+    session.controller.undo()
+    assert layer in session.viewer.layers
+    assert session.workspace.target_layer is layer
+    assert session.labels[60, 60] == 1
+    assert len(session.workspace.session.state.objects) == 1
+    session.controller.redo()
+    session.settle()
+    assert layer not in session.viewer.layers
     session.click(60, 150)
     session.controller.objects.commit()
-    assert set(np.unique(session.labels)) == {0, 2}, 'no number is given twice'
+    assert session.workspace.target_layer is not layer
+    assert set(np.unique(session.labels)) == {0, 1}
+
+
+def test_a_commit_that_was_undone_leaves_its_label_to_the_next(annotate):
+    session = annotate()
+    for column in (60, 150):
+        session.click(60, column)
+        session.controller.objects.commit()
+    session.controller.undo()
+    session.wait_for('ready')
+    session.controller.objects.commit()
+    assert set(np.unique(session.labels)) == {0, 1, 2}
 
 
 def test_drafts_of_an_image_wait_while_another_is_annotated(annotate):

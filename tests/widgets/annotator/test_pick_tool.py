@@ -199,3 +199,36 @@ def test_with_the_edit_tool_a_real_click_reopens_and_a_drag_moves_the_view(annot
     QTest.mouseMove(canvas, middle + QPoint(1, 1))
     QTest.keyClick(canvas, Qt.Key.Key_W, Qt.KeyboardModifier.ShiftModifier)
     assert session.labels[60, 100] == 0
+
+
+def test_labels_of_a_batch_are_chosen_and_corrected_where_they_are(
+    make_napari_viewer_proxy, fake_factory, qtbot, fake_model
+):
+    from annotator_window import Annotating
+    from qtpy.QtCore import Qt
+
+    from napari_kdsam.widgets.annotator.dock import AnnotatorWidget
+    from napari_kdsam.widgets.shared.labels_writer import new_labels_layer
+
+    viewer = make_napari_viewer_proxy(show=False)
+    image = viewer.add_image(np.zeros((120, 200), np.uint8), name='scan')
+    found = new_labels_layer(image)
+    found.data[40:80, 40:80] = 1
+    found.data[100:110, 10:20] = 2
+    viewer.add_layer(found)
+    widget = AnnotatorWidget(viewer, fake_factory)
+    viewer.window.add_dock_widget(widget, name='Click to label')
+    session = Annotating(viewer, widget, qtbot, fake_model)
+    assert widget.labels_choice.value is found
+    canvas = session.show_canvas()
+    widget.tools.buttons['Edit'].click()
+    canvas.click(60, 60)
+    session.wait_for('ready')
+    assert not (session.labels == 1).any(), 'it is open'
+    canvas.click(60, 85)
+    session.wait_for('ready')
+    canvas.key(Qt.Key.Key_W)
+    session.settle()
+    assert session.labels[60, 60] == session.labels[60, 85] == 1
+    assert set(np.unique(session.labels)) == {0, 1, 2}
+    session.controller.flow.thread.stop(timeout=5)

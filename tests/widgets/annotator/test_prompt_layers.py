@@ -302,17 +302,18 @@ def test_the_object_under_the_cursor_is_deleted_and_comes_back_by_undo(annotate)
 
 
 @pytest.mark.parametrize(('output', 'label'), [('instance', 1), ('semantic', 5)])
+@pytest.mark.parametrize('changed', [False, True])
 def test_an_object_gets_another_class_and_its_label_only_if_that_is_the_classs(
-    annotate, output, label
+    annotate, output, label, changed
 ):
     session = annotate()
     objects = session.controller.objects
     objects.set_classes((FIRST_CLASS, POLYP))
-    objects.set_output(output)
+    other = 'semantic' if output == 'instance' else 'instance'
+    objects.set_output(other if changed else output)
     session.click(60, 40)
     session.controller.objects.commit()
-    # What an object is called does not depend on what later ones are.
-    objects.set_output('semantic' if output == 'instance' else 'instance')
+    objects.set_output(output)
     assert objects.reclassify_at((60, 40), 5)
     assert session.labels[60, 40] == label
     (item,) = session.workspace.session.state.objects

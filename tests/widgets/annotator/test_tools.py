@@ -173,6 +173,7 @@ def test_classes_name_labels_and_semantic_output_writes_them(annotate):
     session.click(60, 150)
     controller.objects.commit()
     assert session.labels[60, 150] == 2, 'the class, not the next number'
+    assert session.labels[60, 40] == 2, 'the one before is of that class, too'
     controller.objects.next_class()
     assert controller.workspace.session.state.current_class == 1
     numbers = [item.number for item in controller.workspace.session.state.objects]

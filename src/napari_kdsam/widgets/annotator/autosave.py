@@ -1,10 +1,10 @@
-"""Keep each image's session in a file, and bring back the one an earlier time left."""
+"""Keep each image's session in a file, and bring back those earlier times left."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 
 from napari_kdsam.annotation.commands import as_one
 from napari_kdsam.annotation.content_digest import digest_of_image
+from napari_kdsam.annotation.label_commands import CommitObject
 from napari_kdsam.annotation.session_file import (
     SavedSession,
     SessionFileError,
@@ -26,7 +27,7 @@ from napari_kdsam.widgets.annotator.workspace import Workspace
 from napari_kdsam.widgets.shared.background import BackgroundWorker
 
 if TYPE_CHECKING:
-    from napari_kdsam.annotation.state import AnnotationState
+    from napari_kdsam.annotation.state import AnnotationState, OverlapPolicy
     from napari_kdsam.core.stack_index import FrameIndex
     from napari_kdsam.widgets.annotator.image_record import ImageRecord
 
@@ -52,22 +53,36 @@ class Offer:
     path: Path
     time: datetime
 
-    def describe(self) -> str:
-        """One sentence on what there is to restore."""
+    @property
+    def when(self) -> str:
+        """Its time in words."""
+        return self.time.strftime('%d %b %Y, %H:%M')
+
+    @property
+    def content(self) -> str:
+        """What there is to restore, in a few words."""
         state = self.saved.state
-        parts = []
+        parts: list[str] = []
         if state.objects:
-            count = len(state.objects)
-            parts.append(f'{count} object{"s" if count > 1 else ""}')
+            parts.append(_count(len(state.objects), 'object'))
+            if len(self.saved.shape) > 2:
+                parts[0] += f' on {_count(len(state.done_frames), "frame")}'
         if state.drafts:
             parts.append('open prompts')
-        when = self.time.strftime('%d %b %Y, %H:%M')
-        return f'Earlier work on this image: {" and ".join(parts)} ({when}).'
+        return ' and '.join(parts)
+
+
+def _count(number: int, what: str) -> str:
+    return f'{number} {what}{"s" if number != 1 else ""}'
 
 
 @dataclass(eq=False)
 class _Kept:
-    """What is known of one image's file; `digest` and `path` are the thread's."""
+    """What is known of one image's file.
+
+    `digest`, `path` and `absorbed`, files whose content is in the next to be written,
+    are the thread's.
+    """
 
     record: ImageRecord
     data_version: int
@@ -77,7 +92,10 @@ class _Kept:
     digest: str = ''
     path: Path | None = None
     state: AnnotationState | None = None
+    overlap: OverlapPolicy = 'keep'
     waiting: bool = False
+    lasting: bool = False
+    absorbed: list[Path] = field(default_factory=list)
 
 
 class Autosave(QObject):
@@ -96,7 +114,8 @@ class Autosave(QObject):
         super().__init__()
         self._workspace = workspace
         self._kept: dict[ImageRecord, _Kept] = {}
-        self._offers: dict[ImageRecord, Offer] = {}
+        self._offers: dict[ImageRecord, list[Offer]] = {}
+        self._deleted: dict[ImageRecord, list[Offer]] = {}
         self._failure = ''
         self._on = True
         self._beside = False
@@ -110,10 +129,16 @@ class Autosave(QObject):
         self._failed.connect(workspace.fail)
 
     @property
-    def offer(self) -> Offer | None:
-        """Earlier work on the image in view that can be restored."""
+    def offers(self) -> tuple[Offer, ...]:
+        """Earlier work on the image in view that can be restored, the newest first."""
         record = self._workspace.record
-        return self._offers.get(record) if record is not None else None
+        return tuple(self._offers.get(record, ())) if record is not None else ()
+
+    @property
+    def deleted(self) -> tuple[Offer, ...]:
+        """Earlier work on the image in view that is deleted when the image is left."""
+        record = self._workspace.record
+        return tuple(self._deleted.get(record, ())) if record is not None else ()
 
     def configure(self, on: bool, beside: bool) -> None:
         """Write files or not, and beside the images where that is possible."""
@@ -148,8 +173,13 @@ class Autosave(QObject):
                 kept.waiting = False
                 self._worker.do(self._write, kept)
 
-    def restore(self) -> None:
+    def restore(self, offer: Offer) -> None:
         """Bring back the objects and prompts of an earlier session, as one step.
+
+        Parameters
+        ----------
+        offer : Offer
+            One of `offers`.
 
         Raises
         ------
@@ -157,9 +187,8 @@ class Autosave(QObject):
             If the labels cannot hold its objects; the offer stays.
         """
         record, layers = self._workspace.record, self._workspace.layers
-        if record is None or layers is None or record not in self._offers:
+        if record is None or layers is None or offer not in self.offers:
             return
-        offer = self._offers[record]
         target, above = None, 0
         saved = offer.saved.state
         if saved.objects:
@@ -168,36 +197,80 @@ class Autosave(QObject):
             target = record.ensure_target(viewer, layers.preview, highest)
             above = max(target.highest, record.session.state.highest_number)
             target.check_label(above + highest)
-        record.session.execute(as_one(offer.saved.restoring(target, above)))
-        del self._offers[record]
+        now = record.session.state
+        commands = offer.saved.restoring(target, above, now)
+        record.session.execute(as_one(commands))
+        self._workspace.overlap = offer.saved.overlap
+        self._workspace.semantic = record.session.state.semantic
+        brought = sum(isinstance(command, CommitObject) for command in commands)
+        if left := len(saved.objects) - brought:
+            self._workspace.say(
+                f'{left} of {len(saved.objects)} earlier objects lie under labels that '
+                'are there now, and were left out.'
+            )
+        self._offers[record].remove(offer)
         kept = self._kept.get(record)
         if kept is not None:
-            self._worker.do(self._take_over, kept, offer.path)
+            self._worker.do(self._go_on_in, kept, offer.path, first=not kept.lasting)
+            kept.lasting = True
         self._wait(record, at_once=True)
 
-    def discard(self) -> None:
-        """Delete the earlier session of the image in view."""
+    def keep_file(self, record: ImageRecord) -> None:
+        """Keep what was written last of an image, even if nothing of it is left."""
+        if record in self._kept:
+            self._kept[record].lasting = True
+
+    def delete(self, offer: Offer) -> None:
+        """Delete one of `offers`, but not before the image is left."""
         record = self._workspace.record
-        if record is not None and record in self._offers:
-            self._worker.do(self._delete, self._offers.pop(record).path)
+        if record is not None and offer in self.offers:
+            self._offers[record].remove(offer)
+            self._deleted.setdefault(record, []).append(offer)
+
+    def undelete(self) -> None:
+        """Offer what was deleted again."""
+        record = self._workspace.record
+        if record is not None:
+            for offer in self._deleted.pop(record, []):
+                self._add(record, offer)
+
+    def hide_offers(self) -> None:
+        """Offer nothing more now; the files stay for another time."""
+        record = self._workspace.record
+        if record is not None:
+            self._offers.pop(record, None)
+            self._delete_for_good(record)
 
     def forget(self, record: ImageRecord) -> None:
         """Save a last time the session of an image that is gone."""
         self._offers.pop(record, None)
+        self._delete_for_good(record)
         self._release(record)
 
     def close(self) -> None:
-        """Write what has changed; the files stay."""
+        """Write what has changed; the files stay, but for those that were deleted."""
         self._offers.clear()
+        for record in list(self._deleted):
+            self._delete_for_good(record)
         for record in list(self._kept):
             self._release(record)
         self._worker.close()
+
+    def _delete_for_good(self, record: ImageRecord) -> None:
+        for offer in self._deleted.pop(record, []):
+            self._worker.do(self._delete, offer.path)
+
+    def _add(self, record: ImageRecord, offer: Offer) -> None:
+        offers = self._offers.setdefault(record, [])
+        offers.append(offer)
+        offers.sort(key=lambda known: known.time, reverse=True)
 
     def _wait(self, record: ImageRecord, *, at_once: bool) -> None:
         kept = self._kept.get(record)
         if kept is None or not self._on:
             return
         kept.state, kept.waiting = record.session.state, True
+        kept.overlap = self._workspace.overlap
         if at_once:
             self.save()
         elif not self._timer.isActive():
@@ -212,8 +285,9 @@ class Autosave(QObject):
             del self._kept[record]
 
     def _on_found(self, record: ImageRecord, offer: Offer) -> None:
-        self._offers[record] = offer
-        self._workspace.updated.emit()
+        if record in self._kept:
+            self._add(record, offer)
+            self._workspace.updated.emit()
 
     def _identify(self, kept: _Kept) -> None:
         try:
@@ -235,16 +309,16 @@ class Autosave(QObject):
             self._report(f'Earlier sessions cannot be looked for: {excerpt(error)}')
             return
         self._in_use.add(kept.path)
-        for path in sorted(files, key=_time_of, reverse=True):
+        for path in files:
             try:
                 saved = read_session(path, kept.digest)
             except SessionFileError as error:
                 self._report(f'An earlier session was not offered: {error}')
                 continue
-            if saved.shape == kept.shape:
+            state = saved.state
+            if saved.shape == kept.shape and (state.objects or state.drafts):
                 time = datetime.fromtimestamp(_time_of(path))
                 self._found.emit(kept.record, Offer(saved, path, time))
-                return
 
     def _write(self, kept: _Kept) -> None:
         state, path = kept.state, kept.path
@@ -253,8 +327,12 @@ class Autosave(QObject):
         try:
             if state.objects or state.drafts:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_session(path, SavedSession(kept.digest, kept.shape, state))
-            else:
+                write_session(
+                    path, SavedSession(kept.digest, kept.shape, state, kept.overlap)
+                )
+                self._drop_absorbed(kept)
+            elif not kept.lasting:
+                # Earlier work outlives the undoing of its return, and its layer.
                 path.unlink(missing_ok=True)
         except Exception as error:  # noqa: BLE001 - whatever it is, it must be said
             # Tried again with the next change, and at the end.
@@ -271,16 +349,23 @@ class Autosave(QObject):
         except OSError as error:
             self._report(f'{path.name} could not be deleted: {excerpt(error)}')
 
-    def _take_over(self, kept: _Kept, path: Path) -> None:
-        own, kept.path = kept.path, path
+    def _go_on_in(self, kept: _Kept, path: Path, *, first: bool) -> None:
+        """Keep a session in the file that it came back from, the first of them."""
         self._in_use.add(path)
-        if own is not None:
-            own.unlink(missing_ok=True)
-            self._in_use.discard(own)
+        if first and kept.path is not None:
+            kept.path, path = path, kept.path
+        kept.absorbed.append(path)
+
+    def _drop_absorbed(self, kept: _Kept) -> None:
+        while kept.absorbed:
+            path = kept.absorbed.pop()
+            path.unlink(missing_ok=True)
+            self._in_use.discard(path)
 
     def _let_go(self, kept: _Kept) -> None:
-        if kept.path is not None:
-            self._in_use.discard(kept.path)
+        for path in (kept.path, *kept.absorbed):
+            if path is not None:
+                self._in_use.discard(path)
 
     def _report(self, text: str) -> None:
         # A full disk would say so after each click.

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 from qtpy.QtCore import QTimer
 
-from napari_kdsam.annotation.commands import ChangeFrame, ChooseCandidate, ClearDraft
+from napari_kdsam.annotation.commands import (
+    ChangeFrame,
+    ChooseCandidate,
+    ClearDraft,
+    LoseObjects,
+)
+from napari_kdsam.annotation.history import AnnotationSession
 from napari_kdsam.annotation.state import AnnotationState
 from napari_kdsam.core.errors import KDSAMError
 from napari_kdsam.widgets.annotator.autosave import Autosave
@@ -17,6 +24,7 @@ from napari_kdsam.widgets.annotator.history_sync import HistorySync
 from napari_kdsam.widgets.annotator.image_record import ImageRecord
 from napari_kdsam.widgets.annotator.key_bindings import KeyAction
 from napari_kdsam.widgets.annotator.keyboard_cursor import KeyboardCursor
+from napari_kdsam.widgets.annotator.label_saver import LabelSaver
 from napari_kdsam.widgets.annotator.layer_watch import LayerOwner, LayerWatch
 from napari_kdsam.widgets.annotator.objects import LAYER_ERRORS, ObjectActions
 from napari_kdsam.widgets.annotator.pick_tool import PickTool
@@ -60,6 +68,7 @@ class AnnotationController(LayerOwner):
     frames : FrameActions
     cursor : KeyboardCursor
     autosave : Autosave
+    saver : LabelSaver
     prompts : PromptSync
     """
 
@@ -80,6 +89,7 @@ class AnnotationController(LayerOwner):
         self.frames = FrameActions(self.workspace, self.flow)
         self.cursor = KeyboardCursor(self.workspace)
         self.autosave = Autosave(self.workspace)
+        self.saver = LabelSaver(self.workspace)
         self._history = HistorySync(self.workspace)
         self.objects = ObjectActions(
             self.workspace, self.flow, self._history, self.tools
@@ -125,6 +135,9 @@ class AnnotationController(LayerOwner):
     def undo(self) -> None:
         """Undo the last prompt, choice, clearing, commit or stroke."""
         self._step(self.workspace.session.undo)
+        record = self.workspace.record
+        if record is not None and record.target is not None:
+            record.target.forget_undone()
 
     def redo(self) -> None:
         """Redo what was undone last."""
@@ -134,22 +147,34 @@ class AnnotationController(LayerOwner):
         """Ask for the list of shortcuts."""
         self.help_wanted.emit()
 
-    def restore_session(self) -> None:
-        """Bring earlier work on the image back."""
-        if self.workspace.record is None or self.autosave.offer is None:
+    def restore_session(self, place: int = 0) -> None:
+        """Bring earlier work on the image back, by its place among the offers."""
+        offers = self.autosave.offers
+        if self.workspace.record is None or place >= len(offers):
             return
         try:
-            self.autosave.restore()
+            self.autosave.restore(offers[place])
         except LAYER_ERRORS as error:
             self.workspace.fail(f'Not restored: {error}')
         self._history.follow(self.workspace.record)
         self.workspace.updated.emit()
 
-    def discard_session(self) -> None:
-        """Delete earlier work on the image."""
-        if self.autosave.offer is not None:
-            self.autosave.discard()
+    def delete_session(self, place: int = 0) -> None:
+        """Delete earlier work on the image, by its place among the offers."""
+        offers = self.autosave.offers
+        if place < len(offers):
+            self.autosave.delete(offers[place])
             self.workspace.updated.emit()
+
+    def undelete_sessions(self) -> None:
+        """Offer the earlier work that was deleted again."""
+        self.autosave.undelete()
+        self.workspace.updated.emit()
+
+    def hide_sessions(self) -> None:
+        """Offer no earlier work on the image now."""
+        self.autosave.hide_offers()
+        self.workspace.updated.emit()
 
     def set_image(self, image: Image | None) -> None:
         """Annotate another image layer; drafts and commits of the earlier one stay."""
@@ -161,9 +186,12 @@ class AnnotationController(LayerOwner):
         if image is None:
             workspace.show_status(NO_IMAGE)
             return
-        record = workspace.records.setdefault(
-            image, ImageRecord(image, self.objects.on_painted)
-        )
+        is_new = image not in workspace.records
+        if is_new:
+            session = AnnotationSession(AnnotationState(semantic=workspace.semantic))
+            record = ImageRecord(image, self.objects.on_painted, session)
+            workspace.records[image] = record
+        record = workspace.records[image]
         workspace.record = record
         try:
             record.frames.check()
@@ -174,6 +202,9 @@ class AnnotationController(LayerOwner):
             workspace.record = None
             workspace.fail(f'This layer cannot be annotated: {error}')
             return
+        if is_new and not record.session.state.semantic:
+            # Labels of a batch are corrected where they are; they are of objects.
+            self.set_target(workspace.labels_of_image())
         self._history.follow(record)
         self._show_contrast()
         # So that undo finds its way back to where the first object was made.
@@ -222,6 +253,39 @@ class AnnotationController(LayerOwner):
         self._high_contrast = high
         self._show_contrast()
 
+    def lose_labels(self, labels: Labels) -> None:
+        """Let objects go with their layer, which was deleted; undo brings both back."""
+        record = self.workspace.record
+        if record is None:
+            return
+        count = len(record.session.state.objects)
+        self.set_target(None)
+        if count:
+            self.autosave.keep_file(record)
+            self._step(lambda: self._forget_objects(record, labels))
+            objects = f'{count} object{"s" if count > 1 else ""}'
+            self.workspace.say(
+                f'The labels layer was deleted, with {objects}; undo brings it back.'
+            )
+
+    def _forget_objects(self, record: ImageRecord, labels: Labels) -> bool:
+        record.session.execute(
+            LoseObjects(
+                partial(self._bring_back, labels),
+                partial(_remove, self.workspace.viewer, labels),
+            )
+        )
+        return True
+
+    def _bring_back(self, labels: Labels) -> None:
+        layers, ours = self.workspace.viewer.layers, self.workspace.layers
+        if labels not in layers:
+            active = layers.selection.active
+            below = layers.index(ours.preview) if ours is not None else len(layers)
+            layers.insert(below, labels)
+            layers.selection.active = active
+        self.set_target(labels)
+
     def set_target(self, labels: Labels | None) -> None:
         """Commit to this layer; None for a new one at the next commit."""
         record = self.workspace.record
@@ -255,6 +319,7 @@ class AnnotationController(LayerOwner):
         self._view_events.close()
         self._leave_image()
         self.autosave.close()
+        self.saver.close()
         for record in self.workspace.records.values():
             record.set_target(None)
         self.workspace.records.clear()
@@ -296,7 +361,11 @@ class AnnotationController(LayerOwner):
         workspace.question = None
         workspace.record.forget_cleared()
         self.autosave.changed(workspace.record, before, after)
-        if (before.objects, before.classes) != (after.objects, after.classes):
+        if (before.objects, before.classes, before.semantic) != (
+            after.objects,
+            after.classes,
+            after.semantic,
+        ):
             self.objects.show_classes(workspace.record)
         self.prompts.follow(before, after)
         in_view = workspace.frame
@@ -332,3 +401,8 @@ class AnnotationController(LayerOwner):
         elif workspace.status.kind in (StatusKind.WAITING, StatusKind.READY):
             workspace.say(NO_TOOL)
         workspace.updated.emit()
+
+
+def _remove(viewer: Viewer, labels: Labels) -> None:
+    if labels in viewer.layers:
+        viewer.layers.remove(labels)

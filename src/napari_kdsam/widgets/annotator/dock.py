@@ -28,6 +28,7 @@ from napari_kdsam.widgets.annotator.controller import AnnotationController
 from napari_kdsam.widgets.annotator.frame_strip import FrameStrip
 from napari_kdsam.widgets.annotator.help import HelpPanel
 from napari_kdsam.widgets.annotator.key_bindings import bind, unbind
+from napari_kdsam.widgets.annotator.offer_bar import OfferBar
 from napari_kdsam.widgets.annotator.panels import ActionBar, QuestionBar, ToolBar
 from napari_kdsam.widgets.annotator.shortcuts import (
     LAYER_SHORTCUTS,
@@ -36,7 +37,13 @@ from napari_kdsam.widgets.annotator.shortcuts import (
     tooltip,
 )
 from napari_kdsam.widgets.annotator.status_bar import StatusBar
-from napari_kdsam.widgets.preferences import Preferences, load_preferences, on_change
+from napari_kdsam.widgets.preferences import (
+    Preferences,
+    SaveAs,
+    load_preferences,
+    on_change,
+    remember_format,
+)
 from napari_kdsam.widgets.shared.connections import Connections
 from napari_kdsam.widgets.shared.dock import Dock
 from napari_kdsam.widgets.shared.inference_thread import (
@@ -54,6 +61,14 @@ if TYPE_CHECKING:
 _NEW_LABELS = 'New labels layer'
 _OPEN_FILE = 'Weights file…'
 _OVERLAPS = {'Keep other labels': 'keep', 'Overwrite': 'overwrite', 'Ask': 'ask'}
+_SAVE_AS = {
+    'As suits the image': 'image',
+    'PNG': 'png',
+    'TIFF': 'tiff',
+    'NIfTI': 'nifti',
+    'PNG for each frame': 'png frames',
+    'TIFF for each frame': 'tiff frames',
+}
 _OUTPUTS = {'A label for each object': 'instance', 'A label for each class': 'semantic'}
 
 
@@ -126,6 +141,8 @@ class AnnotatorWidget(Dock):
         self.intensity_choice = ComboBox(choices=['automatic', 'as displayed'])
         self.overlap_choice = ComboBox(choices=list(_OVERLAPS.items()))
         self.output_choice = ComboBox(choices=list(_OUTPUTS.items()))
+        self.save_choice = ComboBox(choices=list(_SAVE_AS.items()))
+        self.save_choice.changed.connect(self._on_format_chosen)
         self.image_choice.changed.connect(self._on_image_chosen)
         self.labels_choice.changed.connect(self._on_labels_chosen)
         self.model_choice.changed.connect(self._on_model_chosen)
@@ -135,14 +152,7 @@ class AnnotatorWidget(Dock):
         )
         self.overlap_choice.changed.connect(controller.objects.set_overlap)
         self.output_choice.changed.connect(controller.objects.set_output)
-        self.offer = QuestionBar(
-            (
-                'Restore',
-                'Bring the objects and prompts back, as one step you can undo',
-                controller.restore_session,
-            ),
-            ('Delete', 'Delete this earlier work', controller.discard_session),
-        )
+        self.offer = OfferBar(controller)
         self.question = QuestionBar(
             (
                 'Keep',
@@ -192,6 +202,7 @@ class AnnotatorWidget(Dock):
                     'What happens to labels under a new mask',
                 ),
                 ('Output', self.output_choice, 'What a committed object is called'),
+                ('Save as', self.save_choice, 'Format of labels that are saved'),
             )
         )
         engine = form_of(
@@ -239,6 +250,7 @@ class AnnotatorWidget(Dock):
             (self.device_choice, preferences.device),
             (self.overlap_choice, preferences.overlap),
             (self.output_choice, preferences.output),
+            (self.save_choice, preferences.save_as),
         ):
             if value in choice.choices:
                 choice.value = value
@@ -285,6 +297,11 @@ class AnnotatorWidget(Dock):
 
     def _on_labels_chosen(self, choice: Any) -> None:
         self.controller.set_target(None if choice == _NEW_LABELS else choice)
+
+    def _on_format_chosen(self, save_as: SaveAs) -> None:
+        if save_as != self.controller.saver.save_as:
+            self.controller.saver.save_as = save_as
+            remember_format(save_as)
 
     def _on_model_chosen(self, _: Any) -> None:
         if self.model_choice.value == _OPEN_FILE:
@@ -351,8 +368,8 @@ class AnnotatorWidget(Dock):
 
     def _refresh(self) -> None:
         self.status.show_status(self.workspace.status)
-        offer, question = self.controller.autosave.offer, self.workspace.question
-        self.offer.ask('' if offer is None else offer.describe())
+        self.offer.refresh()
+        question = self.workspace.question
         self.question.ask('' if question is None else question.describe())
         self.tools.refresh()
         self.action_bar.refresh()
@@ -361,6 +378,13 @@ class AnnotatorWidget(Dock):
         frames = self.controller.frames
         self.strip.show_frames(frames.count, frames.done, frames.open, frames.current)
         self._refresh_engine()
+        for choice, value in (
+            (self.overlap_choice, self.controller.objects.overlap),
+            (self.output_choice, self.controller.objects.output),
+        ):
+            if choice.value != value:
+                with choice.changed.blocked():
+                    choice.value = value
         if self.image_choice.value != self.workspace.image:
             self._refresh_choices()
         elif self._target_choice() != self.labels_choice.value:

@@ -30,6 +30,9 @@ class LayerOwner(Protocol):
     def set_target(self, labels: Labels | None) -> None:
         """Commit to this layer; None for a new one."""
 
+    def lose_labels(self, labels: Labels) -> None:
+        """Go on without a labels layer that was deleted."""
+
     def drop(self, image: Layer) -> None:
         """Keep nothing of an image any more."""
 
@@ -82,12 +85,20 @@ class LayerWatch:
         elif layer in self._workspace.records:
             _soon(self._drop, layer)
         elif layer == self._workspace.target_layer:
-            self._owner.set_target(None)
+            _soon(self._lose, layer)
 
     def _restore(self, removed: Layer) -> None:
         if self._workspace.layers is not None:
             self._workspace.layers.restore(removed)
             self._owner.renew_layers()
+
+    def _lose(self, removed: Labels) -> None:
+        # The image may be gone as well by now, or the layer back by an undo.
+        if (
+            removed not in self._workspace.viewer.layers
+            and removed == self._workspace.target_layer
+        ):
+            self._owner.lose_labels(removed)
 
     def _drop(self, removed: Layer) -> None:
         if removed not in self._workspace.viewer.layers:

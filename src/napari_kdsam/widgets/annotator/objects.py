@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from napari_kdsam.annotation.commands import (
     ChangeClass,
+    ChangeOutput,
     Command,
     LoadMask,
     SetClasses,
@@ -23,10 +24,11 @@ from napari_kdsam.annotation.label_commands import (
     DeleteObject,
     PaintPixels,
     ReclassifyObject,
+    RelabelObjects,
     ReopenObject,
 )
 from napari_kdsam.annotation.region import PixelChange, PixelRegion
-from napari_kdsam.annotation.state import CommittedObject, ObjectClass
+from napari_kdsam.annotation.state import CommittedObject, ObjectClass, OverlapPolicy
 from napari_kdsam.core.errors import KDSAMError
 from napari_kdsam.widgets.annotator.class_display import show_classes_on
 from napari_kdsam.widgets.annotator.history_sync import HistorySync
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
     from napari_kdsam.widgets.annotator.prompt_layers import PromptLayers
     from napari_kdsam.widgets.shared.labels_writer import LabelsLayerTarget
 
-OverlapPolicy = Literal['keep', 'overwrite', 'ask']
 OutputKind = Literal['instance', 'semantic']
 NOTHING_THERE = 'There is no object here; click on a label of the labels layer.'
 NOTHING_TO_WRITE = 'Not committed: the mask is empty or lies on other labels only.'
@@ -50,11 +51,10 @@ LAYER_ERRORS = (KDSAMError, OSError, ValueError, TypeError, IndexError)
 
 @dataclass(frozen=True)
 class _Policy:
-    """How a mask is committed: the answer to the question, if any, and the settings."""
+    """How a mask is committed: the answer to the question, if any, and the setting."""
 
     overwrite: bool | None
     overlap: OverlapPolicy
-    output: OutputKind
 
 
 class ObjectActions:
@@ -68,15 +68,6 @@ class ObjectActions:
     history : HistorySync
         Follows the layer that a commit makes.
     tools : PromptTools
-
-    Attributes
-    ----------
-    overlap : str
-        What happens to labels under a new mask: ``keep`` them, ``overwrite`` them, or
-        ``ask`` each time.
-    output : str
-        ``instance`` gives each object a label of its own, ``semantic`` that of its
-        class.
     """
 
     def __init__(
@@ -90,22 +81,74 @@ class ObjectActions:
         self._flow = flow
         self._history = history
         self._tools = tools
-        self.overlap: OverlapPolicy = 'keep'
-        self.output: OutputKind = 'instance'
+
+    @property
+    def overlap(self) -> OverlapPolicy:
+        """What happens to labels under a new mask."""
+        return self._workspace.overlap
+
+    @property
+    def output(self) -> OutputKind:
+        """Whether labels are of objects (``instance``) or of classes (``semantic``)."""
+        workspace = self._workspace
+        semantic = workspace.semantic
+        if workspace.record is not None:
+            semantic = workspace.session.state.semantic
+        return 'semantic' if semantic else 'instance'
 
     def set_overlap(self, overlap: OverlapPolicy) -> None:
         """Change the policy; an object in the making is committed under the old one."""
         if overlap != self.overlap:
             self._bank()
-            self.overlap = overlap
+            self._workspace.overlap = overlap
             self._workspace.updated.emit()
 
     def set_output(self, output: OutputKind) -> None:
-        """Change the output; an object in the making is committed under the old one."""
-        if output != self.output:
-            self._bank()
-            self.output = output
-            self._workspace.updated.emit()
+        """Change the output, and the labels of all objects with it.
+
+        An object in the making is committed first. Labels among which there are others
+        stay as they are, and so does the output, which is said.
+        """
+        workspace, semantic = self._workspace, output == 'semantic'
+        if output == self.output:
+            return
+        record = workspace.record
+        if record is None:
+            workspace.semantic = semantic
+            return
+        self._bank()
+        items, others = _objects_in_labels(record)
+        if items and others:
+            workspace.fail(
+                f'The output stays: "{workspace.target_layer}" has labels that are not '
+                'of these objects, too; choose new labels, or another labels layer.'
+            )
+            return
+        if record.target is None or not items:
+            changed = self._execute(ChangeOutput(semantic))
+        else:
+            changed = self._relabel(record.target, items, semantic)
+        if changed:
+            workspace.semantic = semantic
+
+    def _relabel(
+        self,
+        target: LabelsLayerTarget,
+        items: tuple[CommittedObject, ...],
+        semantic: bool,
+    ) -> bool:
+        try:
+            target.check_label(max(i.labelled(semantic).label for i in items))
+        except KDSAMError as error:
+            self._workspace.fail(f'The output stays: {error}')
+            return False
+        done = self._execute(RelabelObjects(target, items, semantic))
+        if done:
+            named = 'of its class' if semantic else 'of its own'
+            self._workspace.say(
+                f'Each object has the label {named} now; undo changes back.'
+            )
+        return done
 
     def _bank(self) -> None:
         # A question that is open goes on waiting for its answer.
@@ -127,7 +170,7 @@ class ObjectActions:
         asked, self._workspace.question = self._workspace.question, None
         if overwrite is None and asked is not None:
             overwrite = False
-        policy = _Policy(overwrite, self.overlap, self.output)
+        policy = _Policy(overwrite, self.overlap)
         if self._workspace.shown is not None:
             return self._commit(policy)
         if self._workspace.draft.predictable:
@@ -152,11 +195,8 @@ class ObjectActions:
                 if workspace.question is not None:
                     workspace.say(workspace.question.describe())
                     return False
-        semantic = policy.output == 'semantic'
         try:
-            commands = self._commit_commands(
-                record, workspace.layers, shown, overwrite, semantic
-            )
+            commands = self._commit_commands(record, workspace.layers, shown, overwrite)
             if not commands:
                 workspace.fail(NOTHING_TO_WRITE)
                 return False
@@ -198,9 +238,9 @@ class ObjectActions:
         layers: PromptLayers,
         shown: Shown,
         overwrite: bool,
-        semantic: bool,
     ) -> list[CommitObject]:
         state, frame = record.session.state, self._workspace.frame
+        semantic = state.semantic
         masks = self._masks(record, shown)
         if not any(mask.any() for mask in masks):
             return []
@@ -387,4 +427,25 @@ class ObjectActions:
     def show_classes(self, record: ImageRecord) -> None:
         """Write the classes of an image's objects into the features of its labels."""
         if record.target is not None:
-            show_classes_on(record.target.layer, record.session.state, self.output)
+            show_classes_on(record.target.layer, record.session.state)
+
+
+def _objects_in_labels(
+    record: ImageRecord,
+) -> tuple[tuple[CommittedObject, ...], bool]:
+    """The objects whose labels are in the target, and whether it has other labels."""
+    if record.target is None:
+        return (), False
+    found: list[CommittedObject] = []
+    others = False
+    for frame in np.ndindex(*record.frames.leading_shape):
+        rest = np.array(record.target.frame(frame))
+        for item in record.session.state.objects:
+            if item.frame == frame:
+                part = rest[item.region.slices]
+                own = item.region.mask() & (part == item.label)
+                if own.any():
+                    found.append(item)
+                part[own] = 0
+        others = others or bool(rest.any())
+    return tuple(found), others

@@ -124,7 +124,7 @@ class ToolBar(QWidget):
 
 
 class ActionBar(QWidget):
-    """Commit, clear, undo and redo.
+    """Commit, clear, undo, redo and save.
 
     Parameters
     ----------
@@ -150,10 +150,11 @@ class ActionBar(QWidget):
         self.refine = button('Refine', 'refine')
         self.undo = button('Undo', 'undo')
         self.redo = button('Redo', 'redo')
+        self.save = button('Save', 'save_labels')
         first, second = QHBoxLayout(), QHBoxLayout()
         first.addWidget(self.commit, stretch=2)
         first.addWidget(self.refine, stretch=1)
-        for widget in (self.clear, self.undo, self.redo):
+        for widget in (self.clear, self.undo, self.redo, self.save):
             second.addWidget(widget)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
@@ -170,3 +171,4 @@ class ActionBar(QWidget):
         self.refine.setEnabled(shown is not None and len(shown.predictions) == 1)
         self.undo.setEnabled(workspace.session.can_undo)
         self.redo.setEnabled(workspace.session.can_redo)
+        self.save.setEnabled(workspace.target_layer is not None)

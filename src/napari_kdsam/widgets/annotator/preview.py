@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from napari_kdsam.annotation.state import FIRST_CLASS
 from napari_kdsam.core.stack_index import FrameIndex
+from napari_kdsam.widgets.annotator.class_display import colormap_of
 from napari_kdsam.widgets.shared.layer_marks import HELPER_KEY
 from napari_kdsam.widgets.shared.transforms import shifted_affine, spatial_shape
 
@@ -19,13 +20,6 @@ if TYPE_CHECKING:
 
 _OPACITY = 0.5
 _HIGH_CONTRAST = '#ffff00'
-
-
-def colormap_of(color: str) -> Any:
-    """One colour for every object."""
-    from napari.utils.colormaps import DirectLabelColormap
-
-    return DirectLabelColormap(color_dict={None: color, 0: 'transparent'})
 
 
 def _same(some: Sequence[Any], others: Sequence[Any]) -> bool:
@@ -80,7 +74,7 @@ class PreviewLayer:
         self._high_contrast = high
         self.layer.contour = 2 if high else 0
         self.layer.opacity = 1.0 if high else _OPACITY
-        self.layer.colormap = colormap_of(_HIGH_CONTRAST if high else self._color)
+        self.layer.colormap = colormap_of({}, _HIGH_CONTRAST if high else self._color)
 
     def follow_image(self) -> None:
         """Lie on the image again after it was moved."""
@@ -93,7 +87,7 @@ class PreviewLayer:
         if color != self._color:
             self._color = color
             if not self._high_contrast:
-                self.layer.colormap = colormap_of(color)
+                self.layer.colormap = colormap_of({}, color)
 
     def _place(self, frame: FrameIndex) -> None:
         affine = shifted_affine(self._image, (*frame, 0, 0))
@@ -108,7 +102,7 @@ class PreviewLayer:
             np.zeros((1,) * leading + self._shape[-2:], np.uint8),
             name='KD SAM preview',
             opacity=_OPACITY,
-            colormap=colormap_of(self._color),
+            colormap=colormap_of({}, self._color),
             metadata={HELPER_KEY: True},
             affine=shifted_affine(self._image, (0,) * len(self._shape)),
         )

@@ -155,6 +155,13 @@ SHORTCUTS = (
         'Mask',
     ),
     Shortcut(
+        'save_labels',
+        lambda c: c.saver.save(),
+        'Shift-S',
+        'Save the labels beside the image',
+        'Mask',
+    ),
+    Shortcut(
         'next_candidate',
         lambda c: c.next_candidate(),
         'N',

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from psygnal import Signal
 
 from napari_kdsam.annotation.history import AnnotationSession
-from napari_kdsam.annotation.state import FIRST_CLASS, Draft
+from napari_kdsam.annotation.state import FIRST_CLASS, Draft, OverlapPolicy
 from napari_kdsam.core.stack_index import FrameIndex
 from napari_kdsam.widgets.annotator.image_record import ImageRecord, Shown
 from napari_kdsam.widgets.annotator.prompt_layers import PromptLayers
@@ -20,6 +20,7 @@ from napari_kdsam.widgets.annotator.status import (
     StatusLine,
 )
 from napari_kdsam.widgets.shared.labels_writer import labels_fitting
+from napari_kdsam.widgets.shared.layer_marks import OURS
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels, Layer
@@ -44,6 +45,12 @@ class Workspace:
     status : StatusLine
     question : OverlapQuestion or None
         Waiting for an answer.
+    overlap : str
+        What happens to labels under a new mask: ``keep`` them, ``overwrite`` them, or
+        ``ask`` each time.
+    semantic : bool
+        Whether labels of images that are annotated for the first time are those of
+        classes.
     """
 
     updated = Signal()
@@ -55,6 +62,8 @@ class Workspace:
         self.layers: PromptLayers | None = None
         self.status = NO_IMAGE
         self.question: OverlapQuestion | None = None
+        self.overlap: OverlapPolicy = 'keep'
+        self.semantic = False
 
     @property
     def image(self) -> Image | None:
@@ -127,6 +136,19 @@ class Workspace:
     def possible_targets(self) -> list[Labels]:
         """Labels layers in the viewer that fit the image, without previews."""
         return labels_fitting(self.image, self.viewer) if self.image else []
+
+    def labels_of_image(self) -> Labels | None:
+        """The layer that a batch, or an annotator before, has made for the image."""
+        taken = [
+            record.target.layer for record in self.records.values() if record.target
+        ]
+        for layer in reversed(self.possible_targets()):
+            named = self.image is not None and layer.name.startswith(
+                f'{self.image.name} labels'
+            )
+            if named and layer.metadata.get(OURS) and layer not in taken:
+                return layer
+        return None
 
     def say(self, text: str) -> None:
         """Show a sentence; what the annotator is doing stays."""

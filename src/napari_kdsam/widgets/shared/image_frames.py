@@ -113,10 +113,12 @@ def _read(
     frame: FrameIndex,
 ) -> Any:
     pixels = np.asarray(data[frame] if frame else data)
-    own = pixels.shape[:2]
     # Anything else is no picture, and is refused where it is looked at.
     is_picture = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[-1] <= 4)
-    if own == plane or not is_picture:
+    if not is_picture:
+        return pixels
+    own = (pixels.shape[0], pixels.shape[1])
+    if own == plane:
         return pixels
     if own_shapes is not None:
         own_shapes[frame] = own

@@ -57,6 +57,7 @@ class LabelsLayerTarget:
         self.layer = layer
         self._on_painted = on_painted
         self._highest = 0 if empty else _highest_label(layer.data)
+        self._undone = False
         _targets.add(self)
         layer.events.data.connect(self._rescan)
         layer.events.paint.connect(self._on_paint)
@@ -64,12 +65,22 @@ class LabelsLayerTarget:
     @property
     def highest(self) -> int:
         """The largest label so far; 0 if there is none."""
+        if self._undone:
+            self._rescan()
         return self._highest
 
     @property
     def being_written(self) -> bool:
         """Whether the layer is changing by a command now."""
         return any(layer is self.layer for layer in _being_written)
+
+    def forget_undone(self) -> None:
+        """Let labels that were undone be given again; not where reading them is slow."""
+        self._undone = isinstance(self.layer.data, np.ndarray)
+
+    def raise_highest(self, label: int) -> None:
+        """Note a label that the layer has now."""
+        self._highest = max(self._highest, label)
 
     def check_label(self, label: int) -> None:
         """Raise an ImageError if the layer's dtype cannot hold a label."""
@@ -90,10 +101,6 @@ class LabelsLayerTarget:
             set_pixels(self.layer, indices, value)
         finally:
             _being_written.remove(self.layer)
-        for target in _targets:
-            # Another annotator may be writing to the same layer.
-            if target.layer is self.layer:
-                target._highest = max(target._highest, int(np.max(value)))
 
     def frame(self, frame: FrameIndex) -> NDArray[Any]:
         """(rows, columns) labels of one frame."""
@@ -106,6 +113,7 @@ class LabelsLayerTarget:
         self.layer.events.paint.disconnect(self._on_paint)
 
     def _rescan(self, event: Any = None) -> None:
+        self._undone = False
         self._highest = _highest_label(self.layer.data)
 
     def _on_paint(self, event: Any) -> None:
@@ -144,6 +152,10 @@ def set_pixels(layer: Labels, indices: PixelIndices, value: Values) -> None:
         raise ImageError(
             f'The labels layer cannot be written ({error}); choose a new labels layer.'
         ) from error
+    for target in _targets:
+        # Another annotator, or a batch, may be writing to the same layer.
+        if target.layer is layer:
+            target.raise_highest(int(np.max(value)))
 
 
 def frame_data(data: Any, frame: FrameIndex) -> NDArray[Any]:
