@@ -181,6 +181,17 @@ def test_labels_that_a_batch_made_are_no_reason_for_another_name(
     assert OutputFolder(tmp_path).stems(['a'], kept, BATCH_ENDINGS) == ['a']
 
 
+def test_an_input_is_kept_also_where_a_link_leads_to_it(tmp_path: Path) -> None:
+    out = tmp_path / 'out'
+    out.mkdir()
+    drawn, link = out / 'a_labels.png', tmp_path / 'link.png'
+    Image.fromarray(np.zeros((4, 5), np.uint8)).save(drawn)
+    link.symlink_to(drawn)
+    folder = OutputFolder(out)
+    stems = folder.stems(['a', 'link'], [tmp_path / 'a.png', link], BATCH_ENDINGS)
+    assert stems == ['a_2', 'link']
+
+
 def test_one_run_owns_a_folder_and_a_dead_one_lets_go(tmp_path: Path) -> None:
     folder = OutputFolder(tmp_path)
     with folder.owned(), pytest.raises(BatchError, match='Another run writes'):

@@ -458,9 +458,11 @@ class OutputFolder:
         place = cache(_folded_folder)
         here = place(self.path)
         taken = {
-            folded(path.name)
+            folded(one.name)
             for path in kept
-            if place(path.parent) == here and not is_result(path)
+            # A link elsewhere may lead to a file in this folder.
+            for one in (path, path.resolve())
+            if place(one.parent) == here and not is_result(one)
         }
         stems = [''] * len(own)
         for index, stem in enumerate(before):
