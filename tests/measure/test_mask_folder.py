@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dicom_files import dataset_of
 from PIL import Image
 
 from napari_kdsam.core.errors import ImageError
@@ -26,6 +27,7 @@ PAIRED = (
     ('scan.png', 'scan_gt.png'),
     ('scan_seg.png', 'scan_seg.png'),
     ('1.2.840.png', '1.2.840_mask.png'),
+    ('L\u00e4sion.png', 'La\u0308sion_mask.png'),
 )
 UNPAIRED = (
     ('scan.png', 'scan1.png'),
@@ -108,3 +110,21 @@ def test_masks_are_listed_in_the_order_of_their_numbers(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     names = [path.name for path in MaskFolder(tmp_path).files]
     assert names == ['frame9.PNG', 'frame10.png']
+
+
+def test_images_are_told_by_their_content_too_and_the_rest_is_named(
+    tmp_path: Path,
+) -> None:
+    from napari_kdsam.training.evaluation.folder import samples_of_folder, unused_files
+
+    save(tmp_path / 'images' / 'scan.png')
+    drawn = np.full(SHAPE, 9, np.uint8)
+    dataset_of(drawn).save_as(tmp_path / 'images' / 'IM_0001', enforce_file_format=True)
+    (tmp_path / 'images' / 'notes.txt').touch()
+    for name in ('scan.png', 'IM_0001.png', 'gone.png'):
+        save(tmp_path / 'masks' / name)
+    (tmp_path / 'masks' / 'old').mkdir()
+    stems = [sample.stem for sample in samples_of_folder(tmp_path)]
+    assert stems == ['IM_0001', 'scan']
+    unused = ['images/notes.txt', 'masks/gone.png', 'masks/old']
+    assert unused_files(tmp_path) == unused

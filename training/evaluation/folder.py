@@ -88,3 +88,28 @@ def samples_of_folder(folder: Path) -> list[Sample]:
         Sample(name, 'val', printable(stem), read=pair)
         for stem, pair in sorted(pairs.items())
     ]
+
+
+def unused_files(folder: Path) -> list[str]:
+    """Name what is in both folders and belongs to no sample.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        As for `samples_of_folder`.
+
+    Returns
+    -------
+    list of str
+        Such as ``masks/a.png``: masks without an image, and what is no image.
+
+    Raises
+    ------
+    ImageError
+        As `samples_of_folder`.
+    """
+    images, masks = MaskFolder(folder / IMAGES), MaskFolder(folder / MASKS)
+    used = {masks.mask_of(stem_of(path.name)) for path in images.files}
+    unpaired = [path for path in masks.files if path not in used]
+    others = [*images.others, *unpaired, *masks.others]
+    return [f'{path.parent.name}/{path.name}' for path in others]

@@ -9,9 +9,15 @@ from typing import Annotated
 
 import typer
 
-from napari_kdsam.cli.console import SOME_FAILED, WRONG_USAGE, exit_on, make_folder
+from napari_kdsam.cli.console import (
+    SOME_FAILED,
+    WRONG_USAGE,
+    exit_on,
+    make_folder,
+    note,
+)
 from napari_kdsam.cli.options import Device, UsualOutFolder
-from napari_kdsam.core.errors import ImageError, KDSAMError
+from napari_kdsam.core.errors import ImageError, KDSAMError, first_of
 from napari_kdsam.core.extras import require_training_extra
 
 
@@ -63,7 +69,7 @@ def evaluate(
     from napari_kdsam.training.data.samples import Sample, single_objects
     from napari_kdsam.training.data.shards import read_shards
     from napari_kdsam.training.evaluation.figures import draw_figures
-    from napari_kdsam.training.evaluation.folder import samples_of_folder
+    from napari_kdsam.training.evaluation.folder import samples_of_folder, unused_files
     from napari_kdsam.training.evaluation.results import (
         RESULTS,
         read_failures,
@@ -85,6 +91,8 @@ def evaluate(
             raise ImageError('Give either a folder with images/ and masks/, or --data.')
         if folder is not None:
             samples = samples_of_folder(folder)
+            if unused := unused_files(folder):
+                note(f'Left out, as no image or of no image: {first_of(unused)}')
         else:
             assert data is not None
             samples = read_shards(data, tuple(sets or ()), (split,))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from napari_kdsam.core.errors import ImageError, first_of
-from napari_kdsam.io.formats import SUFFIXES
+from napari_kdsam.core.names import folded
+from napari_kdsam.io.formats import SUFFIXES, format_of, stem_of
 from napari_kdsam.io.image_file import reading
 
 _MASK_ENDING = re.compile(r'[ _-](masks?|segmentation|seg|labels?|gt)$', re.IGNORECASE)
@@ -16,21 +16,21 @@ _MASK_ENDING = re.compile(r'[ _-](masks?|segmentation|seg|labels?|gt)$', re.IGNO
 class MaskFolder:
     """The masks in a folder.
 
-    A mask belongs to the image of the same name, whatever the file types and the case
-    of letters, also with ``mask``, ``masks``, ``segmentation``, ``seg``, ``label``,
+    A mask belongs to the image of the same name, whatever the file types, the case of
+    letters and the Unicode form, also with ``mask``, ``masks``, ``segmentation``, ``seg``, ``label``,
     ``labels`` or ``gt`` at its end, after a space, ``_`` or ``-``.
 
     Parameters
     ----------
     folder : path-like
         Folders in it are not looked into, nor hidden files.
-    suffixes : sequence of str
-        Of the files to take, in lower case.
 
     Attributes
     ----------
     files : list of pathlib.Path
-        Ordered by name, with numbers by their value.
+        Images, as name or content say, ordered by name, with numbers by their value.
+    others : list of pathlib.Path
+        What is in the folder besides them, in the same order.
 
     Raises
     ------
@@ -38,25 +38,20 @@ class MaskFolder:
         If there is no such folder or it cannot be read.
     """
 
-    def __init__(self, folder: Path, suffixes: Sequence[str] = SUFFIXES) -> None:
-        self._folder, self._suffixes = folder, tuple(suffixes)
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         with reading(folder.name):
             if not folder.is_dir():
                 raise ImageError(
                     f'There is no folder {folder.name}; choose another one.'
                 )
-            self.files = sorted(
-                (
-                    path
-                    for path in folder.iterdir()
-                    if path.name.lower().endswith(self._suffixes)
-                    and not path.name.startswith('.')
-                ),
-                key=_by_numbers,
-            )
+            seen = [path for path in folder.iterdir() if path.name[0] != '.']
+            seen.sort(key=_by_numbers)
+        self.files = [path for path in seen if _is_image(path)]
+        self.others = [path for path in seen if path not in set(self.files)]
         self._by_name: dict[str, list[Path]] = {}
         for path in self.files:
-            stem = self._stem(path.name)
+            stem = _folded_stem(path.name)
             for name in {stem, without_mask_ending(stem)}:
                 self._by_name.setdefault(name, []).append(path)
 
@@ -73,7 +68,7 @@ class MaskFolder:
         ImageError
             If there is more than one.
         """
-        found = self._by_name.get(self._stem(name), [])
+        found = self._by_name.get(_folded_stem(name), [])
         if len(found) > 1:
             raise ImageError(
                 f'{first_of([path.name for path in found])} in {self._folder.name} '
@@ -81,10 +76,18 @@ class MaskFolder:
             )
         return found[0] if found else None
 
-    def _stem(self, name: str) -> str:
-        name = name.casefold()
-        suffix = next(filter(name.endswith, self._suffixes), '')
-        return name.removesuffix(suffix)
+
+def _is_image(path: Path) -> bool:
+    if path.name.lower().endswith(SUFFIXES):
+        return True
+    try:
+        return (path.is_file() or path.is_dir()) and format_of(path) is not None
+    except OSError:
+        return False
+
+
+def _folded_stem(name: str) -> str:
+    return stem_of(folded(name))
 
 
 def without_mask_ending(stem: str) -> str:
