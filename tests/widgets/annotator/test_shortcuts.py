@@ -113,7 +113,11 @@ def test_each_key_does_its_action_on_every_kind_of_layer(
     assert not wrong
 
 
-def test_every_action_of_the_table_can_be_done_on_an_image(annotate):
+def test_every_action_of_the_table_can_be_done_on_an_image(annotate, monkeypatch):
+    from qtpy.QtWidgets import QFileDialog
+
+    # An image without a file asks where its labels go.
+    monkeypatch.setattr(QFileDialog, 'getSaveFileName', lambda *_: ('', ''))
     session = annotate()
     session.click(60, 60)
     for shortcut in (*SHORTCUTS, *LAYER_SHORTCUTS):
