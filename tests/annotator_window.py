@@ -64,6 +64,22 @@ class Canvas:
         QTest.keyClick(self.native, key, held)
 
 
+def show_canvas(viewer: Any, qtbot: Any) -> Canvas:
+    """Show a viewer's window, and give real mouse and key events to its canvas."""
+    from qtpy.QtWidgets import QApplication, QWidget
+
+    viewer.window.resize(1000, 700)
+    viewer.window.show()
+    qtbot.wait(300)
+    found = next(
+        widget
+        for top in QApplication.topLevelWidgets()
+        for widget in top.findChildren(QWidget)
+        if 'CanvasBackend' in type(widget).__name__ and widget.isVisible()
+    )
+    return Canvas(viewer, found)
+
+
 @dataclass
 class Annotating:
     """A viewer with the docked annotator, and ways to wait for it."""
@@ -121,15 +137,4 @@ class Annotating:
 
     def show_canvas(self) -> Canvas:
         """Show the window, and give real mouse and key events to its canvas."""
-        from qtpy.QtWidgets import QApplication, QWidget
-
-        self.viewer.window.resize(1000, 700)
-        self.viewer.window.show()
-        self.qtbot.wait(300)
-        found = next(
-            widget
-            for top in QApplication.topLevelWidgets()
-            for widget in top.findChildren(QWidget)
-            if 'CanvasBackend' in type(widget).__name__ and widget.isVisible()
-        )
-        return Canvas(self.viewer, found)
+        return show_canvas(self.viewer, self.qtbot)

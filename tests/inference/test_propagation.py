@@ -15,6 +15,7 @@ from napari_kdsam.core.errors import ImageError, PromptError
 from napari_kdsam.inference.propagation import (
     DriftLimits,
     PropagatedFrame,
+    changed_alike,
     prompt_of_mask,
     propagate,
 )
@@ -80,7 +81,6 @@ def test_the_masks_of_a_key_frame_are_taken_as_they_are_and_start_anew() -> None
     done = run(tracker, {0: {1: square(4)}, 2: {1: corrected}}, range(4))
     assert [frame.index for frame in done] == [0, 1, 2, 3]
     np.testing.assert_array_equal(done[2].masks[1], corrected)
-    assert 2 not in tracker.asked
     box = prompt_of_mask(corrected).box
     assert tracker.asked[3][0].box == box
 
@@ -120,7 +120,7 @@ def test_a_frame_that_looks_like_drift_is_the_last_one_and_says_why(
     after: np.ndarray, score: float, said: str
 ) -> None:
     key = square(4)
-    answers = {1: (after, score), 2: (square(4), 0.9)}
+    answers = {0: (key, 0.9), 1: (after, score), 2: (key, 0.9)}
 
     class Answers:
         def predict_many(self, made: Any, prompts: list[Any]) -> list[Any]:
@@ -132,6 +132,68 @@ def test_a_frame_that_looks_like_drift_is_the_last_one_and_says_why(
     assert said in done[1].drift
     assert done[1].drift.endswith('.')
     assert (1 in done[1].masks) == bool(after.any())
+
+
+def disk(row: float, radius: float) -> np.ndarray:
+    rows, columns = np.indices(SHAPE)
+    return np.asarray(np.hypot(rows - row, columns - 40) < radius)
+
+
+@pytest.mark.parametrize('extra', [-3, 3])
+def test_what_the_network_always_adds_does_not_add_up_frame_by_frame(
+    extra: int,
+) -> None:
+    truth = [disk(25 + frame, 12) for frame in range(8)]
+
+    class Generous:
+        """Answers every prompt with the object and a rim, or without its rim."""
+
+        def predict_many(self, made: Any, prompts: list[Any]) -> list[Any]:
+            mask = disk(25 + made.frame, 12 + extra)
+            return [SimpleNamespace(mask=mask, score=0.9) for _ in prompts]
+
+    done = run(Generous(), {0: {1: truth[0]}}, range(8))
+    assert [frame.index for frame in done] == list(range(8))
+    for frame in done:
+        wrong = frame.masks[1] ^ truth[frame.index]
+        assert wrong.sum() < 0.2 * truth[0].sum()
+
+
+def test_an_object_that_grows_is_followed_as_it_grows() -> None:
+    truth = {f: [square(20 - f, 30 - f, 20 + 2 * f)] for f in range(6)}
+    done = run(Tracker(truth), {0: {1: truth[0][0]}}, range(6))
+    for frame in done:
+        np.testing.assert_array_equal(frame.masks[1], truth[frame.index][0])
+
+
+@pytest.mark.parametrize(
+    ('step', 'said'),
+    [(1, 'grown to 2.2 times its area on the key frame'), (-1, 'shrunk to 49%')],
+)
+def test_an_object_that_changes_little_by_little_is_drift_in_the_end(
+    step: int, said: str
+) -> None:
+    truth = {
+        f: [square(20 - f * step, 30 - f * step, 20 + 2 * f * step)] for f in range(9)
+    }
+    done = run(Tracker(truth), {0: {1: truth[0][0]}}, range(9))
+    assert not any(frame.drift for frame in done[:-1])
+    assert said in done[-1].drift
+    assert 1 < done[-1].index < 8
+
+
+def test_an_outline_moves_as_another_one_has_moved() -> None:
+    mask, other = square(10, 20), square(8, 18, 24)
+    np.testing.assert_array_equal(changed_alike(mask, other, other), mask)
+    moved = changed_alike(mask, other, square(11, 18, 24))
+    assert (moved ^ square(13, 20)).sum() <= 8
+    grown = changed_alike(mask, other, square(6, 16, 28))
+    assert (grown ^ square(8, 18, 24)).sum() <= 8
+    full = np.ones(SHAPE, bool)
+    np.testing.assert_array_equal(changed_alike(full, full, full), full)
+    empty = np.zeros(SHAPE, bool)
+    np.testing.assert_array_equal(changed_alike(mask, empty, other), other)
+    assert not changed_alike(mask, other, empty).any()
 
 
 def looks(frame: int) -> Any:
@@ -211,7 +273,13 @@ def test_without_an_object_there_is_nothing_to_follow(keys: Any) -> None:
 
 @pytest.mark.parametrize(
     'limits',
-    [{'overlap': 1.2}, {'score': -0.1}, {'area_ratio': 1.0}, {'similarity': 2.0}],
+    [
+        {'overlap': 1.2},
+        {'score': -0.1},
+        {'area_ratio': 1.0},
+        {'key_area_ratio': 0.5},
+        {'similarity': 2.0},
+    ],
 )
 def test_limits_outside_their_range_are_refused(limits: dict[str, float]) -> None:
     with pytest.raises(PromptError, match='must be'):

@@ -59,7 +59,7 @@ class Following:
         self._known = known
         self._limits = limits or DriftLimits()
         self._key: tuple[int, Masks] = (0, {})
-        self._masks: Masks = {}
+        self._last: tuple[int, Masks] = (0, {})
         self._stopped = ''
 
     def label(
@@ -93,10 +93,10 @@ class Following:
         for place, key in enumerate(keys):
             end = keys[place + 1] if place + 1 < len(keys) else None
             yield from self._begin(key, left)
-            starts.append((self._key, self._masks, self._stopped))
+            starts.append((self._key, self._last, self._stopped))
             onward = [n for n in frames if n > key and (end is None or n < end)]
             yield from self._follow(sorted(onward), left)
-        self._key, self._masks, self._stopped = starts[0]
+        self._key, self._last, self._stopped = starts[0]
         backward = [n for n in frames if n < keys[0]]
         yield from self._follow(sorted(backward, reverse=True), left)
 
@@ -109,7 +109,7 @@ class Following:
         # Where a key frame fails, what was followed so far is followed on.
         if isinstance(found, FrameLabels):
             self._go_on_from(key, found)
-            self._key = (key, self._masks)
+            self._key = self._last
 
     def _follow(
         self, onward: Sequence[int], left: set[int]
@@ -126,7 +126,7 @@ class Following:
             if self._stopped:
                 yield frame, NothingToDo(self._stopped)
                 continue
-            if not self._masks:
+            if not self._last[1]:
                 reason = f'there is no object to follow from frame {self._key[0]}'
                 yield frame, NothingToDo(reason)
                 continue
@@ -136,7 +136,7 @@ class Following:
                     self._predictor,
                     self._embed,
                     self._key,
-                    self._masks,
+                    self._last,
                     ahead,
                     self._limits,
                 )
@@ -148,7 +148,7 @@ class Following:
             yield frame, found
 
     def _go_on_from(self, frame: int, found: FrameLabels) -> None:
-        self._masks = masks_of_labels(found.labels)
+        self._last = frame, masks_of_labels(found.labels)
         self._stopped = f'stopped at frame {frame}: {found.note}' if found.note else ''
 
     def _go_on_from_last(self, passed: Sequence[int]) -> None:
@@ -162,13 +162,13 @@ class Following:
         found = next(steps)
         if found.error:
             raise KDSAMError(found.error)
-        rows, columns = next(iter(self._masks.values())).shape
+        rows, columns = next(iter(self._last[1].values())).shape
         numbered = (
             (label, mask, float(found.scores[label]))
             for label, mask in sorted(found.masks.items())
         )
         return label_masks(
-            (rows, columns), numbered, max(self._masks), note=found.drift
+            (rows, columns), numbered, max(self._last[1]), note=found.drift
         )
 
     def _embed(self, frame: int) -> ImageEmbedding:

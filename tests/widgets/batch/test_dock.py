@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from annotator_window import show_canvas
 from fakes import FakeModel, LazyStack
 
 from napari_kdsam.core.errors import ModelNotFoundError
@@ -404,6 +405,35 @@ def test_after_a_correction_it_goes_on_from_there_and_leaves_the_rest_alone(batc
         assert not session.labels[frame, 10:25, 30:50].any()
     assert session.controller.counts[:3] == (7, 0, 0)
     assert session.listed == []
+
+
+def test_keys_step_through_the_frames_to_look_at_and_accept_one(batch):
+    from qtpy.QtCore import Qt
+
+    frames = stack(7)
+    frames[1] = frames[5] = 255
+    session = batch(frames, model=FickleModel())
+    session.look_at(3)
+    add_box(session, 3)
+    session.run('FOLLOW_PROMPTS')
+    assert session.listed == [
+        'Frame 1: Object 1 was not found.',
+        'Frame 5: Object 1 was not found.',
+    ]
+    canvas = show_canvas(session.viewer, session.qtbot)
+    alt = Qt.KeyboardModifier.AltModifier
+    for seen in (5, 1, 5):
+        canvas.key(Qt.Key.Key_N, alt)
+        assert session.viewer.dims.current_step[0] == seen
+    output = session.choices.output.value
+    rows, columns = (grid.ravel() for grid in np.mgrid[30:50, 60:80])
+    output.data_setitem((np.full(400, 5), rows, columns), 1)
+    canvas.key(Qt.Key.Key_W, alt)
+    session.wait()
+    assert session.filled() == [2, 3, 4, 5, 6]
+    assert session.listed == ['Frame 1: Object 1 was not found.']
+    session.widget.next_button.click()
+    assert session.viewer.dims.current_step[0] == 1
 
 
 def test_a_frame_corrected_with_the_annotator_is_a_key_frame_as_well(annotate, qtbot):

@@ -22,7 +22,6 @@ from napari_kdsam.widgets.annotator.autosave import Autosave
 from napari_kdsam.widgets.annotator.frames import FrameActions
 from napari_kdsam.widgets.annotator.history_sync import HistorySync
 from napari_kdsam.widgets.annotator.image_record import ImageRecord
-from napari_kdsam.widgets.annotator.key_bindings import KeyAction
 from napari_kdsam.widgets.annotator.keyboard_cursor import KeyboardCursor
 from napari_kdsam.widgets.annotator.label_saver import LabelSaver
 from napari_kdsam.widgets.annotator.layer_watch import LayerOwner, LayerWatch
@@ -41,6 +40,7 @@ from napari_kdsam.widgets.shared.inference_thread import (
     PredictorFactory,
     make_predictor,
 )
+from napari_kdsam.widgets.shared.key_bindings import KeyAction
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels, Layer

@@ -27,7 +27,6 @@ from napari_kdsam.widgets.annotator.cleanup_panel import CleanUpPanel, describe_
 from napari_kdsam.widgets.annotator.controller import AnnotationController
 from napari_kdsam.widgets.annotator.frame_strip import FrameStrip
 from napari_kdsam.widgets.annotator.help import HelpPanel
-from napari_kdsam.widgets.annotator.key_bindings import bind, unbind
 from napari_kdsam.widgets.annotator.offer_bar import OfferBar
 from napari_kdsam.widgets.annotator.panels import ActionBar, QuestionBar, ToolBar
 from napari_kdsam.widgets.annotator.shortcuts import (
@@ -50,6 +49,7 @@ from napari_kdsam.widgets.shared.inference_thread import (
     PredictorFactory,
     make_predictor,
 )
+from napari_kdsam.widgets.shared.key_bindings import bind, unbind
 from napari_kdsam.widgets.shared.layer_choice import image_layers
 from napari_kdsam.widgets.shared.qt_parts import form_of, plain_button, scrolling
 from napari_kdsam.widgets.shared.transforms import pixel_size_of

@@ -11,8 +11,8 @@ from qtpy.QtCore import QTimer
 from napari_kdsam.annotation.commands import Command, CompositeCommand
 from napari_kdsam.annotation.label_commands import LabelTarget, PixelCommand
 from napari_kdsam.annotation.region import PixelRegion, Values
-from napari_kdsam.widgets.annotator.key_bindings import KeyAction, bind, unbind
 from napari_kdsam.widgets.annotator.workspace import Workspace
+from napari_kdsam.widgets.shared.key_bindings import KeyAction, bind, unbind
 
 if TYPE_CHECKING:
     from napari.layers import Labels

@@ -10,9 +10,9 @@ import numpy as np
 
 from napari_kdsam.annotation.state import Draft, PointPrompt
 from napari_kdsam.core.stack_index import FrameIndex
-from napari_kdsam.widgets.annotator.key_bindings import KeyAction, bind
 from napari_kdsam.widgets.annotator.preview import PreviewLayer
 from napari_kdsam.widgets.shared.connections import Connections
+from napari_kdsam.widgets.shared.key_bindings import KeyAction, bind
 from napari_kdsam.widgets.shared.prompt_geometry import (
     COLORS,
     NEGATIVE,

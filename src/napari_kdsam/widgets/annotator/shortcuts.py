@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from napari_kdsam.widgets.annotator.key_bindings import (
+from napari_kdsam.widgets.shared.key_bindings import (
     KeyAction,
     key_action,
     napari_key,

@@ -92,6 +92,9 @@ class BatchChoices(QWidget):
         self.area_ratio = FloatSpinBox(
             value=_DEFAULTS.area_ratio, min=1.05, max=100, step=0.1
         )
+        self.key_area_ratio = FloatSpinBox(
+            value=_DEFAULTS.key_area_ratio, min=1.05, max=100, step=0.1
+        )
         self.least_score = FloatSpinBox(value=_DEFAULTS.score, min=0, max=1, step=0.05)
         self.least_similarity = FloatSpinBox(
             value=_DEFAULTS.similarity, min=-1, max=1, step=0.02
@@ -149,6 +152,12 @@ class BatchChoices(QWidget):
             'Area, times',
             self.area_ratio,
             'How much an object may grow or shrink from frame to frame',
+        )
+        self._add(
+            limits_form,
+            'Key area, times',
+            self.key_area_ratio,
+            'How much larger or smaller an object may be than on the key frame',
         )
         self._add(
             limits_form,
@@ -260,10 +269,11 @@ class BatchChoices(QWidget):
             model=self.model.value,
             device=self._device,
             limits=DriftLimits(
-                self.least_overlap.value,
-                self.area_ratio.value,
-                self.least_score.value,
-                self.least_similarity.value,
+                overlap=self.least_overlap.value,
+                area_ratio=self.area_ratio.value,
+                key_area_ratio=self.key_area_ratio.value,
+                score=self.least_score.value,
+                similarity=self.least_similarity.value,
             ),
             points=self.points.value,
             shapes=self.shapes.value,

@@ -91,6 +91,7 @@ class BatchController(QObject):
         self._worker: Any = None
         self._pace = Pace(time.monotonic)
         self._end: Finished | None = None
+        self._shown: Item | None = None
         self._again = False
         self._again_from = 0
         self._closed = False
@@ -122,6 +123,7 @@ class BatchController(QObject):
     def start(self, batch: Batch) -> None:
         """Begin a batch; only while nothing runs."""
         self.batch = batch
+        self._shown = None
         self._pace = Pace(time.monotonic)
         self._run()
 
@@ -186,6 +188,17 @@ class BatchController(QObject):
         if self.batch is not None:
             image = self.batch.sources[item.image].image
             ImageFrames(image).go_to(self.viewer.dims, self.batch.frame(item))
+            self._shown = item
+
+    def show_next(self) -> None:
+        """Bring the next frame to look at into view; after the last one the first."""
+        doubtful = sorted(self.batch.plan.reasons) if self.batch is not None else []
+        if not doubtful:
+            self.say('There is no frame to look at.')
+            return
+        seen = self._shown if self.frame is None else Item(0, self.frame)
+        later = [item for item in doubtful if seen is None or item > seen]
+        self.show(later[0] if later else doubtful[0])
 
     def say(self, text: str) -> None:
         """Show a sentence."""

@@ -29,6 +29,7 @@ from napari_kdsam.widgets.shared.inference_thread import (
     PredictorFactory,
     make_predictor,
 )
+from napari_kdsam.widgets.shared.key_bindings import bind, key_action, unbind
 from napari_kdsam.widgets.shared.qt_parts import plain_button, scrolling
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 _HINT = 'Choose images and prompts, then Start.'
 _LIST_EVENTS = ('inserted', 'removed', 'reordered', 'renamed')
 _LIST_HEIGHT = 120
+# Free in napari and among the annotator's keys; they act while the panel is open.
+_NEXT_KEY, _CONTINUE_KEY = 'Alt-N', 'Alt-W'
 
 
 class BatchWidget(Dock):
@@ -88,14 +91,27 @@ class BatchWidget(Dock):
         self.cancel_button = plain_button(
             'Cancel', 'Stop after this frame; what is done stays'
         )
+        self.next_button = plain_button(
+            'Next to look at', f'Go to the next frame of the list ({_NEXT_KEY})'
+        )
         self.continue_button = plain_button(
             'Continue from here',
-            'Take the labels of the frame in view as right, and follow on from them',
+            'Take the labels of the frame in view as right, and follow on from them '
+            f'({_CONTINUE_KEY})',
         )
         self.start_button.clicked.connect(lambda _: self.start())
         self.pause_button.clicked.connect(lambda _: self.toggle_pause())
         self.cancel_button.clicked.connect(lambda _: controller.cancel())
+        self.next_button.clicked.connect(lambda _: controller.show_next())
         self.continue_button.clicked.connect(lambda _: controller.continue_from_here())
+        actions = {
+            _NEXT_KEY: key_action('next_to_look_at', controller.show_next),
+            _CONTINUE_KEY: key_action(
+                'continue_from_here', controller.continue_from_here
+            ),
+        }
+        bind(self.viewer, actions)
+        self.at_end(partial(unbind, self.viewer, actions))
         self.watch = QCheckBox('Show each frame as it is done')
         self.watch.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.watch.toggled.connect(self._on_watch)
@@ -113,6 +129,10 @@ class BatchWidget(Dock):
         buttons.setSpacing(4)
         for button in (self.start_button, self.pause_button, self.cancel_button):
             buttons.addWidget(button)
+        onward = QHBoxLayout()
+        onward.setSpacing(4)
+        for button in (self.next_button, self.continue_button):
+            onward.addWidget(button)
         content = QWidget()
         inner = QVBoxLayout(content)
         inner.setContentsMargins(0, 4, 0, 4)
@@ -127,7 +147,7 @@ class BatchWidget(Dock):
         column.addWidget(self.bar)
         column.addWidget(self.status)
         column.addWidget(self.frames)
-        column.addWidget(self.continue_button)
+        column.addLayout(onward)
         self.setMinimumWidth(300)
 
     def start(self) -> None:
@@ -191,6 +211,7 @@ class BatchWidget(Dock):
         batch = self.controller.batch
         listed = [] if batch is None else sorted(batch.plan.reasons.items())
         self.frames.setVisible(bool(listed))
+        self.next_button.setEnabled(bool(listed))
         if listed == self._listed or batch is None:
             return
         self._listed = listed
