@@ -165,12 +165,15 @@ def test_the_close_button_of_the_panel_ends_the_annotator(annotate):
     assert 'Q' not in {str(key) for key in session.viewer.keymap}
 
 
-def test_two_panels_share_the_side_as_tabs(annotate):
+@pytest.mark.parametrize('shown', [True, False])
+def test_two_panels_share_the_side_as_tabs(annotate, shown):
     from qtpy.QtWidgets import QDockWidget, QMainWindow
 
     from napari_kdsam.widgets.measure.dock import MeasureWidget
 
     session = annotate()
+    if shown:
+        session.show_canvas()
     measure = MeasureWidget(session.viewer)
     session.viewer.window.add_dock_widget(measure, name='Measure')
     session.show_canvas()

@@ -80,7 +80,7 @@ def test_pixels_that_are_no_numbers_are_refused_and_another_image_works(
     odd = IMAGE[:50, :60].astype(kind)
     session.controller.set_image(image)
     with monkeypatch.context() as patch:
-        patch.setattr(ImageFrames, 'reader', lambda _: lambda frame: odd)
+        patch.setattr(ImageFrames, 'reader', lambda *_: lambda frame: odd)
         session.points.add(np.array((20.0, 20)))
         text = wait_for_error(session)
     assert str(np.dtype(kind)) in text

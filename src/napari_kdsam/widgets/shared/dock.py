@@ -65,5 +65,6 @@ def _share_side(panel: QDockWidget) -> None:
             and window.dockWidgetArea(other) == side
         ):
             window.tabifyDockWidget(other, panel)
-            panel.raise_()
+            # A tab that the window has not laid out yet cannot be brought to the front.
+            QTimer.singleShot(0, panel.raise_)
             return
