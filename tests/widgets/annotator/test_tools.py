@@ -144,7 +144,7 @@ def test_asking_waits_for_an_answer_and_a_second_commit_keeps_the_others(annotat
     session.wait_for('ready')
     session.controller.objects.commit()
     session.widget.question.buttons[1].click()
-    assert session.labels[60, 70] == 3, 'overwritten, under a number of its own'
+    assert session.labels[60, 70] == 2, 'overwritten, under the number undo gave back'
 
 
 def test_changing_the_policy_commits_the_object_in_the_making_the_old_way(annotate):
