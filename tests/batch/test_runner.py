@@ -709,7 +709,7 @@ def test_a_drift_stops_until_the_next_key_frame_and_says_so(
 
     seen = []
 
-    def once(self, label, before, after, score, similarity):
+    def once(self, label, *measures):
         seen.append(label)
         return 'Object 1 jumped.' if len(seen) == 2 else ''
 
