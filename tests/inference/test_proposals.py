@@ -280,7 +280,8 @@ def test_a_batch_keeps_the_names_of_what_was_proposed(
     assert Record.from_json(record.to_json()) == record
     result = FrameResult('a.png', 0, Status.done, '', labelled.objects)
     write_manifest(tmp_path / 'manifest.csv', [result], {'a.png': 'a_labels.png'})
-    (row,) = csv.DictReader((tmp_path / 'manifest.csv').open(newline=''))
+    with (tmp_path / 'manifest.csv').open(newline='') as manifest:
+        (row,) = csv.DictReader(manifest)
     assert (row['names'], row['objects']) == ('polyp', '2')
 
 
