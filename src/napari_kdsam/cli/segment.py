@@ -33,7 +33,7 @@ from napari_kdsam.cli.options import (
     prompts_from_options,
 )
 from napari_kdsam.core.choices import Existing, ExistingFile, LabelFormat
-from napari_kdsam.core.errors import ImageError, KDSAMError
+from napari_kdsam.core.errors import ImageError, KDSAMError, counted
 
 if TYPE_CHECKING:
     from napari_kdsam.batch.single_file import FileReport, FileSegmenter, Outputs
@@ -204,8 +204,8 @@ def _success(name: str, report: FileReport) -> str:
         len(report.record['objects']),
         len(report.record['result']['frames']),
     )
-    counted = f'{objects} object{"s" * (objects != 1)}'
+    found = counted(objects, 'object')
     if report.record['image']['frame_count'] > 1:
-        counted += f' in {frames} frame{"s" * (frames != 1)}'
+        found += f' in {counted(frames, "frame")}'
     files = ', '.join(path.name for path in report.written)
-    return f'{name}: {counted}, {report.pixels} pixels -> {files}'
+    return f'{name}: {found}, {report.pixels} pixels -> {files}'

@@ -89,3 +89,8 @@ class MissingExtraError(KDSAMError, ImportError):
             f"install them with: pip install 'napari-kdsam[{extra}]'"
         )
         self.extra = extra
+
+
+def counted(number: int, noun: str) -> str:
+    """Say how many there are, such as ``1 object`` or ``2 objects``."""
+    return f'{number} {noun}{"s" * (number != 1)}'

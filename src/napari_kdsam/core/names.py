@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from pathlib import Path
 
@@ -62,3 +63,12 @@ def longest_name(folder: Path) -> int:
         return os.pathconf(folder, 'PC_NAME_MAX')
     except (AttributeError, OSError, ValueError):
         return _USUAL_NAME_BYTES
+
+
+def by_numbers(name: str) -> list[tuple[bool, int, str]]:
+    """Key that sorts numbers within names by their value, so that 10 comes after 9."""
+    parts = re.findall(r'\d+|\D+', name.casefold())
+    return [
+        (not part.isdecimal(), int(part) if part.isdecimal() else 0, part)
+        for part in parts
+    ]

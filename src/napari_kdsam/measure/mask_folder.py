@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from napari_kdsam.core.errors import ImageError, first_of
-from napari_kdsam.core.names import folded
+from napari_kdsam.core.names import by_numbers, folded
 from napari_kdsam.io.formats import SUFFIXES, format_of, stem_of
 from napari_kdsam.io.image_file import reading
 
@@ -17,8 +17,8 @@ class MaskFolder:
     """The masks in a folder.
 
     A mask belongs to the image of the same name, whatever the file types, the case of
-    letters and the Unicode form, also with ``mask``, ``masks``, ``segmentation``, ``seg``, ``label``,
-    ``labels`` or ``gt`` at its end, after a space, ``_`` or ``-``.
+    letters and the Unicode form, also with ``mask``, ``masks``, ``segmentation``,
+    ``seg``, ``label``, ``labels`` or ``gt`` at its end, after a space, ``_`` or ``-``.
 
     Parameters
     ----------
@@ -46,9 +46,11 @@ class MaskFolder:
                     f'There is no folder {folder.name}; choose another one.'
                 )
             seen = [path for path in folder.iterdir() if path.name[0] != '.']
-            seen.sort(key=_by_numbers)
-        self.files = [path for path in seen if _is_image(path)]
-        self.others = [path for path in seen if path not in set(self.files)]
+            seen.sort(key=lambda path: by_numbers(path.name))
+        self.files: list[Path] = []
+        self.others: list[Path] = []
+        for path in seen:
+            (self.files if _is_image(path) else self.others).append(path)
         self._by_name: dict[str, list[Path]] = {}
         for path in self.files:
             stem = _folded_stem(path.name)
@@ -93,12 +95,3 @@ def _folded_stem(name: str) -> str:
 def without_mask_ending(stem: str) -> str:
     """Cut from a name what says that it is a mask's."""
     return _MASK_ENDING.sub('', stem)
-
-
-def _by_numbers(path: Path) -> list[tuple[bool, int, str]]:
-    """Sort numbers within a name by their value, so that 10 comes after 9."""
-    parts = re.findall(r'\d+|\D+', path.name.casefold())
-    return [
-        (not part.isdecimal(), int(part) if part.isdecimal() else 0, part)
-        for part in parts
-    ]

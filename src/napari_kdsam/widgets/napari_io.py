@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -163,21 +162,16 @@ def read_folder(path: AnyPath) -> list[LayerData]:
 
 def _images_in(folder: Path) -> Iterator[Path]:
     """Files of a folder that may be opened, numbers in their names by size."""
+    from napari_kdsam.core.names import by_numbers
     from napari_kdsam.io.formats import format_of
 
     if not folder.is_dir():
         return
-    for path in sorted(folder.iterdir(), key=_natural):
+    for path in sorted(folder.iterdir(), key=lambda one: by_numbers(one.name)):
         # A file that nobody may read is no image to offer.
         with suppress(OSError):
             if not path.name.startswith('.') and path.is_file() and format_of(path):
                 yield path
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """Sorts 2 before 10, as napari itself does."""
-    parts = re.split(r'(\d+)', path.name.casefold())
-    return [(int(part), '') if part.isdigit() else (-1, part) for part in parts]
 
 
 def _layer_of(image: Any, path: AnyPath) -> LayerData:
@@ -234,30 +228,12 @@ def _lazy_frames(image: Any) -> Any:
 
 
 def write_labels_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
-    """Save a labels layer, for napari.
-
-    Parameters
-    ----------
-    path : str
-        ``.png``, ``.tif``, ``.tiff``, ``.nii`` or ``.nii.gz``.
-    data : array-like
-        (H, W), (T, H, W) or, for NIfTI, (T, Z, H, W) whole numbers.
-    attributes : dict
-        Of the layer. For NIfTI, the affine is that of the NIfTI file that
-        ``metadata['source']`` names, where there is one; otherwise voxels get the
-        layer's scale, if it is in units of length.
+    """Save a labels layer, for napari; see `write_labels_file`.
 
     Returns
     -------
     list of str
         The path.
-
-    Raises
-    ------
-    ImageError
-        If the labels do not fit the format, or the file cannot be written.
-    MissingExtraError
-        If NIfTI is asked for and nibabel is not installed.
     """
     import numpy as np
 

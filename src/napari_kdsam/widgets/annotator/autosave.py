@@ -21,7 +21,7 @@ from napari_kdsam.annotation.session_file import (
     sessions_folder,
     write_session,
 )
-from napari_kdsam.core.errors import excerpt
+from napari_kdsam.core.errors import counted, excerpt
 from napari_kdsam.core.files import sweep_parts
 from napari_kdsam.widgets.annotator.workspace import Workspace
 from napari_kdsam.widgets.shared.background import BackgroundWorker
@@ -64,16 +64,12 @@ class Offer:
         state = self.saved.state
         parts: list[str] = []
         if state.objects:
-            parts.append(_count(len(state.objects), 'object'))
+            parts.append(counted(len(state.objects), 'object'))
             if len(self.saved.shape) > 2:
-                parts[0] += f' on {_count(len(state.done_frames), "frame")}'
+                parts[0] += f' on {counted(len(state.done_frames), "frame")}'
         if state.drafts:
             parts.append('open prompts')
         return ' and '.join(parts)
-
-
-def _count(number: int, what: str) -> str:
-    return f'{number} {what}{"s" if number != 1 else ""}'
 
 
 @dataclass(eq=False)

@@ -17,7 +17,7 @@ from napari_kdsam.annotation.commands import (
 )
 from napari_kdsam.annotation.history import AnnotationSession
 from napari_kdsam.annotation.state import AnnotationState
-from napari_kdsam.core.errors import KDSAMError
+from napari_kdsam.core.errors import KDSAMError, counted
 from napari_kdsam.widgets.annotator.autosave import Autosave
 from napari_kdsam.widgets.annotator.frames import FrameActions
 from napari_kdsam.widgets.annotator.history_sync import HistorySync
@@ -262,20 +262,15 @@ class AnnotationController(LayerOwner):
         self.set_target(None)
         if count:
             self.autosave.keep_file(record)
-            self._step(lambda: self._forget_objects(record, labels))
-            objects = f'{count} object{"s" if count > 1 else ""}'
-            self.workspace.say(
-                f'The labels layer was deleted, with {objects}; undo brings it back.'
-            )
-
-    def _forget_objects(self, record: ImageRecord, labels: Labels) -> bool:
-        record.session.execute(
-            LoseObjects(
+            losing = LoseObjects(
                 partial(self._bring_back, labels),
                 partial(_remove, self.workspace.viewer, labels),
             )
-        )
-        return True
+            self._step(lambda: record.session.execute(losing))
+            self.workspace.say(
+                f'The labels layer was deleted, with {counted(count, "object")}; undo '
+                'brings it back.'
+            )
 
     def _bring_back(self, labels: Labels) -> None:
         layers, ours = self.workspace.viewer.layers, self.workspace.layers
@@ -329,7 +324,7 @@ class AnnotationController(LayerOwner):
         if self.workspace.layers is not None:
             self.workspace.layers.mask.use_high_contrast(self._high_contrast)
 
-    def _step(self, step: Callable[[], bool]) -> None:
+    def _step(self, step: Callable[[], object]) -> None:
         try:
             step()
         except LAYER_ERRORS as error:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
@@ -78,9 +77,10 @@ class LabelSaver(QObject):
             workspace.say('There are no labels to save yet: commit an object first.')
             return
         per_frame = self.save_as.endswith('frames') and layer.ndim > 2
-        path = self._suggestion(image, layer.ndim)
-        beside = image_file(image)
-        if beside is None or self._elsewhere:
+        file = image_file(image)
+        path = self._suggestion(image, file, layer.ndim)
+        asked = file is None or self._elsewhere
+        if asked:
             chosen = self._ask_for_name(path)
             if chosen is None:
                 return
@@ -91,7 +91,6 @@ class LabelSaver(QObject):
             paths = _frame_paths(path, count, image.metadata.get('frame_names', ()))
         others = [one for one in paths if self._is_of_others(one)]
         # A name that was chosen in the dialog was asked for there already.
-        asked = beside is None or self._elsewhere
         if others and not (asked and not per_frame) and not self._may_replace(others):
             workspace.say('Not saved.')
             return
@@ -105,8 +104,7 @@ class LabelSaver(QObject):
         """Finish what is being written, and say no more."""
         self._worker.close()
 
-    def _suggestion(self, image: Image, ndim: int) -> Path:
-        file = image_file(image)
+    def _suggestion(self, image: Image, file: Path | None, ndim: int) -> Path:
         # A layer may have any name, and a file may not.
         stem = stem_of(file.name) if file else Path(image.name.replace('/', '_')).name
         suffix = _SUFFIXES.get(self.save_as) or _suffix_like(file, ndim)
@@ -137,18 +135,12 @@ class LabelSaver(QObject):
     def _write(self, job: _Job) -> None:
         written: list[Path] = []
         try:
-            if not job.per_frame:
-                write_labels_file(
-                    str(job.paths[0]), np.asarray(job.data), job.attributes, MANUAL
-                )
-                written.append(job.paths[0])
-            else:
+            if job.per_frame:
                 job.paths[0].parent.mkdir(parents=True, exist_ok=True)
-                for place, path in enumerate(job.paths):
-                    write_labels_file(
-                        str(path), _frame(job.data, place), job.attributes, MANUAL
-                    )
-                    written.append(path)
+            for place, path in enumerate(job.paths):
+                labels = _frame(job.data, place) if job.per_frame else job.data
+                write_labels_file(str(path), np.asarray(labels), job.attributes, MANUAL)
+                written.append(path)
         except (KDSAMError, OSError, ValueError, MemoryError) as error:
             some = f'{len(written)} of {len(job.paths)} files saved. ' * bool(written)
             self._tell(written, f'{some}{excerpt(error)}', True)
@@ -197,18 +189,16 @@ def _suffix_like(file: Path | None, ndim: int) -> str:
 def _frame_paths(path: Path, count: int, names: Sequence[str]) -> tuple[Path, ...]:
     """Files in a folder of their own, named as the frames' or numbered from 0."""
     stem = stem_of(path.name)
-    if len({stem_of(name).casefold() for name in names}) == count:
-        suffix = path.name[len(stem) :]
-        folder = path.with_name(stem)
-        return tuple(folder / f'{stem_of(name)}_labels{suffix}' for name in names)
-    digits = max(_FEWEST_DIGITS, len(str(count - 1)))
     suffix = path.name[len(stem) :]
     folder = path.with_name(stem)
+    if len({stem_of(name).casefold() for name in names}) == count:
+        return tuple(folder / f'{stem_of(name)}_labels{suffix}' for name in names)
+    digits = max(_FEWEST_DIGITS, len(str(count - 1)))
     return tuple(folder / f'{stem}_{n:0{digits}d}{suffix}' for n in range(count))
 
 
-def _frame(data: Any, place: int) -> NDArray[Any]:
-    return np.asarray(data[frame_at(place, data.shape[:-2])])
+def _frame(data: Any, place: int) -> Any:
+    return data[frame_at(place, data.shape[:-2])]
 
 
 def _version(path: Path) -> tuple[int, int] | None:

@@ -39,6 +39,7 @@ from napari_kdsam.widgets.annotator.workspace import Workspace
 
 if TYPE_CHECKING:
     from napari_kdsam.annotation.cleanup import CleanUp
+    from napari_kdsam.core.stack_index import FrameIndex
     from napari_kdsam.widgets.annotator.image_record import ImageRecord, Shown
     from napari_kdsam.widgets.annotator.prompt_layers import PromptLayers
     from napari_kdsam.widgets.shared.labels_writer import LabelsLayerTarget
@@ -438,14 +439,16 @@ def _objects_in_labels(
         return (), False
     found: list[CommittedObject] = []
     others = False
+    on_frame: dict[FrameIndex, list[CommittedObject]] = {}
+    for item in record.session.state.objects:
+        on_frame.setdefault(item.frame, []).append(item)
     for frame in np.ndindex(*record.frames.leading_shape):
         rest = np.array(record.target.frame(frame))
-        for item in record.session.state.objects:
-            if item.frame == frame:
-                part = rest[item.region.slices]
-                own = item.region.mask() & (part == item.label)
-                if own.any():
-                    found.append(item)
-                part[own] = 0
+        for item in on_frame.get(frame, ()):
+            part = rest[item.region.slices]
+            own = item.region.mask() & (part == item.label)
+            if own.any():
+                found.append(item)
+            part[own] = 0
         others = others or bool(rest.any())
     return tuple(found), others

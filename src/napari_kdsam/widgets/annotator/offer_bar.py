@@ -86,8 +86,6 @@ def _describe(offers: tuple[Offer, ...], deleted: tuple[Offer, ...]) -> str:
         return f'Earlier work on this image, {len(offers)} sessions:'
     if offers:
         return f'Earlier work on this image: {offers[0].content} ({offers[0].when}).'
-    return (
-        f'Earlier work is deleted when you leave the image ({deleted[0].when}).'
-        if (deleted)
-        else ''
-    )
+    if deleted:
+        return f'Earlier work is deleted when you leave the image ({deleted[0].when}).'
+    return ''

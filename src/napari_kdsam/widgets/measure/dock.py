@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
 )
 
+from napari_kdsam.core.errors import counted
 from napari_kdsam.widgets.measure.table import MeasurementTable
 from napari_kdsam.widgets.measure.worker import MeasureRequest, MeasureWorker
 from napari_kdsam.widgets.shared.connections import Connections
@@ -138,7 +139,7 @@ class MeasureWidget(Dock):
         clipboard = QApplication.clipboard()
         assert clipboard is not None
         clipboard.setText(self.view.as_text())
-        self._say(f'Copied {_count(self.model.rowCount(), "object")}.')
+        self._say(f'Copied {counted(self.model.rowCount(), "object")}.')
 
     def save(self, path: str | Path) -> None:
         """Write the table as CSV, in the order of frames and labels.
@@ -293,10 +294,10 @@ class MeasureWidget(Dock):
         count = self.model.rowCount()
         if not count:
             return 'Measuring…' if self.table is None else _NO_OBJECTS
-        text = _count(count, 'object')
+        text = counted(count, 'object')
         if self._labels.ndim > 2:
             frames = {place.frame for place in self.model.places}
-            text += f' in {_count(len(frames), "frame")}'
+            text += f' in {counted(len(frames), "frame")}'
         if self.unit == 'px':
             text += ', in pixels because the layer has no unit'
         return f'{text}. Click one to go there.'
@@ -317,10 +318,6 @@ class MeasureWidget(Dock):
 
     def _say(self, text: str) -> None:
         self.status.setText(text)
-
-
-def _count(number: int, name: str) -> str:
-    return f'{number} {name}{"s" * (number != 1)}'
 
 
 def _classes_of(labels: Labels | None) -> dict[int, str]:
