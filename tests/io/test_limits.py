@@ -74,6 +74,33 @@ def test_a_picture_may_be_blank_but_not_larger_than_its_file_can_hold(
     assert '22222 x 22222 pixels, more than fit into its' in problem_with(path)
 
 
+@pytest.mark.parametrize('frames', [1, 2])
+def test_a_webp_of_one_colour_is_read_unless_it_promises_very_much(
+    tmp_path: Path, frames: int
+) -> None:
+    path = tmp_path / 'a.webp'
+    pictures = [Image.new('RGB', (400, 300), color) for color in ('red', 'blue')]
+    pictures[0].save(
+        path, lossless=True, save_all=frames > 1, append_images=pictures[1:frames]
+    )
+    with open_image(path) as image:
+        assert image.shape == ((2,) if frames > 1 else ()) + (300, 400, 3)
+    Image.new('RGB', (9000, 7000)).save(path, lossless=True)
+    assert '7000 x 9000 pixels, more than fit into its' in problem_with(path)
+
+
+def test_a_gif_with_a_canvas_much_larger_than_its_frames_is_refused(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / 'a.gif'
+    pictures = [Image.new('L', (16, 12), shade) for shade in (0, 99)]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:])
+    content = bytearray(path.read_bytes())
+    content[6:10] = struct.pack('<HH', 9000, 7000)
+    path.write_bytes(content + bytes(9000))
+    assert '7000 x 9000 pixels, more than fit into its' in problem_with(path)
+
+
 def test_a_million_frames_are_enough() -> None:
     check_frame_count('a.avi', 1_000_000)
     with pytest.raises(ImageError, match='2147483647 frames'):

@@ -289,6 +289,15 @@ def test_a_colour_form_that_is_not_supported_is_named(
     assert tag in problem_with(path)
 
 
+def test_a_colour_form_of_very_many_numbers_is_quoted_in_short(tmp_path: Path) -> None:
+    path = written(tmp_path / 'a.tif', GREY, photometric='minisblack')
+    with tifffile.TiffFile(path, mode='r+b') as tiff:
+        tiff.pages[0].tags['PhotometricInterpretation'].overwrite(range(900))
+    said = problem_with(path)
+    assert 'number (0, 1, 2' in said
+    assert len(said) < 400
+
+
 def test_inks_other_than_cmyk_are_refused(tmp_path: Path) -> None:
     path = written(
         tmp_path / 'a.tif',

@@ -213,6 +213,27 @@ def test_an_onnx_model_that_is_not_a_sam_encoder_is_refused(
         load_model(write_onnx_encoder(tmp_path, **shape), 'cpu')
 
 
+@pytest.mark.parametrize('runtime', ['onnxruntime', 'openvino'])
+@pytest.mark.parametrize(
+    ('name', 'damaged'),
+    [(b'AveragePool', b'\x88veragePool'), (b'mixing', b'mixin\x9d')],
+)
+def test_an_onnx_model_with_names_that_are_no_text_is_refused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    runtime: str,
+    name: bytes,
+    damaged: bytes,
+) -> None:
+    pytest.importorskip(runtime)
+    if runtime == 'openvino':
+        without(monkeypatch, 'onnxruntime')
+    path = write_onnx_encoder(tmp_path)
+    path.write_bytes(path.read_bytes().replace(name, damaged, 1))
+    with pytest.raises(CheckpointError, match='copy it again'):
+        OnnxEncoder(path)
+
+
 def test_an_onnx_encoder_runs_on_the_device_that_was_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

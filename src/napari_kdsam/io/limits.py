@@ -15,8 +15,8 @@ _FRAMES = 1_000_000
 _MOST_MISSING = 1_000
 # Those of 8-bit RGBA.
 _BYTES_PER_PIXEL = 4
-# What deflate packs into a byte of a 1-bit PNG; GIF and JPEG stay below it.
-_PIXELS_PER_BYTE = 8 * 1032
+# What deflate packs into a byte of a 1-bit PNG; JPEG stays below it.
+PIXELS_PER_BYTE = 8 * 1032
 # A strip, tile or chunk is unpacked whole, also where it is larger than the image.
 _CHUNK_SHARE = 4
 _MOST_CHUNKS = 100_000
@@ -81,8 +81,14 @@ def check_size(name: str, frame_shape: tuple[int, ...], itemsize: int = 1) -> No
         )
 
 
-def check_promised_size(name: str, rows: int, columns: int, file_bytes: int) -> None:
-    """Refuse pictures with more pixels than any compression packs into their files.
+def check_promised_size(
+    name: str,
+    rows: int,
+    columns: int,
+    file_bytes: int,
+    pixels_per_byte: int = PIXELS_PER_BYTE,
+) -> None:
+    """Refuse pictures with more pixels than their compression packs into their files.
 
     Parameters
     ----------
@@ -92,13 +98,15 @@ def check_promised_size(name: str, rows: int, columns: int, file_bytes: int) -> 
         What the file says.
     file_bytes : int
         Size of the file.
+    pixels_per_byte : int, optional
+        The most that the compression packs into a byte.
 
     Raises
     ------
     ImageError
-        If there are more than 8,256 pixels for each byte.
+        If there are more pixels for each byte.
     """
-    if rows * columns > _PIXELS_PER_BYTE * file_bytes:
+    if rows * columns > pixels_per_byte * file_bytes:
         raise ImageError(
             f'{name} says that it has {rows} x {columns} pixels, more than fit into its '
             f'{file_bytes} bytes: it is damaged or not complete; copy or export it again.'

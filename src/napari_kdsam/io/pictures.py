@@ -19,7 +19,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from napari_kdsam.core.errors import ImageError
 from napari_kdsam.io.image_file import FrameLayout, ImageFile, reading
-from napari_kdsam.io.limits import check_promised_size, check_size
+from napari_kdsam.io.limits import PIXELS_PER_BYTE, check_promised_size, check_size
 from napari_kdsam.io.orientation import UPRIGHT, upright
 
 _PNG_MARK = b'\x89PNG\r\n\x1a\n'
@@ -38,6 +38,10 @@ _ANIMATIONS = (GifImageFile, WebPImageFile)
 _EXIF_ORIENTATION = 0x0112
 _TURNED = range(5, 9)
 _BAND_PIXELS = 4_000_000
+# The longest text in the table of LZW, 3,838 pixels, takes 12 bits.
+_GIF_PIXELS_PER_BYTE = 2560
+# WebP packs one colour into next to nothing; a blank mask may be as large as this.
+_PIXELS_OF_ONE_COLOR = 25_000_000
 _TRANSPARENT_MODES = ('P', 'L', 'RGB')
 _PALETTE_MODES = ('P', 'PA')
 # Where a PNG says how many bits its samples have, and whether they are plain grey.
@@ -61,9 +65,7 @@ class _PictureFile(ImageFile):
         try:
             size = picture.height, picture.width
             check_size(path.name, size)
-            # WebP packs one colour into next to nothing.
-            if not isinstance(picture, WebPImageFile):
-                check_promised_size(path.name, *size, path.stat().st_size)
+            _check_promise(path, picture)
             count = getattr(picture, 'n_frames', 1)
             if count > 1 and isinstance(picture, PngImageFile):
                 raise ImageError(
@@ -162,6 +164,16 @@ class _PictureFile(ImageFile):
     def close(self) -> None:
         if self._animation is not None:
             self._animation.close()
+
+
+def _check_promise(path: Path, picture: PillowFile) -> None:
+    rows, columns = picture.height, picture.width
+    if isinstance(picture, WebPImageFile) and rows * columns <= _PIXELS_OF_ONE_COLOR:
+        return
+    most = (
+        _GIF_PIXELS_PER_BYTE if isinstance(picture, GifImageFile) else PIXELS_PER_BYTE
+    )
+    check_promised_size(path.name, rows, columns, path.stat().st_size, most)
 
 
 def _opened(path: Path) -> PillowFile:

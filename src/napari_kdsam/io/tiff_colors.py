@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC
 
-from napari_kdsam.core.errors import ImageError
+from napari_kdsam.core.errors import ImageError, excerpt
 
 # Samples that the colour itself takes.
 _COLOR_SAMPLES = {
@@ -140,7 +140,7 @@ def _check_supported(name: str, page: Any) -> None:
 
 def _unsupported(name: str, form: str) -> ImageError:
     return ImageError(
-        f'{name} is in a colour form that cannot be read ({form}); save it as RGB or '
+        f'{name} is in a colour form that cannot be read ({excerpt(form)}); save it as RGB or '
         'grey.'
     )
 

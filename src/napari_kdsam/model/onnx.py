@@ -138,7 +138,8 @@ def _open_with_openvino(path: Path) -> Any:
     core = openvino.Core()
     try:
         model = core.read_model(path)
-    except RuntimeError as error:
+    # Its sentence about a damaged name may be no text.
+    except (RuntimeError, UnicodeDecodeError) as error:
         raise _not_readable(path, str(error)) from error
     _check_encoder(
         path,
