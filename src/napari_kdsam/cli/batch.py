@@ -35,7 +35,7 @@ from napari_kdsam.cli.options import (
     prompts_from_options,
 )
 from napari_kdsam.core.choices import Existing, Export, ExportOptions
-from napari_kdsam.core.errors import KDSAMError, PromptError
+from napari_kdsam.core.errors import KDSAMError, PromptError, counted
 
 if TYPE_CHECKING:
     from napari_kdsam.batch.jobs import Job
@@ -260,9 +260,10 @@ def _tell(summary: Summary, out: Path) -> int:
     )
     looked = f' ({noted} to look at)' if noted else ''
     left = len(summary.left_out)
-    others = f', {left} file{"s" * (left > 1)} left out' if left else ''
+    others = f', {counted(left, "file")} left out' if left else ''
     say(
-        f'{len(summary.results)} frames of {len(summary.sources)} files: '
+        f'{counted(len(summary.results), "frame")} of '
+        f'{counted(len(summary.sources), "file")}: '
         f'{counts[Status.done]} done{looked}, {counts[Status.failed]} failed, '
         f'{counts[Status.skipped]} skipped{others}; see {out / MANIFEST}'
     )

@@ -25,7 +25,7 @@ from napari_kdsam.cli.options import (
     Workers,
     out_option,
 )
-from napari_kdsam.core.errors import KDSAMError, first_of
+from napari_kdsam.core.errors import KDSAMError, counted, first_of
 
 
 def embed(
@@ -71,7 +71,7 @@ def embed(
                 code, stopped = SOME_FAILED, str(error)
     left = total - sum(counts.values())
     typer.echo(
-        f'{total} frames: {counts[Status.done]} embedded, '
+        f'{counted(total, "frame")}: {counts[Status.done]} embedded, '
         f'{counts[Status.skipped]} there already, {counts[Status.failed]} failed'
         f'{f", {left} not reached" if left else ""}; the store is {out}'
     )
