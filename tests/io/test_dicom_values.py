@@ -88,6 +88,16 @@ def test_a_rescale_is_read_with_a_comma_as_point_or_left_out(
     np.testing.assert_array_equal(image.frame(), expected)
 
 
+@pytest.mark.parametrize(('text', 'frames'), [('3,0', 3), ('3.0', 3), ('1,0', 1)])
+def test_a_number_of_frames_is_read_with_a_comma_as_point(
+    tmp_path: Path, text: str, frames: int
+) -> None:
+    stack = np.stack([RAMP // (1 + index) for index in range(frames)])
+    image = opened(tmp_path, stack.squeeze(), frames, NumberOfFrames=text)
+    assert image.frame_count == frames
+    np.testing.assert_array_equal(image.frame(frames - 1), stack[-1])
+
+
 def test_a_window_is_read_with_a_comma_as_point_or_left_out(tmp_path: Path) -> None:
     exact = {'VOILUTFunction': 'LINEAR_EXACT'}
     image = opened(

@@ -18,6 +18,7 @@ from napari_kdsam.io.image_file import FrameLayout, ImageFile, reading
 from napari_kdsam.io.limits import check_held_frames, check_size
 
 try:
+    from pydicom import dcmread
     from pydicom.encaps import generate_fragments, get_frame, parse_basic_offsets
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.pixels.utils import pixel_array
@@ -179,7 +180,7 @@ class _DicomFile(ImageFile):
         form = dicom_color_of(path.name, dataset, header.pixel_bytes, first_frame)
         self._form = form
         self._table = palette_table(dataset) if form.has_palette else None
-        self._source = header.source
+        self._source = _countable(header, count)
         self._options = {
             **header.options,
             'photometric_interpretation': form.decoded_as,
@@ -228,6 +229,17 @@ class _DicomFile(ImageFile):
         if values.dtype.kind == 'i':
             return ~values
         return -values
+
+
+def _countable(header: Header, count: int) -> Any:
+    """What `pixel_array` takes, whose number of frames it reads without a comma."""
+    if not isinstance(header.dataset.get('NumberOfFrames'), str):
+        return header.source
+    source = header.source
+    if source is header.path:
+        source = dcmread(header.path, force=True)
+    source.NumberOfFrames = count
+    return source
 
 
 def _check_held(path: Path, header: Header, count: int) -> None:
