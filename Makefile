@@ -5,12 +5,13 @@ SHELL := /bin/bash
 BIN := .venv/bin
 PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 60
+CLICK_SEQUENCES ?= 200
 
 # A window is opened only where there is a screen to show it on.
 HAS_DISPLAY := $(DISPLAY)$(WAYLAND_DISPLAY)$(filter Darwin,$(shell uname -s))
 VIEW := $(if $(HAS_DISPLAY),--view)
 
-.PHONY: help demo test lint typecheck manifest unit coverage fuzz installs screenshot benchmark \
+.PHONY: help demo test lint typecheck manifest unit coverage fuzz clicks installs screenshot benchmark \
 	setup-demo setup-dev clean
 
 help:  ## Show this list
@@ -44,6 +45,9 @@ coverage: setup-dev  ## Run the tests, slower, and say which lines they leave ou
 
 fuzz: setup-dev  ## Give each parser damaged files for a minute (FUZZ_SECONDS=60)
 	KDSAM_FUZZ_SECONDS=$(FUZZ_SECONDS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s -q tests/fuzz
+
+clicks: setup-dev  ## Click around a window in random ways (CLICK_SEQUENCES=200)
+	KDSAM_CLICK_SEQUENCES=$(CLICK_SEQUENCES) scripts/test.sh -s --timeout 0 tests/widgets/annotator/test_random_clicks.py
 
 installs: setup-dev  ## Build wheel and sdist and try each in an empty environment
 	$(BIN)/python scripts/check_installs.py

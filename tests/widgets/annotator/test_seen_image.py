@@ -181,3 +181,40 @@ def test_the_annotator_opens_on_the_image_that_is_seen(
     widget = AnnotatorWidget(viewer, fake_factory)
     viewer.window.add_dock_widget(widget)
     assert widget.workspace.image.name == 'seen'
+
+
+def hide(layers) -> None:
+    layers['above'].visible = False
+
+
+def show(layers) -> None:
+    layers['hidden'].visible = True
+
+
+def raise_scan(layers) -> None:
+    layers.move(layers.index('scan'), len(layers))
+
+
+@pytest.mark.parametrize(
+    ('change', 'seen'), [(hide, 'scan'), (raise_scan, 'scan'), (show, 'hidden')]
+)
+def test_a_click_faster_than_the_window_labels_what_is_seen_then(
+    annotate, change, seen
+):
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+
+    session = annotate()
+    session.viewer.add_image(picture(1), name='above')
+    session.viewer.add_image(picture(2), name='hidden', visible=False)
+    session.settle()
+    assert session.workspace.image.name == 'above'
+    canvas = session.show_canvas()
+    spot = canvas.at(60, 60)
+    canvas.move(spot)
+    change(session.viewer.layers)
+    QTest.mouseClick(canvas.native, Qt.MouseButton.LeftButton, pos=spot)
+    session.wait_for('ready')
+    session.controller.objects.commit()
+    assert labels_over(session, seen)[60, 60] == 1
+    assert labels_over(session, 'above') is None

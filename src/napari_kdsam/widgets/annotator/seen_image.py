@@ -46,10 +46,13 @@ class SeenImage:
         self._viewer.connect(viewer.layers.events, ('reordered',), self._look_soon)
         self._viewer.connect(viewer.dims.events, ('current_step',), self._look_soon)
         self._viewer.connect(_grid_of(viewer).events, ('enabled',), self._look_soon)
+        # Before napari hands the click to the layer that is active then.
+        viewer.mouse_drag_callbacks.insert(0, self._on_mouse)
         self._watch_layers()
 
     def close(self) -> None:
         """Watch no more."""
+        self._workspace.viewer.mouse_drag_callbacks.remove(self._on_mouse)
         self._viewer.close()
         if self._layers is not None:
             self._layers.close()
@@ -94,6 +97,11 @@ class SeenImage:
         self._layers = Connections()
         for image in image_layers(self._workspace.viewer):
             self._layers.connect(image.events, _LAYER_EVENTS, self._look_soon)
+
+    def _on_mouse(self, viewer: Any, event: Any) -> None:
+        # A click may come before what was put off until napari is done.
+        if self._waiting:
+            self._look()
 
     def _look_soon(self, event: Any = None) -> None:
         # Several files opened at once come as several events.
