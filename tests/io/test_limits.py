@@ -101,6 +101,25 @@ def test_a_gif_with_a_canvas_much_larger_than_its_frames_is_refused(
     assert '7000 x 9000 pixels, more than fit into its' in problem_with(path)
 
 
+@pytest.mark.parametrize('index', [1, 2])
+def test_a_gif_with_a_frame_much_larger_than_its_canvas_is_refused(
+    tmp_path: Path, index: int
+) -> None:
+    path = tmp_path / 'a.gif'
+    pictures = [Image.new('L', (16, 12), shade) for shade in (0, 99, 200)]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:])
+    content = bytearray(path.read_bytes())
+    # The second frame begins with its place and its size.
+    place = content.index(b',', content.index(b',') + 1)
+    content[place + 5 : place + 9] = struct.pack('<HH', 9000, 7000)
+    path.write_bytes(content + bytes(9000))
+    with open_image(path) as image:
+        assert image.frame(0).shape == (12, 16, 3)
+        with pytest.raises(ImageError, match='7000 x 9000 pixels, more than fit into'):
+            image.frame(index)
+        assert image.frame(0).shape == (12, 16, 3)
+
+
 def test_a_million_frames_are_enough() -> None:
     check_frame_count('a.avi', 1_000_000)
     with pytest.raises(ImageError, match='2147483647 frames'):

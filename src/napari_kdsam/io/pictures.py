@@ -105,10 +105,24 @@ class _PictureFile(ImageFile):
             return self._deep_pixels()
         with self._lock:
             if self._animation is not None:
-                self._animation.seek(index)
+                self._go_to(self._animation, index)
                 return self._pixels(self._animation.copy())
             with _opened(self._path) as picture:
                 return self._pixels(picture)
+
+    def _go_to(self, animation: PillowFile, index: int) -> None:
+        """Draw what comes before a frame, but no frame that promises too much."""
+        before = animation.tell()
+        try:
+            for number in range(before if before <= index else 0, index + 1):
+                animation.seek(number)
+                # Frames may reach beyond the picture, which grows with them.
+                check_size(self.name, (animation.height, animation.width))
+                _check_promise(self._path, animation)
+        except ImageError:
+            animation.close()
+            self._animation = _opened(self._path)
+            raise
 
     def _read_palette_places(self, index: int) -> NDArray[Any] | None:
         if self._palette is None:
