@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_kdsam.core.errors import ImageError, PromptError
+from napari_kdsam.inference.drift import DriftLimits
+from napari_kdsam.inference.outlines import changed_alike
 from napari_kdsam.inference.propagation import (
-    DriftLimits,
     PropagatedFrame,
-    changed_alike,
+    follow_between,
     prompt_of_mask,
     propagate,
 )
@@ -85,10 +86,114 @@ def test_the_masks_of_a_key_frame_are_taken_as_they_are_and_start_anew() -> None
     assert tracker.asked[3][0].box == box
 
 
-def test_between_two_key_frames_it_goes_forward_from_the_earlier_one() -> None:
-    tracker = moving(4, 6, 8, 10)
-    run(tracker, {0: {1: square(4)}, 3: {1: square(10)}}, range(4))
-    assert tracker.asked[2][0].box == prompt_of_mask(square(6)).box
+class Swelling:
+    """Answers with a disk that is larger on each frame, whatever is asked for."""
+
+    def predict_many(self, made: Any, prompts: list[Any]) -> list[Any]:
+        mask = disk(30, 12 + 0.5 * made.frame)
+        return [SimpleNamespace(mask=mask, score=0.9) for _ in prompts]
+
+
+def test_a_later_key_frame_puts_the_frames_before_it_right() -> None:
+    truth = disk(30, 16)
+    one = run(Swelling(), {0: {1: truth}}, range(9))
+    two = run(Swelling(), {0: {1: truth}, 8: {1: truth}}, range(9))
+    assert [frame.index for frame in two] == list(range(9))
+    assert not any(frame.drift for frame in two)
+    for before, after in zip(one[1:8], two[1:8], strict=True):
+        wrong = (after.masks[1] ^ truth).sum()
+        assert wrong < 0.1 * truth.sum()
+        assert wrong <= (before.masks[1] ^ truth).sum()
+    assert (one[7].masks[1] ^ truth).sum() > 0.15 * truth.sum()
+
+
+def test_between_two_key_frames_the_nearer_one_counts_more() -> None:
+    small, large = disk(30, 10), disk(30, 20)
+    tracker: Any = Tracker({frame: [disk(30, 15)] for frame in range(6)})
+    done = run(tracker, {0: {1: small}, 5: {1: large}}, range(6), limits=LOOSE)
+    np.testing.assert_array_equal(done[0].masks[1], small)
+    np.testing.assert_array_equal(done[5].masks[1], large)
+    areas = [int(frame.masks[1].sum()) for frame in done]
+    assert areas == sorted(areas)
+    assert len(set(areas)) == 6
+
+
+LOOSE = DriftLimits(key_area_ratio=10, agreement=0, score=0)
+
+
+def test_an_object_on_one_of_two_key_frames_is_followed_from_that_one() -> None:
+    truth = {f: [square(4 + f, 5), square(30 - f, 50)] for f in range(5)}
+    keys = {0: {3: truth[0][0]}, 4: {5: truth[4][1]}}
+    done = run(Tracker(truth), keys, range(5))
+    assert [sorted(frame.masks) for frame in done] == [[3], [3, 5], [3, 5], [3, 5], [5]]
+    assert not any(frame.drift for frame in done)
+    np.testing.assert_array_equal(done[3].masks[3], truth[3][0])
+    np.testing.assert_array_equal(done[1].masks[5], truth[1][1])
+
+
+def test_what_is_lost_one_way_is_taken_from_the_other_way() -> None:
+    rows = [4, 6, 30, 32, 34]
+    keys = {0: {1: square(4)}, 4: {1: square(34)}}
+    done = run(moving(*rows), keys, range(5))
+    assert [bool(frame.drift) for frame in done] == [False] * 5
+    for frame in done:
+        np.testing.assert_array_equal(frame.masks[1], square(rows[frame.index]))
+
+
+def test_between_key_frames_what_neither_way_reaches_is_left_out_and_said() -> None:
+    gone: list[np.ndarray] = []
+    truth = {f: [square(4)] if f in (0, 1, 5, 6) else gone for f in range(7)}
+    keys = {0: {1: square(4)}, 6: {1: square(4)}}
+    done = run(Tracker(truth), keys, range(7))
+    assert [frame.index for frame in done] == [0, 1, 2, 4, 5, 6]
+    assert [frame.index for frame in done if frame.drift] == [2, 4]
+    assert done[2].drift == 'Object 1 was not found.'
+
+
+def test_both_ways_to_a_frame_that_disagree_are_a_reason_to_look_at_it() -> None:
+    left, right = square(20, 5), square(20, 50)
+    tracker: Any = Tracker({frame: [left, right] for frame in range(4)})
+    done = run(tracker, {0: {1: left}, 3: {1: right}}, range(4))
+    assert [frame.index for frame in done if frame.drift] == [1, 2]
+    assert done[1].drift == (
+        'Object 1 is uncertain: followed from frame 0 and from frame 3, its masks '
+        'overlap by 0.00.'
+    )
+    np.testing.assert_array_equal(done[1].masks[1], left)
+    np.testing.assert_array_equal(done[2].masks[1], right)
+
+
+def test_between_key_frames_only_the_wanted_frames_come_and_each_step_can_be_stopped() -> (
+    None
+):
+    keys = {0: {1: square(4)}, 5: {1: square(14)}}
+    tracker: Any = moving(4, 6, 8, 10, 12, 14)
+    steps = list(
+        follow_between(
+            tracker, embedding, (0, keys[0]), (5, keys[5]), range(1, 5), [2, 3]
+        )
+    )
+    assert [step and step.index for step in steps] == [None] * 3 + [2, 3]
+    whole = run(tracker, keys, range(6))
+    for step in steps[3:]:
+        assert step is not None
+        np.testing.assert_array_equal(step.masks[1], whole[step.index].masks[1])
+
+
+def test_between_key_frames_one_that_cannot_be_read_is_reported_and_passed_over() -> (
+    None
+):
+    def embed(frame: int) -> Any:
+        if frame == 2:
+            raise ImageError('The frame could not be read.')
+        return embedding(frame)
+
+    tracker: Any = moving(4, 6, 8, 10, 12)
+    keys = {0: {1: square(4)}, 4: {1: square(12)}}
+    done = list(propagate(tracker, embed, keys, range(5)))
+    assert [frame.index for frame in done] == list(range(5))
+    assert done[2].error == 'The frame could not be read.'
+    np.testing.assert_array_equal(done[3].masks[1], square(10))
 
 
 def test_a_key_frame_without_objects_ends_what_was_followed() -> None:
@@ -225,6 +330,33 @@ def test_a_key_frame_that_cannot_be_read_is_followed_without_its_look() -> None:
     assert [(frame.drift, frame.error) for frame in done] == [('', '')] * 2
 
 
+def scenes(frame: int, step: int = 1) -> Any:
+    """Embeddings of a scene that moves by cells, and of another one from frame 3 on."""
+    drawn = np.random.default_rng(frame >= 3).standard_normal((256, 64, 64))
+    moved = np.roll(drawn, frame * step, axis=2).astype(np.float32)
+    # Inside the object both scenes look alike: only what is around tells.
+    moved[:, 10:30, 20:50] = 1
+    return embedding(frame, torch.from_numpy(moved)[None])
+
+
+def test_a_cut_to_a_scene_with_an_object_like_it_is_drift() -> None:
+    still: Any = Tracker({frame: [square(15)] for frame in range(5)})
+    done = list(propagate(still, scenes, {0: {1: square(15)}}, range(5)))
+    assert [frame.index for frame in done] == [0, 1, 2, 3]
+    assert done[3].drift.startswith('Object 1 may be in another scene: continuity 0.')
+    back = list(propagate(still, scenes, {4: {1: square(15)}}, range(5)))
+    assert [frame.index for frame in back if frame.drift] == [2]
+
+
+@pytest.mark.parametrize(('step', 'stops'), [(4, False), (6, True)])
+def test_what_moves_is_looked_for_near_by_only(step: int, stops: bool) -> None:
+    still: Any = Tracker({frame: [square(15)] for frame in range(3)})
+    done = list(
+        propagate(still, lambda f: scenes(f, step), {0: {1: square(15)}}, range(3))
+    )
+    assert bool(done[-1].drift) is stops
+
+
 def test_drift_one_way_does_not_stop_the_other() -> None:
     tracker = moving(4, 6, 8, 30, 32)
     done = run(tracker, {2: {1: square(8)}}, range(5))
@@ -279,6 +411,8 @@ def test_without_an_object_there_is_nothing_to_follow(keys: Any) -> None:
         {'area_ratio': 1.0},
         {'key_area_ratio': 0.5},
         {'similarity': 2.0},
+        {'continuity': -1.5},
+        {'agreement': 1.1},
     ],
 )
 def test_limits_outside_their_range_are_refused(limits: dict[str, float]) -> None:

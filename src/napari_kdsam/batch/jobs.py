@@ -15,6 +15,7 @@ from napari_kdsam.segmentation.methods import Method
 
 # Results made by another version of the rules are not mixed with those of this one.
 _RULES = 1
+_FOLLOWING_RULES = 2
 
 # Frames that are done one after another: source and frame.
 Items = tuple[tuple[Source, int], ...]
@@ -90,6 +91,8 @@ def fingerprint_of(
         'images': {name: _plain(items) for name, items in prompts.images.items()},
         'store': store,
     }
+    if method is Method.propagation:
+        value['following'] = _FOLLOWING_RULES
     if second_look and method.looks_again:
         # Named only where it is taken, so that batches from before it can go on.
         value['second_look'] = True

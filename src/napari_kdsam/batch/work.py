@@ -176,7 +176,7 @@ def _followed(
     }
     following = Following(predictor, stack, keys, partial(job.output.labels_of, source))
     wanted = [frame for frame in frames if not job.output.is_done(source, frame)]
-    yield from following.label(frames, wanted)
+    yield from (step for step in following.label(frames, wanted) if step is not None)
 
 
 def _key_prompts(job: Job, source: Source) -> dict[int, list[NumberedPrompt]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,122 +13,21 @@ from numpy.typing import NDArray
 from napari_kdsam.core.errors import KDSAMError, PromptError
 from napari_kdsam.core.geometry import Box, Mask, Masks, box_of_mask
 from napari_kdsam.core.label_image import without_overlaps
-from napari_kdsam.core.mask_prompts import logits_of_mask
 from napari_kdsam.core.prompts import Point, Prompt
-from napari_kdsam.core.sizes import LOGITS_SIZE
+from napari_kdsam.inference.drift import (
+    DriftLimits,
+    continuity_of,
+    iou_of,
+    looks_of,
+    similarity_to,
+)
+from napari_kdsam.inference.outlines import changed_alike, excess_of, mask_between
 
 if TYPE_CHECKING:
     from napari_kdsam.inference.predictor import ImageEmbedding, Predictor
 
-Look = NDArray[np.float32]
-
 # Of the box's sides, on each side: room for the object to move and to grow.
 _BOX_GROWTH = 0.05
-# How far an outline is drawn to the answer itself on each frame. Measured on cines: none
-# loses a polyp that comes near (Dice 0.64 instead of 0.84), more lets a heart grow.
-_PULL = 0.15
-# From the outline to the centres of the outermost pixels.
-_RIM = 0.5
-
-
-@dataclass(frozen=True)
-class DriftLimits:
-    """When a mask is no longer believed to be the object of the frame before.
-
-    Attributes
-    ----------
-    overlap : float
-        Smallest IoU with the object's mask on the frame before, 0..1.
-    area_ratio : float
-        Largest factor by which the area may grow or shrink in one step, above 1.
-    key_area_ratio : float
-        Largest factor by which the area may differ from that on the key frame, above 1.
-    score : float
-        Smallest predicted IoU, 0..1.
-    similarity : float
-        Smallest similarity to the object on the key frame, -1..1: the cosine between the
-        means of the embedding inside the two masks.
-
-    Raises
-    ------
-    PromptError
-        If a limit is out of its range.
-    """
-
-    overlap: float = 0.4
-    area_ratio: float = 1.5
-    key_area_ratio: float = 2.0
-    score: float = 0.6
-    # A box is answered by a mask of its size even where there is no object, so that
-    # only this tells: measured on cines, 0.91 and more for the object that was
-    # followed, and 0.86 or less for whatever else was in its box.
-    similarity: float = 0.88
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.overlap <= 1 or not 0 <= self.score <= 1:
-            raise PromptError('Limits of overlap and score must be from 0 to 1.')
-        if not -1 <= self.similarity <= 1:
-            raise PromptError('The limit of similarity must be from -1 to 1.')
-        if not self.area_ratio > 1 or not self.key_area_ratio > 1:
-            raise PromptError('Limits of the change of area must be above 1.')
-
-    def warning(
-        self,
-        label: int,
-        before: Mask,
-        after: Mask,
-        score: float,
-        similarity: float | None = None,
-        key: Mask | None = None,
-    ) -> str:
-        """Say what looks wrong with a step, or nothing.
-
-        Parameters
-        ----------
-        label : int
-            The object's, for the sentence.
-        before, after : numpy.ndarray
-            (rows, columns) bool, the object on this frame and on the one before.
-        score : float
-            Predicted IoU of `after`.
-        similarity : float, optional
-            To the object on the key frame, if it is known.
-        key : numpy.ndarray, optional
-            (rows, columns) bool, the object on the key frame, if it is known.
-
-        Returns
-        -------
-        str
-            A sentence; empty if the step is believed.
-        """
-        area, earlier = int(after.sum()), int(before.sum())
-        if area == 0:
-            return f'Object {label} was not found.'
-        shared = int((before & after).sum())
-        overlap = shared / (area + earlier - shared)
-        if similarity is not None and similarity < self.similarity:
-            return f'Object {label} looks different: similarity {similarity:.2f}.'
-        if area > self.area_ratio * earlier:
-            return f'Object {label} grew to {area / earlier:.1f} times its area.'
-        if earlier > self.area_ratio * area:
-            return f'Object {label} shrank to {area / earlier:.0%} of its area.'
-        if key is not None and area > self.key_area_ratio * key.sum():
-            return (
-                f'Object {label} has grown to {area / key.sum():.1f} times its area on '
-                'the key frame.'
-            )
-        if key is not None and key.sum() > self.key_area_ratio * area:
-            return (
-                f'Object {label} has shrunk to {area / key.sum():.0%} of its area on '
-                'the key frame.'
-            )
-        if overlap < self.overlap:
-            return (
-                f'Object {label} jumped: it overlaps the last frame by {overlap:.2f}.'
-            )
-        if score < self.score:
-            return f'Object {label} is uncertain: its predicted overlap is {score:.2f}.'
-        return ''
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,10 +67,10 @@ def propagate(
 ) -> Iterator[PropagatedFrame]:
     """Follow the objects of key frames through a stack, a frame for each step.
 
-    Forward from each key frame to the one before the next key frame, then backward
-    from the first key frame. A key frame's masks are taken as they are, and replace
-    what was followed so far. A frame that looks like drift is still yielded, as the
-    last one this way.
+    Between two key frames from both of them, see `follow_between`; then forward from the
+    last, and backward from the first. A key frame's masks are taken as they are. Outside
+    the key frames, a frame that looks like drift is still yielded, as the last one that
+    way.
 
     Parameters
     ----------
@@ -194,20 +94,24 @@ def propagate(
     PromptError
         If no key frame has an object.
     """
-    known = {index: _present(masks) for index, masks in key_frames.items()}
-    if not any(known.values()):
+    known = [(index, _present(key_frames[index])) for index in sorted(key_frames)]
+    if not any(masks for _, masks in known):
         raise PromptError('There is no object to follow; label one on a frame first.')
     walk = _Walk(predictor, embed_frame, limits or DriftLimits())
     wanted = sorted(set(frames))
-    keys = sorted(known)
-    for place, key in enumerate(keys):
-        end = keys[place + 1] if place + 1 < len(keys) else None
-        if key in wanted:
-            yield PropagatedFrame(key, known[key])
-        onward = [i for i in wanted if i > key and (end is None or i < end)]
-        yield from walk.follow((key, known[key]), (key, known[key]), onward)
-    back = [i for i in reversed(wanted) if i < keys[0]]
-    yield from walk.follow((keys[0], known[keys[0]]), (keys[0], known[keys[0]]), back)
+    for place, key in enumerate(known):
+        if place:
+            before = known[place - 1]
+            inside = [i for i in wanted if before[0] < i < key[0]]
+            for done in walk.follow_between(before, key, inside, inside):
+                if done is not None:
+                    yield done
+        if key[0] in wanted:
+            yield PropagatedFrame(*key)
+    first, last = known[0], known[-1]
+    yield from walk.follow(last, last, [i for i in wanted if i > last[0]])
+    back = [i for i in reversed(wanted) if i < first[0]]
+    yield from walk.follow(first, first, back)
 
 
 def follow(
@@ -241,9 +145,76 @@ def follow(
     return walk.follow(known, done, frames)
 
 
+def follow_between(
+    predictor: Predictor,
+    embed_frame: Callable[[int], ImageEmbedding],
+    first: tuple[int, Masks],
+    second: tuple[int, Masks],
+    frames: Sequence[int],
+    wanted: Sequence[int],
+    limits: DriftLimits | None = None,
+) -> Iterator[PropagatedFrame | None]:
+    """Follow the objects of two key frames through the frames between them.
+
+    Backward from the second, then forward from the first: the nearer a key frame, the
+    more its outline counts. An object that is on one of them only is followed from that
+    one. What looks like drift one way is taken from the other way, and where both ways
+    have broken off there are no masks. It depends on nothing but the two key frames and
+    the frames between, so that it can be done again from the start.
+
+    Parameters
+    ----------
+    predictor, embed_frame, limits
+        As for `propagate`.
+    first, second : tuple of (int, mapping of int to numpy.ndarray)
+        The key frames and their masks.
+    frames : sequence of int
+        All between them through which objects are followed, in order.
+    wanted : sequence of int
+        Those of them that are to do, in order.
+
+    Yields
+    ------
+    PropagatedFrame or None
+        Each of `wanted` that is reached, in order; `drift` does not end anything here.
+        None after each frame of the way back.
+    """
+    walk = _Walk(predictor, embed_frame, limits or DriftLimits())
+    known = [(frame, _present(masks)) for frame, masks in (first, second)]
+    return walk.follow_between(known[0], known[1], frames, wanted)
+
+
 def _present(masks: Masks) -> Masks:
     found = {label: np.asarray(mask, np.bool_) for label, mask in masks.items()}
     return {label: mask for label, mask in found.items() if mask.any()}
+
+
+@dataclass(frozen=True, eq=False)
+class _Packed:
+    """A frame in a few kilobytes, so that a long way back takes no memory to speak of."""
+
+    found: PropagatedFrame
+    shape: tuple[int, int]
+    masks: Mapping[int, bytes]
+
+    @classmethod
+    def of(cls, found: PropagatedFrame) -> _Packed:
+        shapes = [mask.shape for mask in found.masks.values()]
+        rows, columns = shapes[0] if shapes else (0, 0)
+        packed = {
+            label: zlib.compress(np.packbits(mask).tobytes(), 1)
+            for label, mask in found.masks.items()
+        }
+        return cls(replace(found, masks={}), (rows, columns), packed)
+
+    def unpacked(self) -> PropagatedFrame:
+        count = self.shape[0] * self.shape[1]
+        masks = {}
+        for label, packed in self.masks.items():
+            bits = np.frombuffer(zlib.decompress(packed), np.uint8)
+            whole = np.unpackbits(bits, count=count).astype(np.bool_)
+            masks[label] = whole.reshape(self.shape)
+        return replace(self.found, masks=masks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,7 +233,7 @@ class _Walk:
         if not masks or not frames:
             return
         key_embedding = self._known_embedding(key[0])
-        looks = _looks(key_embedding, key[1])
+        looks = looks_of(key_embedding, key[1])
         excess = self._excess(key_embedding, key[1])
         earlier = key_embedding if last[0] == key[0] else self._known_embedding(last[0])
         for index in frames:
@@ -278,8 +249,9 @@ class _Walk:
                     masks[label],
                     mask,
                     score,
-                    _similarity(looks.get(label), embedding, mask),
+                    similarity_to(looks.get(label), embedding, mask),
                     key[1].get(label),
+                    continuity_of(earlier, embedding, mask),
                 )
                 for label, (mask, score) in found.items()
             ]
@@ -293,6 +265,72 @@ class _Walk:
             if done.drift:
                 return
             masks, earlier = done.masks, embedding
+
+    def follow_between(
+        self,
+        first: tuple[int, Masks],
+        second: tuple[int, Masks],
+        frames: Sequence[int],
+        wanted: Sequence[int],
+    ) -> Iterator[PropagatedFrame | None]:
+        if not wanted:
+            return
+        back: dict[int, _Packed] = {}
+        returning = [i for i in reversed(frames) if i >= wanted[0]]
+        for done in self.follow(second, second, returning):
+            back[done.index] = _Packed.of(done)
+            yield None
+        forward = self.follow(first, first, [i for i in frames if i <= wanted[-1]])
+        ahead = next(forward, None)
+        for index in frames:
+            here, there = None, back.pop(index, None)
+            if ahead is not None and ahead.index == index:
+                here, ahead = ahead, next(forward, None)
+            if index in wanted and (here or there):
+                share = (index - first[0]) / (second[0] - first[0])
+                way_back = None if there is None else there.unpacked()
+                yield self._merged(share, (first, here), (second, way_back))
+
+    def _merged(
+        self,
+        share: float,
+        ahead: tuple[tuple[int, Masks], PropagatedFrame | None],
+        back: tuple[tuple[int, Masks], PropagatedFrame | None],
+    ) -> PropagatedFrame:
+        """One frame of what was found both ways, `share` of the way to the second."""
+        ways = [(key, found) for key, found in (ahead, back) if found is not None]
+        index = ways[0][1].index
+        read = [(key, found) for key, found in ways if not found.error]
+        if not read:
+            return ways[0][1]
+        if share > 0.5:
+            # What is taken from one of them is taken from the nearer.
+            read.reverse()
+            share = 1 - share
+        masks: dict[int, Mask] = {}
+        scores: dict[int, float] = {}
+        notes = []
+        for (_, known), found in sorted(read, key=lambda way: bool(way[1].drift)):
+            new = set(found.masks) - set(masks)
+            if found.drift and set(known) - set(masks):
+                notes.append(found.drift)
+            masks |= {label: found.masks[label] for label in new}
+            scores |= {label: found.scores[label] for label in new}
+        if len(read) == 2 and not any(found.drift for _, found in read):
+            (near, found), (far, other) = read
+            for label in sorted(found.masks.keys() & other.masks.keys()):
+                overlap = iou_of(found.masks[label], other.masks[label])
+                if overlap < self.limits.agreement:
+                    notes.append(
+                        f'Object {label} is uncertain: followed from frame {near[0]} '
+                        f'and from frame {far[0]}, its masks overlap by {overlap:.2f}.'
+                    )
+                    continue
+                masks[label] = mask_between(
+                    found.masks[label], other.masks[label], share
+                )
+                scores[label] += share * (other.scores[label] - scores[label])
+        return PropagatedFrame(index, without_overlaps(masks), scores, ' '.join(notes))
 
     def _found(
         self,
@@ -341,113 +379,6 @@ class _Walk:
             return self.embed_frame(frame)
         except KDSAMError:
             return None
-
-
-def _looks(embedding: ImageEmbedding | None, masks: Masks) -> dict[int, Look | None]:
-    if embedding is None:
-        return {}
-    return {label: _look(embedding, mask) for label, mask in masks.items()}
-
-
-def _look(embedding: ImageEmbedding, mask: Mask) -> Look | None:
-    """(256,) mean of the embedding inside a mask; None if it has no direction."""
-    features = embedding.features[0].float().cpu().numpy()
-    rows, columns = features.shape[1:]
-    logits = logits_of_mask(mask)
-    steps = (LOGITS_SIZE // rows, LOGITS_SIZE // columns)
-    share = logits.reshape(rows, steps[0], columns, steps[1]).mean(axis=(1, 3))
-    inside = share - logits.min()
-    look = (features * inside).sum(axis=(1, 2))
-    length = float(np.linalg.norm(look))
-    return look / length if length > 0 else None
-
-
-def _similarity(
-    key: Look | None, embedding: ImageEmbedding, mask: Mask
-) -> float | None:
-    if key is None or not mask.any():
-        return None
-    look = _look(embedding, mask)
-    return None if look is None else float(key @ look)
-
-
-def changed_alike(
-    mask: Mask, before: Mask, after: Mask, excess: float | None = None
-) -> Mask:
-    """Move the outline of a mask as that of the answers to it has moved.
-
-    Parameters
-    ----------
-    mask : numpy.ndarray
-        (rows, columns) bool.
-    before, after : numpy.ndarray
-        (rows, columns) bool, the answers to the mask's prompt on its own frame and on
-        the next one.
-    excess : float, optional
-        How far answers reach beyond the object, from `excess_of`. If it is given, the
-        outline is drawn a little to where `after` says that it is.
-
-    Returns
-    -------
-    numpy.ndarray
-        (rows, columns) bool: where the signed distance to the outline of `mask`, plus
-        what that of the answer has gained, is positive. `after` itself if there is
-        nothing to compare.
-    """
-    if not (mask.any() and before.any() and after.any()):
-        return after
-    part = _part_around(mask | before | after)
-    depth = _depth(after[part])
-    moved = _depth(mask[part]) + depth - _depth(before[part])
-    if excess is not None:
-        depth -= excess * np.sqrt(mask.sum())
-        moved += _PULL * (depth - moved)
-    result = np.zeros_like(after)
-    result[part] = moved > 0
-    return result
-
-
-def excess_of(answer: Mask, mask: Mask) -> float:
-    """Say how far an answer reaches beyond the object that it is for.
-
-    Parameters
-    ----------
-    answer, mask : numpy.ndarray
-        (rows, columns) bool.
-
-    Returns
-    -------
-    float
-        Median distance of the answer's outline from that of the mask, as a share of
-        the square root of the mask's area; negative where it falls short. 0 if one of
-        them is empty.
-    """
-    if not (mask.any() and answer.any()):
-        return 0.0
-    part = _part_around(mask | answer)
-    rim = _depth(mask[part]) == _RIM
-    beyond = np.median(_depth(answer[part])[rim]) - _RIM
-    return float(beyond / np.sqrt(mask.sum()))
-
-
-def _part_around(mask: Mask) -> tuple[slice, slice]:
-    """The rows and columns of a mask that is not empty."""
-    around = box_of_mask(mask)
-    assert around is not None
-    return slice(around[0], around[2]), slice(around[1], around[3])
-
-
-def _depth(mask: Mask) -> NDArray[np.float64]:
-    """Distance to the outline in pixels, negative outside."""
-    from scipy import ndimage
-
-    # A border of background: a mask that fills the picture has an outline, too.
-    padded = np.pad(mask, 1)
-    inside = ndimage.distance_transform_edt(padded)
-    outside = ndimage.distance_transform_edt(~padded)
-    # The outline runs between pixels, as far from the centres on both sides.
-    depth = np.where(padded, inside - _RIM, _RIM - outside)
-    return np.asarray(depth)[1:-1, 1:-1]
 
 
 def prompt_of_mask(mask: NDArray[Any]) -> Prompt:

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 from napari_kdsam.core.errors import KDSAMError, PromptError
 from napari_kdsam.core.geometry import Masks
 from napari_kdsam.core.label_image import masks_of_labels
-from napari_kdsam.inference.propagation import DriftLimits, PropagatedFrame, follow
+from napari_kdsam.inference.cache import LeastRecentlyUsed
+from napari_kdsam.inference.drift import DriftLimits
+from napari_kdsam.inference.propagation import (
+    PropagatedFrame,
+    follow,
+    follow_between,
+)
 from napari_kdsam.segmentation.frame_labels import (
     FrameLabels,
     NothingToDo,
@@ -25,14 +31,22 @@ if TYPE_CHECKING:
 
 # Gives the labels of a key frame, predicted or read.
 KeyFrame = Callable[[], FrameLabels]
+# None where nothing is done yet, as on the way back from a key frame.
+Step = tuple[int, Outcome] | None
+
+# About 30 embeddings: what two key frames enclose is seen on the way back and on the way
+# forward, and is to be embedded once where they are near.
+_KEPT_BYTES = 128 * 1024**2
+_NO_MORE = PropagatedFrame(-1)
 
 
 class Following:
     """Objects that are followed through a stack.
 
-    Forward from each key frame to the one before the next, then backward from the
-    first. A frame that looks like drift is the last one that way; what lies beyond it
-    is left out. Begun anew from the labels as they were left, it makes the same ones.
+    Between two key frames from both of them, then forward from the last and backward from
+    the first. Outside the key frames a frame that looks like drift is the last one that
+    way; between them the other way goes on. What is not reached is left out. Begun anew
+    from the labels as they were left, it makes the same ones.
 
     Parameters
     ----------
@@ -58,13 +72,14 @@ class Following:
         self._keys = keys
         self._known = known
         self._limits = limits or DriftLimits()
+        self._embeddings: LeastRecentlyUsed[ImageEmbedding] = LeastRecentlyUsed(
+            _KEPT_BYTES
+        )
         self._key: tuple[int, Masks] = (0, {})
         self._last: tuple[int, Masks] = (0, {})
         self._stopped = ''
 
-    def label(
-        self, frames: Sequence[int], wanted: Sequence[int]
-    ) -> Iterator[tuple[int, Outcome]]:
+    def label(self, frames: Sequence[int], wanted: Sequence[int]) -> Iterator[Step]:
         """Label frames.
 
         Parameters
@@ -76,8 +91,9 @@ class Following:
 
         Yields
         ------
-        tuple of (int, FrameLabels or KDSAMError)
-            Each of `wanted`, in the order in which they are done.
+        tuple of (int, FrameLabels or KDSAMError), or None
+            Each of `wanted`, in the order in which they are done. None is an occasion to
+            stop: a frame was looked at that is done later.
 
         Raises
         ------
@@ -88,28 +104,74 @@ class Following:
             raise PromptError(
                 'There is no object to follow; label one on a frame first.'
             )
-        left, keys = set(wanted), sorted(self._keys)
-        starts = []
-        for place, key in enumerate(keys):
-            end = keys[place + 1] if place + 1 < len(keys) else None
-            yield from self._begin(key, left)
-            starts.append((self._key, self._last, self._stopped))
-            onward = [n for n in frames if n > key and (end is None or n < end)]
-            yield from self._follow(sorted(onward), left)
-        self._key, self._last, self._stopped = starts[0]
-        backward = [n for n in frames if n < keys[0]]
-        yield from self._follow(sorted(backward, reverse=True), left)
+        left, onward = set(wanted), sorted(frames)
+        starts: list[tuple[int, FrameLabels]] = []
+        for key in sorted(self._keys):
+            if key in left:
+                left.remove(key)
+                found = attempt(self._keys[key])
+                yield key, found
+            else:
+                found = attempt(partial(self._given, key))
+            # Where a key frame fails, the ones beside it are all there is to follow from.
+            if isinstance(found, FrameLabels):
+                if starts:
+                    yield from self._between(starts[-1], (key, found), onward, left)
+                starts = [*starts[:1], (key, found)]
+        if not starts:
+            reason = f'there is no object to follow from frame {min(self._keys)}'
+            yield from ((n, NothingToDo(reason)) for n in onward if n in left)
+            return
+        (first, _), (last, _) = starts[0], starts[-1]
+        self._begin(*starts[-1])
+        yield from self._follow([n for n in onward if n > last], left)
+        self._begin(*starts[0])
+        yield from self._follow([n for n in reversed(onward) if n < first], left)
 
-    def _begin(self, key: int, left: set[int]) -> Iterator[tuple[int, Outcome]]:
-        if key in left:
-            found = attempt(self._keys[key])
-            yield key, found
-        else:
-            found = attempt(lambda: self._known(key) or self._keys[key]())
-        # Where a key frame fails, what was followed so far is followed on.
-        if isinstance(found, FrameLabels):
-            self._go_on_from(key, found)
-            self._key = self._last
+    def _given(self, key: int) -> FrameLabels:
+        return self._known(key) or self._keys[key]()
+
+    def _begin(self, key: int, found: FrameLabels) -> None:
+        self._go_on_from(key, found)
+        self._key = self._last
+
+    def _between(
+        self,
+        first: tuple[int, FrameLabels],
+        second: tuple[int, FrameLabels],
+        frames: Sequence[int],
+        left: set[int],
+    ) -> Iterator[Step]:
+        inside = [n for n in frames if first[0] < n < second[0]]
+        waiting = [n for n in inside if n in left]
+        known = [(key, masks_of_labels(found.labels)) for key, found in (first, second)]
+        stopped = f'no object was followed to it from frame {first[0]} or {second[0]}'
+        steps = follow_between(
+            self._predictor,
+            self._embed,
+            known[0],
+            known[1],
+            inside,
+            waiting,
+            self._limits,
+        )
+        shape = first[1].labels.shape
+        highest = max([*known[0][1], *known[1][1]], default=0)
+        while waiting:
+            done = attempt(partial(next, steps, _NO_MORE))
+            if done is None:
+                yield None
+                continue
+            if isinstance(done, KDSAMError):
+                yield from ((frame, done) for frame in waiting)
+                return
+            while waiting and waiting[0] != done.index:
+                yield waiting.pop(0), NothingToDo(stopped)
+            if waiting:
+                made = partial(_labels_of, done, shape, highest)
+                yield waiting.pop(0), attempt(made)
+            if done.drift:
+                stopped = f'stopped at frame {done.index}: {done.drift}'
 
     def _follow(
         self, onward: Sequence[int], left: set[int]
@@ -140,7 +202,7 @@ class Following:
                     ahead,
                     self._limits,
                 )
-            found = attempt(partial(self._labels_of, steps))
+            found = attempt(partial(self._next_labels, steps))
             if isinstance(found, FrameLabels):
                 self._go_on_from(frame, found)
             else:
@@ -158,18 +220,26 @@ class Following:
                 self._go_on_from(frame, found)
                 return
 
-    def _labels_of(self, steps: Iterator[PropagatedFrame]) -> FrameLabels:
-        found = next(steps)
-        if found.error:
-            raise KDSAMError(found.error)
-        rows, columns = next(iter(self._last[1].values())).shape
-        numbered = (
-            (label, mask, float(found.scores[label]))
-            for label, mask in sorted(found.masks.items())
-        )
-        return label_masks(
-            (rows, columns), numbered, max(self._last[1]), note=found.drift
-        )
+    def _next_labels(self, steps: Iterator[PropagatedFrame]) -> FrameLabels:
+        shape = next(iter(self._last[1].values())).shape
+        return _labels_of(next(steps), shape, max(self._last[1]))
 
     def _embed(self, frame: int) -> ImageEmbedding:
-        return self._predictor.embed(self._frames.pixels(frame))
+        found = self._embeddings.get(str(frame))
+        if found is None:
+            found = self._predictor.embed(self._frames.pixels(frame))
+            self._embeddings.put(str(frame), found)
+        return found
+
+
+def _labels_of(
+    found: PropagatedFrame, shape: tuple[int, ...], highest: int
+) -> FrameLabels:
+    if found.error:
+        raise KDSAMError(found.error)
+    numbered = (
+        (label, mask, float(found.scores[label]))
+        for label, mask in sorted(found.masks.items())
+    )
+    rows, columns = shape
+    return label_masks((rows, columns), numbered, highest, note=found.drift)

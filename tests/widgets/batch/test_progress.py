@@ -52,9 +52,27 @@ def test_a_doubtful_frame_ends_only_its_own_stretch():
     plan = follow(10, 3, 7)
     plan.done(at(3))
     plan.done(at(4), 'lost')
-    assert waiting(plan) == [0, 1, 2, 7, 8, 9]
+    assert waiting(plan) == [0, 1, 2, 5, 6, 7, 8, 9], 'the other key frame goes on'
     plan.done(at(2), 'lost')
-    assert waiting(plan) == [7, 8, 9]
+    assert waiting(plan) == [5, 6, 7, 8, 9]
+    plan.done(at(8), 'lost')
+    assert waiting(plan) == [5, 6, 7]
+
+
+def test_an_accepted_frame_is_a_key_frame_if_there_are_labels_on_it():
+    plan = follow(6, 2)
+    for frame in range(6):
+        plan.done(at(frame), 'small' if frame in (0, 5) else '')
+    assert not plan.breaks_off(0)
+    assert not plan.breaks_off(5)
+    plan.accept(at(5))
+    plan.accept(at(0), labelled=False)
+    assert plan.reasons == {}
+    assert plan.keys == {2, 5}
+    assert plan.counts.done == 6
+    plan.done(at(3), 'lost')
+    plan.skip([at(4)])
+    assert plan.breaks_off(3)
 
 
 def test_after_a_cancel_it_goes_on_from_the_last_frame_of_each_stretch():

@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
-from napari_kdsam.inference.propagation import DriftLimits
+from napari_kdsam.inference.drift import DriftLimits
 from napari_kdsam.model.registry import list_models
 from napari_kdsam.widgets.batch.prompts import (
     point_layers,
@@ -99,6 +99,12 @@ class BatchChoices(QWidget):
         self.least_similarity = FloatSpinBox(
             value=_DEFAULTS.similarity, min=-1, max=1, step=0.02
         )
+        self.least_continuity = FloatSpinBox(
+            value=_DEFAULTS.continuity, min=-1, max=1, step=0.02
+        )
+        self.least_agreement = FloatSpinBox(
+            value=_DEFAULTS.agreement, min=0, max=1, step=0.05
+        )
         self.image.changed.connect(self._on_image)
         self.method.changed.connect(self._on_method)
 
@@ -170,6 +176,18 @@ class BatchChoices(QWidget):
             'Least similarity',
             self.least_similarity,
             'Of what is inside the mask to what it was on the key frame',
+        )
+        self._add(
+            limits_form,
+            'Least continuity',
+            self.least_continuity,
+            'Of an object and what is around it with the frame before; a cut breaks it',
+        )
+        self._add(
+            limits_form,
+            'Least agreement',
+            self.least_agreement,
+            'Of an object with itself, followed from two key frames (IoU)',
         )
         self.limits = QCollapsible('When to stop and ask')
         self.limits.addWidget(limits)
@@ -274,6 +292,8 @@ class BatchChoices(QWidget):
                 key_area_ratio=self.key_area_ratio.value,
                 score=self.least_score.value,
                 similarity=self.least_similarity.value,
+                continuity=self.least_continuity.value,
+                agreement=self.least_agreement.value,
             ),
             points=self.points.value,
             shapes=self.shapes.value,

@@ -18,8 +18,8 @@ from napari_kdsam.segmentation.methods import FrameMethod
 from napari_kdsam.widgets.batch.progress import Item
 
 if TYPE_CHECKING:
+    from napari_kdsam.inference.drift import DriftLimits
     from napari_kdsam.inference.predictor import Predictor
-    from napari_kdsam.inference.propagation import DriftLimits
     from napari_kdsam.widgets.shared.inference_thread import PredictorFactory
 
 _logger = logging.getLogger(__name__)
@@ -204,8 +204,8 @@ class Followed:
             keys[self.prompted] = partial(self._prompted, predictor, self.method)
         yield KeysFound(frozenset(keys))
         following = Following(predictor, self.stack, keys, self._known, self.limits)
-        for frame, outcome in following.label(self.frames, self.wanted):
-            yield FrameEnded(Item(0, frame), outcome)
+        for step in following.label(self.frames, self.wanted):
+            yield Note() if step is None else FrameEnded(Item(0, step[0]), step[1])
 
     def _prompted(self, predictor: Predictor, method: FrameMethod) -> FrameLabels:
         assert self.prompted is not None

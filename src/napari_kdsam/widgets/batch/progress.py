@@ -101,6 +101,17 @@ class BatchPlan:
         self._mark([item], State.FAILED)
         self.reasons[item] = reason
 
+    def accept(self, item: Item, labelled: bool = True) -> None:
+        """Note that a frame was looked at and is right as it is.
+
+        Parameters
+        ----------
+        item : Item
+        labelled : bool
+            Whether there are labels on it.
+        """
+        self._mark([item], State.DONE)
+
     def skip(self, items: Iterable[Item]) -> None:
         """Note that nothing comes for these frames."""
         self._mark(items, State.SKIPPED)
@@ -139,10 +150,26 @@ class FollowPlan(BatchPlan):
         self.own_keys: set[int] = set()
 
     def done(self, item: Item, note: str = '') -> None:
-        """Note that a frame has its labels; nothing is followed beyond a doubtful one."""
+        """Note that a frame has its labels.
+
+        Nothing is followed beyond a doubtful one, but for what two key frames enclose.
+        """
         super().done(item, note)
-        if note:
+        enclosed = bool(self.keys) and min(self.keys) < item.frame < max(self.keys)
+        if note and not enclosed:
             self._mark(self._beyond(item.frame), State.SKIPPED)
+
+    def accept(self, item: Item, labelled: bool = True) -> None:
+        """Note that a frame is right; with labels, it is a key frame from now on."""
+        super().accept(item, labelled)
+        if labelled:
+            self.keys.add(item.frame)
+            self.own_keys.add(item.frame)
+
+    def breaks_off(self, frame: int) -> bool:
+        """Whether frames were left out beyond a frame."""
+        beyond = self._beyond(frame)
+        return any(self.state(item) is State.SKIPPED for item in beyond)
 
     def can_continue_from(self, frame: int) -> bool:
         """Whether a frame may become a key frame with frames to follow to."""

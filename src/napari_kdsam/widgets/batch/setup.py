@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels, Points, Shapes
     from napari.viewer import Viewer
 
-    from napari_kdsam.inference.propagation import DriftLimits
+    from napari_kdsam.inference.drift import DriftLimits
 
 
 class BatchMethod(Enum):
