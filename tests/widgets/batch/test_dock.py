@@ -407,7 +407,7 @@ def test_after_a_correction_it_goes_on_from_there_and_leaves_the_rest_alone(batc
     assert session.listed == []
 
 
-def test_keys_step_through_the_frames_to_look_at_and_accept_one(batch):
+def test_keys_step_through_the_frames_to_look_at_and_go_on_from_one(batch):
     from qtpy.QtCore import Qt
 
     frames = stack(7)
@@ -428,12 +428,118 @@ def test_keys_step_through_the_frames_to_look_at_and_accept_one(batch):
     output = session.choices.output.value
     rows, columns = (grid.ravel() for grid in np.mgrid[30:50, 60:80])
     output.data_setitem((np.full(400, 5), rows, columns), 1)
-    canvas.key(Qt.Key.Key_W, alt)
+    canvas.key(Qt.Key.Key_O, alt)
     session.wait()
     assert session.filled() == [2, 3, 4, 5, 6]
     assert session.listed == ['Frame 1: Object 1 was not found.']
     session.widget.next_button.click()
     assert session.viewer.dims.current_step[0] == 1
+
+
+def test_no_key_of_the_panel_opens_a_menu_of_the_window(batch):
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+    from qtpy.QtWidgets import QApplication
+
+    session = batch(stack(3))
+    canvas = show_canvas(session.viewer, session.qtbot)
+    window = canvas.native.window()
+    canvas.native.setFocus()
+    said = []
+    for key in ('N', 'A', 'O'):
+        session.controller.say('')
+        # To the window as the system gives it, so that menus may take it first.
+        QTest.keyClick(
+            window.windowHandle(),
+            getattr(Qt.Key, f'Key_{key}'),
+            Qt.KeyboardModifier.AltModifier,
+        )
+        session.qtbot.wait(50)
+        opened = QApplication.activePopupWidget()
+        assert opened is None, f'Alt-{key} opens a menu'
+        said.append(session.controller.sentence)
+    assert said[:2] == [
+        'There is no frame to look at.',
+        'This frame is not among those to look at.',
+    ]
+
+
+def test_one_key_accepts_a_frame_goes_on_from_it_and_shows_the_next(batch):
+    from qtpy.QtCore import Qt
+
+    frames = stack(7)
+    frames[1] = frames[5] = 255
+    session = batch(frames, model=FickleModel())
+    session.look_at(3)
+    add_box(session, 3)
+    session.run('FOLLOW_PROMPTS')
+    canvas = show_canvas(session.viewer, session.qtbot)
+    alt = Qt.KeyboardModifier.AltModifier
+    canvas.key(Qt.Key.Key_N, alt)
+    output = session.choices.output.value
+    rows, columns = (grid.ravel() for grid in np.mgrid[30:50, 60:80])
+    output.data_setitem((np.full(400, 5), rows, columns), 1)
+    canvas.key(Qt.Key.Key_A, alt)
+    session.wait()
+    assert session.viewer.dims.current_step[0] == 1
+    assert session.listed == ['Frame 1: Object 1 was not found.']
+    assert session.filled() == [2, 3, 4, 5, 6]
+    # Nothing is there, and that is right: nothing is followed on, and nothing is left.
+    assert session.widget.accept_button.isEnabled()
+    canvas.key(Qt.Key.Key_A, alt)
+    session.wait()
+    assert session.listed == []
+    assert session.filled() == [2, 3, 4, 5, 6]
+    assert not session.widget.accept_button.isEnabled()
+    # What was accepted is the user's: another batch into the same labels leaves it.
+    accepted = session.labels[5].copy()
+    session.look_at(3)
+    session.run('SAME', output=output)
+    np.testing.assert_array_equal(session.labels[5] == 1, accepted == 1)
+
+
+def test_a_frame_that_failed_is_accepted_only_with_labels(batch):
+    frames = stack(3).astype(np.float32)
+    frames[1] = np.nan
+    session = batch(frames)
+    add_box(session, 0)
+    session.look_at(0)
+    session.run('SAME')
+    assert len(session.listed) == 1
+    session.widget.next_button.click()
+    session.widget.accept_button.click()
+    assert len(session.listed) == 1
+    assert 'has no labels' in session.widget.status.text()
+    output = session.choices.output.value
+    output.data_setitem((np.array([1]), np.array([5]), np.array([5])), 1)
+    session.widget.accept_button.click()
+    assert session.listed == []
+    assert session.controller.counts[:3] == (3, 0, 0)
+
+
+def test_between_two_labelled_frames_both_are_followed(batch):
+    frames = stack(7)
+    frames[3] = 255
+    session = batch(frames, model=FickleModel())
+    mine = np.zeros((7, 60, 90), np.uint16)
+    mine[0, 5:25, 5:25] = 2
+    mine[6, 30:50, 50:70] = 3
+    layer = session.viewer.add_labels(mine.copy(), name='mine')
+    session.run('FOLLOW_KEYS', keys=layer)
+    made = session.labels
+    assert [set(np.unique(frame)) - {0} for frame in made] == [
+        {2},
+        {2},
+        {2},
+        set(),
+        {3},
+        {3},
+        {3},
+    ]
+    assert session.listed == [
+        'Frame 3: Object 2 was not found. Object 3 was not found.'
+    ]
+    assert session.controller.counts[:3] == (7, 0, 0)
 
 
 def test_a_frame_corrected_with_the_annotator_is_a_key_frame_as_well(annotate, qtbot):
@@ -498,7 +604,9 @@ def test_every_labelled_frame_is_a_key_frame_that_stays_as_it_is(batch):
     assert session.choices.output.value is not layer
     np.testing.assert_array_equal(layer.data, mine)
     np.testing.assert_array_equal(made[[0, 3]], mine[[0, 3]])
-    assert made[1, 15, 15] == made[2, 15, 15] == 2
+    # The same label in two places: each frame has the nearer one, and is to be looked at.
+    assert made[1, 15, 15] == made[2, 40, 60] == 2
+    assert [line.split(':')[0] for line in session.listed] == ['Frame 1', 'Frame 2']
     assert made[4, 40, 60] == made[5, 40, 60] == 2
     assert not made[4, 5:25, 5:25].any()
 

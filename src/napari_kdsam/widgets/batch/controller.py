@@ -27,6 +27,7 @@ from napari_kdsam.widgets.batch.progress import (
     FollowPlan,
     Item,
     Pace,
+    State,
 )
 from napari_kdsam.widgets.batch.record import Batch
 from napari_kdsam.widgets.shared.connections import Connections
@@ -182,6 +183,37 @@ class BatchController(QObject):
         self._again = True
         self._again_from = frame
         self._stop('Finishing the frame before continuing…')
+
+    @property
+    def in_doubt(self) -> Item | None:
+        """The frame in view, if it is among those to look at."""
+        if self.batch is None:
+            return None
+        item = self._shown if self.frame is None else Item(0, self.frame)
+        return item if item in self.batch.plan.reasons else None
+
+    def accept(self) -> None:
+        """Take the frame in view as right, and bring the next one to look at into view.
+
+        Where objects were followed no further because of it, they are from there on.
+        """
+        item, batch = self.in_doubt, self.batch
+        if batch is None or item is None:
+            self.say('This frame is not among those to look at.')
+            return
+        plan, output = batch.plan, batch.outputs[item.image]
+        labelled = bool(output.reader()(batch.frame(item)).any())
+        if not labelled and plan.state(item) is State.FAILED:
+            self.say('This frame failed and has no labels; paint or commit one first.')
+            return
+        if labelled and isinstance(plan, FollowPlan) and plan.breaks_off(item.frame):
+            self.continue_from_here()
+        else:
+            plan.accept(item, labelled)
+            output.release(batch.frame(item))
+            self.say('' if plan.reasons else 'Every frame was looked at.')
+        if plan.reasons:
+            self.show_next()
 
     def show(self, item: Item) -> None:
         """Bring a frame of the batch into view."""

@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 _HINT = 'Choose images and prompts, then Start.'
 _LIST_EVENTS = ('inserted', 'removed', 'reordered', 'renamed')
 _LIST_HEIGHT = 120
-# Free in napari and among the annotator's keys; they act while the panel is open.
-_NEXT_KEY, _CONTINUE_KEY = 'Alt-N', 'Alt-W'
+# Free in napari and among the annotator's keys; they act while the panel is open. Alt with
+# F, H, L, P, V or W would open one of napari's menus.
+_NEXT_KEY, _ACCEPT_KEY, _CONTINUE_KEY = 'Alt-N', 'Alt-A', 'Alt-O'
 
 
 class BatchWidget(Dock):
@@ -94,6 +95,11 @@ class BatchWidget(Dock):
         self.next_button = plain_button(
             'Next to look at', f'Go to the next frame of the list ({_NEXT_KEY})'
         )
+        self.accept_button = plain_button(
+            'Accept',
+            'Take the frame in view as right, follow on from it where that was broken '
+            f'off, and go to the next of the list ({_ACCEPT_KEY})',
+        )
         self.continue_button = plain_button(
             'Continue from here',
             'Take the labels of the frame in view as right, and follow on from them '
@@ -103,9 +109,11 @@ class BatchWidget(Dock):
         self.pause_button.clicked.connect(lambda _: self.toggle_pause())
         self.cancel_button.clicked.connect(lambda _: controller.cancel())
         self.next_button.clicked.connect(lambda _: controller.show_next())
+        self.accept_button.clicked.connect(lambda _: controller.accept())
         self.continue_button.clicked.connect(lambda _: controller.continue_from_here())
         actions = {
             _NEXT_KEY: key_action('next_to_look_at', controller.show_next),
+            _ACCEPT_KEY: key_action('accept_frame', controller.accept),
             _CONTINUE_KEY: key_action(
                 'continue_from_here', controller.continue_from_here
             ),
@@ -131,7 +139,7 @@ class BatchWidget(Dock):
             buttons.addWidget(button)
         onward = QHBoxLayout()
         onward.setSpacing(4)
-        for button in (self.next_button, self.continue_button):
+        for button in (self.next_button, self.accept_button, self.continue_button):
             onward.addWidget(button)
         content = QWidget()
         inner = QVBoxLayout(content)
@@ -190,6 +198,7 @@ class BatchWidget(Dock):
         self.cancel_button.setEnabled(
             phase in (Phase.RUNNING, Phase.PAUSING, Phase.PAUSED)
         )
+        self.accept_button.setEnabled(controller.in_doubt is not None)
         self.continue_button.setEnabled(controller.can_continue)
         self._show_progress()
         self._show_frames()
