@@ -11,7 +11,7 @@ import tempfile
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,8 @@ class Found:
     location: str
     left_out: str = ''
     problem: str = ''
+    # Where links lead; empty where that is not known yet.
+    real: str = field(default='', compare=False)
 
     @property
     def path(self) -> Path | None:
@@ -152,7 +154,7 @@ def expand(
                 'names of the files in it.'
             )
         for item in matches:
-            found.setdefault(_identity(item.location), item)
+            found.setdefault(item.real or _identity(item.location), item)
     return list(found.values())
 
 
@@ -234,6 +236,8 @@ class _Folder:
     Attributes
     ----------
     path : str
+    real : str
+        Where links lead that lead to it.
     through_link : bool
         Whether a link leads to it.
     items : tuple of os.DirEntry
@@ -242,6 +246,7 @@ class _Folder:
     """
 
     path: str
+    real: str
     through_link: bool
     items: tuple[os.DirEntry[str], ...] = ()
     problem: str = ''
@@ -254,6 +259,7 @@ def _walk(top: str) -> Iterator[_Folder]:
     while waiting or links:
         through_link = not waiting
         folder = (waiting or links).popleft()
+        real = os.path.realpath(folder)
         try:
             status = os.stat(folder)
             if (status.st_dev, status.st_ino) in seen:
@@ -263,16 +269,22 @@ def _walk(top: str) -> Iterator[_Folder]:
                 found = [item for item in entries if not _LITTER.fullmatch(item.name)]
         except OSError as error:
             problem = f'The folder {folder} cannot be opened ({error.strerror}).'
-            yield _Folder(folder, through_link, problem=problem)
+            yield _Folder(folder, real, through_link, problem=problem)
             continue
         items = []
         for item in found:
-            path = str(Path(item.path))
-            if not item.name.startswith('.') and _is_plain_folder(path):
+            # The entry knows the kind; asking the system costs more than all the rest.
+            may_be_folder = item.is_symlink() or item.is_dir()
+            hidden, path = item.name.startswith('.'), _path_of(item)
+            if may_be_folder and not hidden and _is_plain_folder(path):
                 (links if item.is_symlink() else waiting).append(path)
             else:
                 items.append(item)
-        yield _Folder(folder, through_link, tuple(items))
+        yield _Folder(folder, real, through_link, tuple(items))
+
+
+def _path_of(item: os.DirEntry[str]) -> str:
+    return item.path.removeprefix(os.path.join(os.curdir, ''))
 
 
 def _below(top: str, on_found: Callable[[], None]) -> list[Found]:
@@ -282,34 +294,38 @@ def _below(top: str, on_found: Callable[[], None]) -> list[Found]:
         linked = folder.through_link
         if folder.problem:
             files.append((linked, Found(folder.path, problem=folder.problem)))
+        inside = os.path.join(folder.real, '')
         for item in folder.items:
-            found = _judged(str(Path(item.path)), item.name)
-            files.append((linked or item.is_symlink(), found))
+            path, is_link = _path_of(item), item.is_symlink()
+            real = _identity(path) if is_link else inside + item.name
+            files.append((linked or is_link, _judged(path, item.name, real)))
             on_found()
     # A file is called by its own name rather than by that of a link to it.
     files.sort(key=lambda file: (file[0], file[1].location))
     once: dict[str, Found] = {}
     for _, file in files:
-        once.setdefault(_identity(file.location), file)
+        once.setdefault(file.real or _identity(file.location), file)
     return sorted(once.values(), key=lambda file: file.location)
 
 
-def _judged(path: str, name: str) -> Found:
+def _judged(path: str, name: str, real: str) -> Found:
     """A file, or an image that is a folder, as its name and content say."""
     if name.startswith('.'):
-        return Found(path, 'left out: hidden, as its name begins with a dot')
+        return Found(path, 'left out: hidden, as its name begins with a dot', real=real)
     if name.lower().endswith(SUFFIXES):
-        return Found(path)
+        return Found(path, real=real)
     if not os.path.isfile(path) and not os.path.isdir(path):
         kind = (
             'a link that leads nowhere' if os.path.islink(path) else 'no regular file'
         )
-        return Found(path, f'left out: {kind}')
+        return Found(path, f'left out: {kind}', real=real)
     try:
         known = format_of(Path(path)) is not None
     except OSError as error:
-        return Found(path, problem=f'It cannot be opened ({error.strerror}).')
-    return Found(path, '' if known else 'left out: not a kind of image that is read')
+        problem = f'It cannot be opened ({error.strerror}).'
+        return Found(path, problem=problem, real=real)
+    kind = '' if known else 'left out: not a kind of image that is read'
+    return Found(path, kind, real=real)
 
 
 def _expand_url(url: str) -> list[str]:

@@ -53,7 +53,7 @@ from napari_kdsam.io.label_images import write_stack
 from napari_kdsam.io.results import is_result
 from napari_kdsam.segmentation.frame_labels import FrameLabels, NothingToDo, Outcome
 
-_LOCK = '.napari-kdsam.lock'
+LOCK = '.napari-kdsam.lock'
 # What may follow the stem of an input in the names of its results.
 BATCH_ENDINGS = (
     '_labels.png',
@@ -207,7 +207,7 @@ class OutputFolder:
         BatchError
             If another run writes here now.
         """
-        lock = FileLock(self.path / _LOCK)
+        lock = FileLock(self.path / LOCK)
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
@@ -224,7 +224,7 @@ class OutputFolder:
             yield
         finally:
             # While it is still held, so that nobody else's is taken away.
-            (self.path / _LOCK).unlink(missing_ok=True)
+            (self.path / LOCK).unlink(missing_ok=True)
             lock.release()
 
     def sweep(self) -> None:

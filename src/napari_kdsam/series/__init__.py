@@ -1,0 +1,1 @@
+"""A folder of images that is worked through one after the other; no Qt."""
