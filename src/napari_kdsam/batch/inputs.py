@@ -33,6 +33,7 @@ from napari_kdsam.io.image_file import ImageFile
 
 _WILDCARDS = '*?['
 _ANY_FOLDERS = '**'
+_HERE = os.path.join(os.curdir, '')
 # What systems put into folders beside the files of their users.
 _LITTER = re.compile(
     r'\.DS_Store|\._.*|\.directory|Thumbs\.db|ehthumbs\.db|desktop\.ini|'
@@ -284,7 +285,7 @@ def _walk(top: str) -> Iterator[_Folder]:
 
 
 def _path_of(item: os.DirEntry[str]) -> str:
-    return item.path.removeprefix(os.path.join(os.curdir, ''))
+    return item.path.removeprefix(_HERE)
 
 
 def _below(top: str, on_found: Callable[[], None]) -> list[Found]:

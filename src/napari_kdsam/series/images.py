@@ -151,6 +151,7 @@ def _in_list(file: Path) -> Listing:
 def _listed(root: Path, names: list[str]) -> tuple[ListedImage, ...]:
     stems = [_stem(name) for name in names]
     keys = [folded(stem) for stem in stems]
+    top = os.path.join(root, '')
     count = Counter(keys)
     images: list[ListedImage] = []
     taken: set[str] = set()
@@ -165,11 +166,12 @@ def _listed(root: Path, names: list[str]) -> tuple[ListedImage, ...]:
             chosen = f'{stem}_{number}'
             key = folded(chosen)
         taken.add(key)
-        images.append(ListedImage(printable(name), os.path.join(root, name), chosen))
+        location = name if os.path.isabs(name) else top + name
+        images.append(ListedImage(printable(name), location, chosen))
     return tuple(images)
 
 
 def _stem(name: str) -> str:
+    folder, slash, file = name.rpartition(os.sep)
     # Images of other folders have no place below that of the labels.
-    folder = '' if os.path.isabs(name) else os.path.dirname(name)
-    return os.path.join(folder, stem_of(os.path.basename(name)))
+    return stem_of(file) if os.path.isabs(name) else folder + slash + stem_of(file)

@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import RLock
@@ -71,7 +71,8 @@ class Start:
 class Series:
     """Images in their order, what is known of each, and their labels.
 
-    Everything but `entry`, `find` and `counts` may take a while, and is for one thread.
+    Everything but `entry`, `find`, `counts` and `note` may take a while. One thread may
+    read while another one saves.
 
     Parameters
     ----------
@@ -101,6 +102,7 @@ class Series:
         listing = list_images(choice, self.output)
         self.root, self.images = listing.root, listing.images
         self.notices = list(listing.problems)
+        self._places = {image.name: place for place, image in enumerate(self.images)}
         self._saving = self.output / _SAVING
         self._changing = RLock()
         self._masks: dict[str, dict[str, list[Path]]] = {}
@@ -133,14 +135,29 @@ class Series:
     def find(self, chosen: str = 'All', text: str = '') -> list[int]:
         """Places of the images that a filter of `FILTERS` and a text leave."""
         wanted = FILTERS[chosen]
-        found = (n for n in range(len(self.images)) if wanted(self.entry(n)))
-        if not text:
-            return list(found)
-        return [n for n in found if self.entry(n).matches(text)]
+        places: Iterable[int] = range(len(self.images))
+        if not wanted(Entry('')):
+            # Of what nothing is known none is meant.
+            places = sorted(self._known())
+        if chosen != 'All':
+            places = [place for place in places if wanted(self.entry(place))]
+        if text:
+            return [place for place in places if self.entry(place).matches(text)]
+        return list(places)
 
     def counts(self) -> Counter[ImageStatus]:
         """How many images there are of each status."""
-        return Counter(self.entry(n).status for n in range(len(self.images)))
+        known = self._known()
+        found = Counter(self.entry(place).status for place in known)
+        found[ImageStatus.new] += len(self.images) - len(known)
+        return found
+
+    def _known(self) -> list[int]:
+        """Places of the images that something is known of."""
+        with self._changing:
+            return [
+                self._places[name] for name in self._entries if name in self._places
+            ]
 
     def first_to_do(self) -> int:
         """Place of the first image that nothing was done with; else the first of all."""
@@ -151,15 +168,21 @@ class Series:
 
         Raises
         ------
+        SeriesError
+            If the whole folder is not there.
         ImageError
             If it is not there.
         NotAnImageError
             If it holds labels.
         """
         path = self.images[index].path
+        if not self.root.is_dir():
+            raise SeriesError(
+                f'The folder {self.root} is no longer there; bring it back, such as by '
+                'plugging in its disk, and go on.'
+            )
         if not path.exists():
-            gone = path if path.parent.is_dir() else path.parent
-            raise ImageError(f'{gone} is no longer there; bring it back, or go on.')
+            raise ImageError(f'{path} is no longer there; bring it back, or go on.')
         if is_result(path):
             raise NotAnImageError(f'{path.name} holds labels, not an image.')
         return path
@@ -269,9 +292,10 @@ class Series:
             If it cannot be written.
         """
         with self._changing:
-            known = {image.name for image in self.images}
-            listed = [self.entry(index) for index in range(len(self.images))]
-            others = [one for name, one in self._entries.items() if name not in known]
+            listed = [self.entry(place) for place in sorted(self._known())]
+            others = [
+                one for name, one in self._entries.items() if name not in self._places
+            ]
         entries = [entry for entry in [*listed, *others] if not entry.untouched]
         write_table(self.output / TABLE, entries)
 
@@ -319,13 +343,12 @@ class Series:
 
     def _follow_renamed(self) -> None:
         """Let images that have another name now keep what is known of them."""
-        names = {image.name for image in self.images}
         gone = {
             entry.image_key: entry
             for name, entry in self._entries.items()
-            if name not in names and entry.image_key
+            if name not in self._places and entry.image_key
         }
-        count = len(set(self._entries) - names)
+        count = len(self._entries.keys() - self._places.keys())
         if gone:
             sizes = {key.partition('-')[0] for key in gone}
             for image in self.images:

@@ -8,13 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-LayerData = tuple[Any, dict[str, Any], str]
+from napari_kdsam.widgets.shared.file_layers import LayerData, layer_of
+
 AnyPath = str | os.PathLike[str]
 
 _ONE_PATH = (str, os.PathLike)
 _MOST_LAYERS = 50
-_NO_UNIT = 'pixel'
-_UNIT = 'millimeter'
 
 
 def get_reader(
@@ -73,7 +72,7 @@ def read_layers(path: AnyPath) -> list[LayerData]:
     """
     from napari_kdsam.io.formats import open_image
 
-    return [_layer_of(open_image(path), path)]
+    return [layer_of(open_image(path), path)]
 
 
 def read_sequence(paths: Sequence[AnyPath]) -> list[LayerData]:
@@ -97,7 +96,7 @@ def read_sequence(paths: Sequence[AnyPath]) -> list[LayerData]:
     """
     from napari_kdsam.io.file_sequence import FileSequence
 
-    return [_layer_of(FileSequence([Path(path) for path in paths]), paths[0])]
+    return [layer_of(FileSequence([Path(path) for path in paths]), paths[0])]
 
 
 def read_folder(path: AnyPath) -> list[LayerData]:
@@ -134,7 +133,7 @@ def read_folder(path: AnyPath) -> list[LayerData]:
             # They differ, or one of them is damaged.
             pass
         else:
-            data, attributes, kind = _layer_of(frames, images[0])
+            data, attributes, kind = layer_of(frames, images[0])
             names = [image.name for image in images]
             attributes['metadata']['frame_names'] = names
             return [(data, {**attributes, 'name': folder.name}, kind)]
@@ -172,59 +171,6 @@ def _images_in(folder: Path) -> Iterator[Path]:
         with suppress(OSError):
             if not path.name.startswith('.') and path.is_file() and format_of(path):
                 yield path
-
-
-def _layer_of(image: Any, path: AnyPath) -> LayerData:
-    from napari_kdsam.io.formats import stem_of
-
-    axes = image.frame_axes
-    if axes:
-        data = _lazy_frames(image)
-    else:
-        data = image.frame()
-        image.close()
-    spacings = [*(axis.spacing for axis in axes), *(image.spacing or (None, None))]
-    attributes: dict[str, Any] = {
-        'name': stem_of(image.name),
-        'scale': tuple(1.0 if size is None else size for size in spacings),
-        'units': tuple(_NO_UNIT if size is None else _UNIT for size in spacings),
-        'axis_labels': (*(axis.name for axis in axes), 'y', 'x'),
-        'metadata': {'source': str(path)},
-    }
-    if image.holds_labels and image.dtype.kind in 'ui':
-        return data, attributes, 'labels'
-    return data, {**attributes, 'rgb': len(image.frame_shape) == 3}, 'image'
-
-
-def _lazy_frames(image: Any) -> Any:
-    """A Dask array of the frames, shape (..., rows, columns[, channels])."""
-    # napari itself depends on Dask.
-    import uuid
-
-    import dask.array
-    import numpy as np
-
-    from napari_kdsam.core.stack_index import flat_index
-
-    leading = tuple(axis.size for axis in image.frame_axes)
-
-    def load(block_info: Any = None) -> Any:
-        place = block_info[None]['chunk-location'][: len(leading)]
-        frame = image.frame(flat_index(place, leading))
-        return frame[(np.newaxis,) * len(leading)]
-
-    chunks = (
-        *((1,) * size for size in leading),
-        *((size,) for size in image.frame_shape),
-    )
-    return dask.array.map_blocks(
-        load,
-        chunks=chunks,
-        dtype=image.dtype,
-        meta=np.empty((0,) * len(chunks), image.dtype),
-        # An opened file has no content that Dask could tell it by.
-        token=uuid.uuid4().hex,
-    )
 
 
 def write_labels_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:

@@ -281,7 +281,7 @@ class Autosave(QObject):
             del self._kept[record]
 
     def _on_found(self, record: ImageRecord, offer: Offer) -> None:
-        if record in self._kept:
+        if record in self._kept and not _is_there(offer.saved.state, record):
             self._add(record, offer)
             self._workspace.updated.emit()
 
@@ -368,6 +368,18 @@ class Autosave(QObject):
         if text != self._failure:
             self._failure = text
             self._failed.emit(text)
+
+
+def _is_there(state: AnnotationState, record: ImageRecord) -> bool:
+    """Whether all of an earlier session is in the labels that the image has now."""
+    if state.drafts or record.target is None:
+        return False
+    return all(
+        (record.target.frame(item.frame)[item.region.slices] > 0)[
+            item.region.mask()
+        ].all()
+        for item in state.objects
+    )
 
 
 def _folder_beside(image: Any) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -176,32 +177,47 @@ class AnnotationController(LayerOwner):
         self.autosave.hide_offers()
         self.workspace.updated.emit()
 
-    def set_image(self, image: Image | None) -> None:
-        """Annotate another image layer; drafts and commits of the earlier one stay."""
+    def set_image(self, image: Image | None, *, keep_layers: bool = False) -> None:
+        """Annotate another image layer; drafts and commits of the earlier one stay.
+
+        Parameters
+        ----------
+        image : napari.layers.Image or None
+        keep_layers : bool
+            Whether the prompt layers move to it, if they can; it must be below them.
+        """
         workspace = self.workspace
         if image == workspace.image:
             return
         self.flow.forget()
-        self._leave_image()
+        kept = workspace.layers if keep_layers and image is not None else None
+        self._leave_image(kept)
         if image is None:
             workspace.show_status(NO_IMAGE)
             return
         is_new = image not in workspace.records
         if is_new:
-            session = AnnotationSession(AnnotationState(semantic=workspace.semantic))
+            state = replace(workspace.first_state, semantic=workspace.semantic)
+            session = AnnotationSession(state)
             record = ImageRecord(image, self.objects.on_painted, session)
             workspace.records[image] = record
         record = workspace.records[image]
         workspace.record = record
         try:
             record.frames.check()
-            workspace.layers = PromptLayers(
-                workspace.viewer, image, self.prompts, self._prompt_keys
-            )
+            if kept is not None and kept.move_to(image):
+                workspace.layers, kept = kept, None
+            else:
+                workspace.layers = PromptLayers(
+                    workspace.viewer, image, self.prompts, self._prompt_keys
+                )
         except (KDSAMError, MemoryError, ValueError, TypeError, IndexError) as error:
             workspace.record = None
             workspace.fail(f'This layer cannot be annotated: {error}')
             return
+        finally:
+            if kept is not None:
+                kept.close()
         if is_new and not record.session.state.semantic:
             # Labels of a batch are corrected where they are; they are of objects.
             self.set_target(workspace.labels_of_image())
@@ -222,11 +238,11 @@ class AnnotationController(LayerOwner):
 
             show_warning(warning)
 
-    def show_image(self, image: Image | None) -> None:
-        """Annotate an image layer and make it the one that is seen."""
+    def show_image(self, image: Image | None, *, keep_layers: bool = False) -> None:
+        """Annotate an image layer and make it the one that is seen; see `set_image`."""
         if image is not None:
             self._seen.show(image)
-        self.set_image(image)
+        self.set_image(image, keep_layers=keep_layers)
 
     def _follow_view(self, image: Image) -> None:
         """Annotate what is seen now, and say so."""
@@ -330,13 +346,14 @@ class AnnotationController(LayerOwner):
         except LAYER_ERRORS as error:
             self.workspace.fail(f'Not done: {error}')
 
-    def _leave_image(self) -> None:
+    def _leave_image(self, kept: PromptLayers | None = None) -> None:
         workspace = self.workspace
         self.cursor.close()
         if workspace.layers is not None:
             # Let go first, so that removing the layers does not bring them back.
             layers, workspace.layers = workspace.layers, None
-            layers.close()
+            if layers is not kept:
+                layers.close()
         if workspace.record is not None:
             events = workspace.record.image.events
             events.data.disconnect(self._watch.on_image_data)

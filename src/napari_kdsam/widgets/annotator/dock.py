@@ -26,6 +26,7 @@ from napari_kdsam.widgets.annotator.class_list import ClassList
 from napari_kdsam.widgets.annotator.cleanup_panel import CleanUpPanel, describe_ellipse
 from napari_kdsam.widgets.annotator.controller import AnnotationController
 from napari_kdsam.widgets.annotator.frame_strip import FrameStrip
+from napari_kdsam.widgets.annotator.guided import GuidedAnnotator
 from napari_kdsam.widgets.annotator.help import HelpPanel
 from napari_kdsam.widgets.annotator.offer_bar import OfferBar
 from napari_kdsam.widgets.annotator.panels import ActionBar, QuestionBar, ToolBar
@@ -97,6 +98,7 @@ class AnnotatorWidget(Dock):
             predictor_factory = partial(make_predictor, store=preferences.embeddings)
         self.controller = AnnotationController(napari_viewer, predictor_factory)
         self.workspace = self.controller.workspace
+        self.guided = GuidedAnnotator(self.controller)
         self._files: list[str] = []
         self._fitted: tuple[Mask | None, Ellipse | None] = (None, None)
         self.help_window: HelpPanel | None = None

@@ -129,10 +129,7 @@ class ImageRecord:
 
     def mapping(self, use_contrast_limits: bool) -> IntensityMapping:
         """How the image's values shall become 8 bits."""
-        if self.image.rgb or not use_contrast_limits:
-            return IntensityMapping()
-        low, high = self.image.contrast_limits
-        return IntensityMapping(float(low), float(high))
+        return mapping_of(self.image, use_contrast_limits)
 
     def forget_cleared(self) -> None:
         """Drop the predictions of frames without a draft, to save memory."""
@@ -170,3 +167,11 @@ class ImageRecord:
             self.set_target(layer, empty=True)
         assert self.target is not None
         return self.target
+
+
+def mapping_of(image: Image, use_contrast_limits: bool) -> IntensityMapping:
+    """How the values of an image shall become 8 bits."""
+    if image.rgb or not use_contrast_limits:
+        return IntensityMapping()
+    low, high = image.contrast_limits
+    return IntensityMapping(float(low), float(high))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,11 @@ from napari_kdsam.core.errors import KDSAMError, excerpt
 from napari_kdsam.core.intensity import IntensityMapping
 from napari_kdsam.core.stack_index import FrameIndex
 from napari_kdsam.model.registry import DEFAULT_MODEL
-from napari_kdsam.widgets.annotator.image_record import ImageRecord, Shown
+from napari_kdsam.widgets.annotator.image_record import (
+    ImageRecord,
+    Shown,
+    mapping_of,
+)
 from napari_kdsam.widgets.annotator.status import (
     EMPTY_MASK,
     FIRST_CLICK,
@@ -27,6 +31,7 @@ from napari_kdsam.widgets.annotator.status import (
     StatusKind,
 )
 from napari_kdsam.widgets.annotator.workspace import Workspace
+from napari_kdsam.widgets.shared.image_frames import ImageFrames
 from napari_kdsam.widgets.shared.inference_thread import (
     InferenceThread,
     PredictorFactory,
@@ -40,6 +45,7 @@ from napari_kdsam.widgets.shared.requests import (
 
 if TYPE_CHECKING:
     import numpy as np
+    from napari.layers import Image
 
     from napari_kdsam.core.prompts import Prompt
     from napari_kdsam.inference.predictor import Prediction
@@ -88,6 +94,7 @@ class PredictionFlow:
         self._second_look = True
         self._said_of_store = False
         self._said_of_sizes: WeakSet[ImageRecord] = WeakSet()
+        self._next_image: tuple[Prefetch, ...] = ()
         self._newest = 0
         self._awaited: tuple[object, ...] | None = None
         self._looked_at: tuple[Shown, int] | None = None
@@ -183,22 +190,30 @@ class PredictionFlow:
         record = self._workspace.record
         if record is None:
             return
-        read, mapping = (
-            record.reader(),
-            record.mapping(self._use_contrast_limits),
-        )
-        self.thread.prefetch(
-            [
-                Prefetch(
-                    record.token(frame),
-                    partial(read, frame),
-                    mapping,
-                    self.model,
-                    self.device,
-                )
-                for frame in frames
-            ]
-        )
+        read = record.reader()
+        mapping = record.mapping(self._use_contrast_limits)
+        made = [
+            self._in_advance(record.token(frame), partial(read, frame), mapping)
+            for frame in frames
+        ]
+        self.thread.prefetch([*made, *self._next_image])
+
+    def encode_ahead(self, image: Image) -> None:
+        """Have the frame of another image that will be in view embedded as well."""
+        frames, point = ImageFrames(image), self._workspace.viewer.dims.point
+        known = len(point) >= len(frames.shape)
+        frame = frames.at(point) if known else frames.index_of(0)
+        # Its pixels tell when it is asked for that they are embedded already.
+        token = ('next image', id(image), frame)
+        mapping = mapping_of(image, self._use_contrast_limits)
+        made = self._in_advance(token, partial(frames.reader(), frame), mapping)
+        self._next_image = (made,)
+        self.prefetch([self._workspace.frame])
+
+    def _in_advance(
+        self, token: Hashable, read: Callable[[], Any], mapping: IntensityMapping
+    ) -> Prefetch:
+        return Prefetch(token, read, mapping, self.model, self.device)
 
     def preload(self) -> None:
         """Load the model while there is nothing else to do."""

@@ -49,6 +49,14 @@ class PreviewLayer:
         self._painted = ()
         return self.layer
 
+    def move_to(self, image: Image) -> None:
+        """Lie on another image of as many axes, empty."""
+        self._image, self._shape = image, spatial_shape(image)
+        self._painted = ()
+        self.layer.data = self._empty()
+        self._place((0,) * (len(self._shape) - 2))
+        self._take_units()
+
     def show(
         self, frame: FrameIndex, masks: Sequence[NDArray[np.bool_]], color: str
     ) -> None:
@@ -97,16 +105,23 @@ class PreviewLayer:
     def _new_layer(self) -> Labels:
         from napari.layers import Labels
 
-        leading = len(self._shape) - 2
         layer = Labels(
-            np.zeros((1,) * leading + self._shape[-2:], np.uint8),
+            self._empty(),
             name='KD SAM preview',
             opacity=_OPACITY,
             colormap=colormap_of({}, self._color),
             metadata={HELPER_KEY: True},
             affine=shifted_affine(self._image, (0,) * len(self._shape)),
         )
-        for name in ('units', 'axis_labels'):
-            if hasattr(self._image, name):
-                setattr(layer, name, getattr(self._image, name))
+        self._take_units(layer)
         return layer
+
+    def _empty(self) -> NDArray[np.uint8]:
+        return np.zeros((1,) * (len(self._shape) - 2) + self._shape[-2:], np.uint8)
+
+    def _take_units(self, layer: Labels | None = None) -> None:
+        layer = self.layer if layer is None else layer
+        for name in ('units', 'axis_labels'):
+            wanted = getattr(self._image, name, None)
+            if wanted is not None and getattr(layer, name) != wanted:
+                setattr(layer, name, wanted)

@@ -92,8 +92,38 @@ class PromptLayers:
         self.shapes: Shapes = self._new_shapes()
         for layer in self.layers:
             viewer.add_layer(layer)
+        self._follow(image)
+
+    def _follow(self, image: Image) -> None:
         self._followed = Connections()
         self._followed.connect(image.events, TRANSFORM_NAMES, self._follow_image)
+
+    def move_to(self, image: Image) -> bool:
+        """Lie on another image, empty; adding and removing layers takes far longer.
+
+        Parameters
+        ----------
+        image : napari.layers.Image
+            Below these layers.
+
+        Returns
+        -------
+        bool
+            Whether they can: not with other axes, nor without a layer that was deleted.
+        """
+        shape, layers = spatial_shape(image), self._viewer.layers
+        if len(shape) != len(self._shape) or not all(x in layers for x in self.layers):
+            return False
+        self._followed.close()
+        self.show_drafts({})
+        self._image, self._shape = image, shape
+        self.mask.move_to(image)
+        self._follow_image()
+        self.points.current_size = _point_size(shape)
+        self.shapes.current_edge_width = _line_width(shape)
+        self.positive = True
+        self._follow(image)
+        return True
 
     @property
     def preview(self) -> Labels:
@@ -269,7 +299,7 @@ class PromptLayers:
             symbol=SYMBOLS[POSITIVE],
             border_color='white',
             border_width=0.15,
-            size=float(np.clip(max(self._shape[-2:]) / 60, 2, 200)),
+            size=_point_size(self._shape),
             **transform_of(self._image),
         )
         self._attend(layer)
@@ -287,7 +317,7 @@ class PromptLayers:
             feature_defaults={POLARITY: POSITIVE},
             face_color='transparent',
             edge_color=COLORS[POSITIVE],
-            edge_width=float(np.clip(max(self._shape[-2:]) / 300, 1, 60)),
+            edge_width=_line_width(self._shape),
             **transform_of(self._image),
         )
         self._attend(layer)
@@ -317,3 +347,11 @@ class PromptLayers:
         while event.type == 'mouse_move':
             self._listener.on_drag()
             yield
+
+
+def _point_size(shape: tuple[int, ...]) -> float:
+    return float(np.clip(max(shape[-2:]) / 60, 2, 200))
+
+
+def _line_width(shape: tuple[int, ...]) -> float:
+    return float(np.clip(max(shape[-2:]) / 300, 1, 60))

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 from psygnal import Signal
 
 from napari_kdsam.annotation.history import AnnotationSession
-from napari_kdsam.annotation.state import FIRST_CLASS, Draft, OverlapPolicy
+from napari_kdsam.annotation.state import (
+    FIRST_CLASS,
+    AnnotationState,
+    Draft,
+    OverlapPolicy,
+)
 from napari_kdsam.core.stack_index import FrameIndex
 from napari_kdsam.widgets.annotator.image_record import ImageRecord, Shown
 from napari_kdsam.widgets.annotator.prompt_layers import PromptLayers
@@ -51,6 +56,8 @@ class Workspace:
     semantic : bool
         Whether labels of images that are annotated for the first time are those of
         classes.
+    first_state : AnnotationState
+        What images begin with that are annotated for the first time.
     """
 
     updated = Signal()
@@ -64,6 +71,7 @@ class Workspace:
         self.question: OverlapQuestion | None = None
         self.overlap: OverlapPolicy = 'keep'
         self.semantic = False
+        self.first_state = AnnotationState()
 
     @property
     def image(self) -> Image | None:

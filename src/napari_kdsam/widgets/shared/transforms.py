@@ -32,8 +32,18 @@ def transform_of(layer: Layer) -> dict[str, Any]:
 
 def copy_transform(source: Layer, target: Layer) -> None:
     """Give `target` the transform of `source`; both have as many dimensions."""
+    there = transform_of(target)
     for name, value in transform_of(source).items():
-        setattr(target, name, value)
+        # napari draws everything anew for each of them.
+        if not _equal(value, there[name]):
+            setattr(target, name, value)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    # Units and labels are tuples of anything.
+    if isinstance(one, tuple):
+        return bool(one == other)
+    return bool(np.array_equal(one, other))
 
 
 def shifted_affine(layer: Layer, shift: Sequence[float]) -> NDArray[np.float64]:

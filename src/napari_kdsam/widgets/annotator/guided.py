@@ -1,0 +1,95 @@
+"""The annotator as another dock sees it, which brings one image after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from napari_kdsam.annotation.state import AnnotationState
+from napari_kdsam.core.errors import first_of
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Labels
+
+    from napari_kdsam.widgets.annotator.controller import AnnotationController
+
+
+class GuidedAnnotator:
+    """An `ImageAnnotator`.
+
+    Parameters
+    ----------
+    controller : AnnotationController
+    """
+
+    def __init__(self, controller: AnnotationController) -> None:
+        self._controller = controller
+        self._workspace = controller.workspace
+
+    def show(self, image: Image, labels: Labels | None) -> None:
+        workspace = self._workspace
+        if workspace.record is not None:
+            state = workspace.session.state
+            workspace.first_state = replace(
+                AnnotationState(),
+                classes=state.classes,
+                current_class=state.current_class,
+                cleanup=state.cleanup,
+            )
+        self._controller.show_image(image, keep_layers=True)
+        self._controller.set_target(labels)
+        if self._controller.frames.prefetching:
+            self._controller.flow.prefetch([workspace.frame])
+
+    def finish(self, image: Image, then: Callable[[], object]) -> None:
+        workspace, controller = self._workspace, self._controller
+        record = workspace.records.get(image)
+        if record is None:
+            then()
+            return
+        if record is not workspace.record:
+            # The user has turned to another image in between.
+            controller.show_image(image)
+        if workspace.draft.predictable:
+            act = partial(self._commit_then, image, then)
+            if workspace.shown is None:
+                controller.flow.when_masks_come(act)
+                workspace.say('Goes on as soon as the mask is there…')
+            else:
+                act()
+            return
+        if drafts := record.session.state.drafts:
+            places = [str(record.frames.flat_index(frame)) for frame in drafts]
+            where = f' on frame {first_of(places)}' if record.frames.count > 1 else ''
+            workspace.fail(
+                f'There are prompts{where} that are not committed; commit or clear '
+                'them first.'
+            )
+            return
+        then()
+
+    def _commit_then(self, image: Image, then: Callable[[], object]) -> None:
+        if self._controller.objects.commit():
+            self.finish(image, then)
+
+    def has_prompts(self, image: Image) -> bool:
+        record = self._workspace.records.get(image)
+        return record is not None and bool(record.session.state.drafts)
+
+    def labels_of(self, image: Image) -> Labels | None:
+        record = self._workspace.records.get(image)
+        target = record.target if record is not None else None
+        return target.layer if target is not None else None
+
+    def classes_of(self, image: Image) -> dict[int, str]:
+        record = self._workspace.records.get(image)
+        if record is None:
+            return {}
+        state = record.session.state
+        return {item.label: state.class_named(item.class_id) for item in state.objects}
+
+    def encode_ahead(self, image: Image) -> None:
+        if self._controller.frames.prefetching:
+            self._controller.flow.encode_ahead(image)

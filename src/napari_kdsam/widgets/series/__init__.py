@@ -1,0 +1,1 @@
+"""The dock that walks through a folder of images."""

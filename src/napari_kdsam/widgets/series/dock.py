@@ -1,0 +1,348 @@
+"""The dock widget: choose a folder, then click and go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from magicgui.widgets import ComboBox
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QApplication,
+    QFileDialog,
+    QFormLayout,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QListView,
+    QProgressBar,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible, QElidingLabel
+
+from napari_kdsam.series.entries import FILTERS, Entry, ImageStatus
+from napari_kdsam.series.label_files import LabelForm
+from napari_kdsam.widgets.series.image_list import LEGEND, ImageList
+from napari_kdsam.widgets.series.remembered import Choices, remember, remembered
+from napari_kdsam.widgets.series.walk import OpenAnnotator, SeriesWalk
+from napari_kdsam.widgets.shared.dock import Dock
+from napari_kdsam.widgets.shared.image_annotator import plugin_annotator
+from napari_kdsam.widgets.shared.key_bindings import bind, key_action, unbind
+from napari_kdsam.widgets.shared.qt_parts import modest_choice, plain_button
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+    from napari_kdsam.series.series import Series
+
+_FORMS: dict[str, LabelForm] = {
+    'As suits the image': 'image',
+    'PNG': 'png',
+    'TIFF': 'tiff',
+    'NIfTI': 'nifti',
+    'DICOM-SEG of DICOM': 'dicom-seg',
+    'COCO': 'coco',
+}
+# Free in napari and among the annotator's keys.
+NEXT_KEY, PREVIOUS_KEY = 'PageDown', 'PageUp'
+NO_LESION_KEY, UNSURE_KEY, CHECKED_KEY = 'Shift-X', 'Shift-U', 'Shift-T'
+_HINT = 'Choose a folder of images, then Start.'
+
+
+class SeriesWidget(Dock):
+    """Label a folder of images, one after the other.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+        Given by napari.
+    open_annotator : callable, optional
+        Gives the annotator of the viewer.
+    """
+
+    def __init__(
+        self,
+        napari_viewer: 'Viewer',  # noqa: UP037
+        open_annotator: OpenAnnotator = plugin_annotator,
+    ) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self.walk = SeriesWalk(napari_viewer, open_annotator)
+        self.choices = remembered()
+        self._before_typing: QWidget | None = None
+        self._opened: Series | None = None
+        self._noted = -1
+        self._build()
+        acts: dict[str, Callable[[], object]] = {
+            NEXT_KEY: self.walk.next,
+            PREVIOUS_KEY: self.walk.previous,
+            NO_LESION_KEY: self.walk.no_lesion,
+            UNSURE_KEY: self._toggle_unsure,
+            CHECKED_KEY: self._toggle_checked,
+        }
+        keys = {key: key_action(f'series_{key}', act) for key, act in acts.items()}
+        bind(napari_viewer, keys)
+        self.walk.changed.connect(self._refresh)
+        self.at_end(partial(unbind, napari_viewer, keys), self.walk.close)
+        application = QApplication.instance()
+        if isinstance(application, QApplication):
+            # A window may be left to the end of Python, when threads no longer start.
+            application.aboutToQuit.connect(self.walk.close)
+            application.focusChanged.connect(self._on_focus)
+        self._show_choices()
+        self._refresh()
+
+    def _build(self) -> None:
+        walk = self.walk
+        self.images_button = plain_button('', 'Choose the folder of the images')
+        self.images_button.clicked.connect(lambda _: self._choose_images())
+        self.list_button = plain_button(
+            'List…', 'Choose a text file with the path of an image on each line'
+        )
+        self.list_button.clicked.connect(lambda _: self._choose_list())
+        self.labels_button = plain_button('', 'Choose the folder of the labels')
+        self.labels_button.clicked.connect(lambda _: self._choose_labels())
+        self.form_choice = ComboBox(choices=list(_FORMS.items()))
+        self.form_choice.tooltip = (
+            'Format of the labels, one file for each image; those that are there keep '
+            'theirs'
+        )
+        modest_choice(self.form_choice.native)
+        self.start = plain_button('Start', 'Begin, or go on where it was left')
+        self.start.clicked.connect(lambda _: self._start())
+        self.title = QElidingLabel()
+        self.progress = QProgressBar()
+        self.progress.setTextVisible(True)
+        self.progress.setMaximumHeight(16)
+        self.previous = _button('◀ Previous', 'Commit, save, back', PREVIOUS_KEY)
+        self.next = _button('Next ▶', 'Commit, save, next', NEXT_KEY)
+        self.no_lesion = _button(
+            'No lesion', 'There is nothing to label; next', NO_LESION_KEY
+        )
+        self.unsure = _button('Unsure', 'Somebody else shall look', UNSURE_KEY)
+        self.checked = _button('Checked', 'Looked at a second time', CHECKED_KEY)
+        for button, act in (
+            (self.previous, partial(self._move, walk.previous)),
+            (self.next, partial(self._move, walk.next)),
+            (self.no_lesion, partial(self._move, walk.no_lesion)),
+            (self.unsure, self._toggle_unsure),
+            (self.checked, self._toggle_checked),
+        ):
+            button.clicked.connect(partial(_call, act))
+        for flag in (self.unsure, self.checked):
+            flag.setCheckable(True)
+        self.tags, self.note = QLineEdit(), QLineEdit()
+        self.tags.setPlaceholderText('Tags, with commas between')
+        self.note.setPlaceholderText('Note')
+        self.tags.editingFinished.connect(self._keep_tags)
+        self.note.editingFinished.connect(self._keep_note)
+        self.filter = ComboBox(choices=list(FILTERS))
+        self.filter.tooltip = 'Which images are listed and walked through'
+        modest_choice(self.filter.native)
+        self.search = QLineEdit()
+        self.search.setPlaceholderText('Search name, tag, note')
+        self.search.setClearButtonEnabled(True)
+        self.filter.changed.connect(self._cut_down)
+        self._typing = QTimer(self)
+        self._typing.setSingleShot(True)
+        self._typing.setInterval(200)
+        self._typing.timeout.connect(self._cut_down)
+        self.search.textChanged.connect(lambda _: self._typing.start())
+        for field in (self.tags, self.note, self.search):
+            field.returnPressed.connect(self._leave_field)
+        self.images = ImageList(walk)
+        self.list = QListView()
+        self.list.setModel(self.images)
+        # With rows of one height, 20,000 cost no more than those that are seen.
+        self.list.setUniformItemSizes(True)
+        self.list.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.list.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.list.setToolTip(LEGEND)
+        self.list.clicked.connect(lambda index: walk.go_to(self.images.image_at(index)))
+        self.status = QLabel()
+        self.status.setWordWrap(True)
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        setup = QWidget()
+        form = QFormLayout(setup)
+        form.setContentsMargins(0, 0, 0, 0)
+        images = QHBoxLayout()
+        images.addWidget(self.images_button, stretch=1)
+        images.addWidget(self.list_button)
+        form.addRow('Images', images)
+        form.addRow('Labels', self.labels_button)
+        form.addRow('Save as', self.form_choice.native)
+        form.addRow(self.start)
+        self.setup = QCollapsible('Images and labels')
+        self.setup.addWidget(setup)
+        self.setup.expand(animate=False)
+        buttons = QGridLayout()
+        buttons.setSpacing(4)
+        buttons.addWidget(self.previous, 0, 0, 1, 3)
+        buttons.addWidget(self.next, 0, 3, 1, 3)
+        for place, button in enumerate((self.no_lesion, self.unsure, self.checked)):
+            buttons.addWidget(button, 1, 2 * place, 1, 2)
+        cut = QHBoxLayout()
+        cut.addWidget(self.filter.native, stretch=1)
+        cut.addWidget(self.search, stretch=1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(4, 4, 4, 4)
+        column.setSpacing(6)
+        column.addWidget(self.setup)
+        column.addWidget(self.title)
+        column.addWidget(self.progress)
+        column.addLayout(buttons)
+        column.addWidget(self.tags)
+        column.addWidget(self.note)
+        column.addLayout(cut)
+        column.addWidget(self.list, stretch=1)
+        column.addWidget(self.status)
+        self.setMinimumWidth(260)
+
+    def _choose_images(self) -> None:
+        folder = QFileDialog.getExistingDirectory(
+            self, 'Folder of the images', self.choices.images
+        )
+        if folder:
+            self.choose(remembered(folder))
+
+    def _choose_list(self) -> None:
+        file, _ = QFileDialog.getOpenFileName(
+            self, 'List of images', self.choices.images, 'Lists (*.txt *.csv)'
+        )
+        if file:
+            self.choose(remembered(file))
+
+    def _choose_labels(self) -> None:
+        folder = QFileDialog.getExistingDirectory(
+            self, 'Folder of the labels', self.choices.labels
+        )
+        if folder:
+            self.choose(Choices(self.choices.images, folder, self.form_choice.value))
+
+    def choose(self, choices: Choices) -> None:
+        """Fill in what a series is to be opened with."""
+        self.choices = choices
+        self._show_choices()
+
+    def _show_choices(self) -> None:
+        images, labels = Path(self.choices.images), Path(self.choices.labels)
+        self.images_button.setText(images.name or 'Choose…')
+        self.labels_button.setText(
+            f'{labels.parent.name}/{labels.name}' if labels.name else 'Choose…'
+        )
+        for button, path in (
+            (self.images_button, images),
+            (self.labels_button, labels),
+        ):
+            button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+            button.setToolTip(str(path) if path.name else 'Choose a folder')
+        self.form_choice.value = self.choices.form
+        self.start.setEnabled(bool(images.name and labels.name))
+
+    def _start(self) -> None:
+        choices = Choices(
+            self.choices.images, self.choices.labels, self.form_choice.value
+        )
+        remember(choices)
+        self.walk.open(Path(choices.images), Path(choices.labels), choices.form)
+
+    def _cut_down(self, _: Any = None) -> None:
+        self.walk.cut_down(self.filter.value, self.search.text().strip())
+
+    def _toggle_unsure(self) -> None:
+        entry = self.walk.entry
+        if entry is not None:
+            self.walk.mark(unsure=not entry.unsure)
+
+    def _toggle_checked(self) -> None:
+        entry = self.walk.entry
+        if entry is not None:
+            self.walk.mark(checked=not entry.checked)
+
+    def _keep_tags(self) -> None:
+        parts = self.tags.text().replace(';', ',').split(',')
+        self.walk.mark(tags=tuple(part.strip() for part in parts if part.strip()))
+
+    def _keep_note(self) -> None:
+        self.walk.mark(note=self.note.text().strip())
+
+    def _show_notes(self, entry: Entry) -> None:
+        for field, text in (
+            (self.tags, ', '.join(entry.tags)),
+            (self.note, entry.note),
+        ):
+            # What is being typed stays, but for another image.
+            typing = field.hasFocus() and self._noted == self.walk.index
+            if not typing and field.text() != text:
+                field.setText(text)
+        self._noted = self.walk.index
+
+    def _move(self, act: Callable[[], object]) -> None:
+        """Go to another image, after keeping what was typed about this one."""
+        self._keep_tags()
+        self._keep_note()
+        act()
+
+    def _on_focus(self, before: QWidget | None, now: QWidget | None) -> None:
+        fields = (self.tags, self.note, self.search)
+        if now in fields and before not in fields:
+            self._before_typing = before
+
+    def _leave_field(self) -> None:
+        """Give the keyboard back to what had it, so that keys go on working."""
+        before, self._before_typing = self._before_typing, None
+        if before is not None:
+            before.setFocus()
+
+    def _refresh(self) -> None:
+        walk = self.walk
+        entry, series = walk.entry, walk.series
+        shown = entry is not None
+        for widget in (
+            self.previous,
+            self.next,
+            self.no_lesion,
+            self.unsure,
+            self.checked,
+            self.tags,
+            self.note,
+        ):
+            widget.setEnabled(shown)
+        self.title.setText(walk.title)
+        self.title.setToolTip(walk.title)
+        if series is not None:
+            if self._opened is not series:
+                self._opened = series
+                self.setup.collapse(animate=False)
+            counts = walk.counts
+            finished = counts[ImageStatus.done] + counts[ImageStatus.no_lesion]
+            self.progress.setMaximum(len(series.images))
+            self.progress.setValue(finished)
+            self.progress.setFormat(f'{finished} of {len(series.images)} finished')
+        self.progress.setVisible(series is not None)
+        if entry is not None:
+            self.unsure.setChecked(entry.unsure)
+            self.checked.setChecked(entry.checked)
+            self._show_notes(entry)
+            row = self.images.row_of(walk.index)
+            if row.isValid() and row != self.list.currentIndex():
+                self.list.setCurrentIndex(row)
+        self.status.setText(walk.message or ('' if series is not None else _HINT))
+        self.status.setStyleSheet('color: #e06c75;' if walk.failed else '')
+
+
+def _button(text: str, help_text: str, key: str) -> QPushButton:
+    return plain_button(text, f'{help_text} ({key})')
+
+
+def _call(act: Callable[[], object], _: bool = True) -> None:
+    act()

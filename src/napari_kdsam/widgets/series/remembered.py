@@ -1,0 +1,77 @@
+"""Which folders were worked on, so that nobody has to choose them twice."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from platformdirs import user_config_path
+
+from napari_kdsam.core.errors import KDSAMError
+from napari_kdsam.core.files import write_json
+from napari_kdsam.series.label_files import LABEL_FORMS, LabelForm
+from napari_kdsam.widgets.preferences import PLUGIN
+
+_MOST = 20
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a series was opened with.
+
+    Attributes
+    ----------
+    images : str
+        Folder or list of images; empty for none.
+    labels : str
+        Folder of the labels.
+    form : LabelForm
+    """
+
+    images: str = ''
+    labels: str = ''
+    form: LabelForm = 'image'
+
+
+def remembered(images: str = '') -> Choices:
+    """What was chosen for these images, or last; a folder beside them if they are new."""
+    known = _read()
+    if not images:
+        return known[0] if known else Choices()
+    for one in known:
+        if one.images == images:
+            return one
+    path = Path(images)
+    beside = path if path.is_dir() else path.parent
+    form = known[0].form if known else 'image'
+    return Choices(images, str(beside / 'labels'), form)
+
+
+def remember(choices: Choices) -> None:
+    """Offer these choices first from now on; a disk that is full keeps the earlier."""
+    others = [one for one in _read() if one.images != choices.images]
+    path = _file()
+    with suppress(KDSAMError, OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, [asdict(one) for one in [choices, *others][:_MOST]])
+
+
+def _file() -> Path:
+    return user_config_path(PLUGIN, appauthor=False) / 'series.json'
+
+
+def _read() -> list[Choices]:
+    try:
+        found = [Choices(**item) for item in json.loads(_file().read_bytes())]
+    except (OSError, ValueError, TypeError):
+        # Nothing is lost but a convenience.
+        return []
+    return [
+        one
+        for one in found
+        if isinstance(one.images, str)
+        and isinstance(one.labels, str)
+        and one.form in LABEL_FORMS
+    ]

@@ -1,0 +1,48 @@
+"""What a dock that brings images one after the other needs of the annotator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Labels
+    from napari.viewer import Viewer
+
+_PLUGIN, _WIDGET = 'napari-kdsam', 'Click to label'
+
+
+class ImageAnnotator(Protocol):
+    """Annotates the images that it is given; `AnnotatorWidget.guided` is one."""
+
+    def show(self, image: Image, labels: Labels | None) -> None:
+        """Annotate an image; `labels` are those it has already.
+
+        Classes, and what is done to masks, are those of the image before.
+        """
+
+    def finish(self, image: Image, then: Callable[[], object]) -> None:
+        """Commit the masks in view and call; where they cannot be, say why instead.
+
+        Masks that are not there yet are committed when they are, unless the prompts
+        change meanwhile.
+        """
+
+    def has_prompts(self, image: Image) -> bool:
+        """Whether there are prompts that are not committed."""
+
+    def labels_of(self, image: Image) -> Labels | None:
+        """The layer that an image is committed to."""
+
+    def classes_of(self, image: Image) -> dict[int, str]:
+        """Label to the name of its class, of the objects made here."""
+
+    def encode_ahead(self, image: Image) -> None:
+        """Prepare for clicks on an image while there is nothing else to do."""
+
+
+def plugin_annotator(viewer: Viewer) -> ImageAnnotator:
+    """The annotator of a viewer; its panel is opened if it is not."""
+    _, widget = viewer.window.add_plugin_dock_widget(_PLUGIN, _WIDGET)
+    annotator: ImageAnnotator = widget.guided
+    return annotator

@@ -1,0 +1,375 @@
+"""A day with a series in a real window: click, next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from annotator_window import Canvas, show_canvas
+from PIL import Image
+
+from napari_kdsam.series.entries import ImageStatus
+from napari_kdsam.series.label_files import read_label_file
+from napari_kdsam.series.series import Series
+
+
+def draw(path: Path, shape: tuple[int, int], seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 255, shape, np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def shape_of(number: int) -> tuple[int, int]:
+    return 60 + 7 * (number % 5), 90 - 6 * (number % 4)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for number in range(4):
+        draw(tmp_path / 'scans' / f'img{number}.png', shape_of(number), number)
+    return tmp_path / 'scans'
+
+
+@dataclass
+class Walking:
+    """A viewer with the annotator and the series, and ways to wait for them."""
+
+    viewer: Any
+    annotator: Any
+    dock: Any
+    qtbot: Any
+
+    @property
+    def walk(self) -> Any:
+        return self.dock.walk
+
+    def open(self, folder: Path, output: Path | None = None) -> None:
+        from napari_kdsam.widgets.series.remembered import Choices
+
+        self.dock.choose(Choices(str(folder), str(output or folder / 'labels')))
+        self.dock.start.click()
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until an image is in view, or it is said why there is none."""
+        self.qtbot.waitUntil(lambda: not self.walk.busy, timeout=30_000)
+        self.qtbot.wait(20)
+
+    def point(self, row: float = 30, column: float = 40) -> None:
+        """Click, as the layer is told of it, and wait for the mask."""
+        self.annotator.workspace.layers.points.add(np.array([row, column], float))
+        self.qtbot.waitUntil(self.is_ready, timeout=30_000)
+
+    def is_ready(self) -> bool:
+        return str(self.annotator.workspace.status.kind.value) == 'ready'
+
+    def images(self) -> list[str]:
+        from napari.layers import Image as ImageLayer
+
+        return [x.name for x in self.viewer.layers if isinstance(x, ImageLayer)]
+
+    def status(self, index: int) -> ImageStatus:
+        return self.walk.series.entry(index).status
+
+    def canvas(self) -> Canvas:
+        return show_canvas(self.viewer, self.qtbot)
+
+
+@pytest.fixture
+def walking(
+    make_napari_viewer_proxy: Any,
+    qtbot: Any,
+    fake_factory: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Any:
+    from qtpy.QtWidgets import QFileDialog, QMessageBox
+
+    from napari_kdsam.widgets.annotator.dock import AnnotatorWidget
+    from napari_kdsam.widgets.series.dock import SeriesWidget
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError('a dialog was opened')
+
+    for dialog, names in (
+        (QFileDialog, ('getSaveFileName', 'getOpenFileName', 'getExistingDirectory')),
+        (QMessageBox, ('question', 'exec')),
+    ):
+        for name in names:
+            monkeypatch.setattr(dialog, name, refuse)
+    monkeypatch.setenv('XDG_CONFIG_HOME', str(tmp_path / 'config'))
+    opened = []
+
+    def open_viewer() -> Walking:
+        viewer = make_napari_viewer_proxy(show=False)
+        annotator = AnnotatorWidget(viewer, fake_factory)
+        viewer.window.add_dock_widget(annotator, name='Click to label')
+        dock = SeriesWidget(viewer, lambda _: annotator.guided)
+        viewer.window.add_dock_widget(dock, name='Label a series of images')
+        opened.append(Walking(viewer, annotator, dock, qtbot))
+        return opened[-1]
+
+    yield open_viewer
+    for one in opened:
+        one.walk.close()
+        one.annotator.controller.flow.thread.stop(timeout=5)
+
+
+def test_twenty_images_of_different_sizes_are_labelled_with_a_click_and_a_key_each(
+    walking, tmp_path
+):
+    from qtpy.QtCore import Qt
+
+    folder, output = tmp_path / 'scans', tmp_path / 'out'
+    for number in range(20):
+        draw(folder / f'img{number}.png', shape_of(number), number)
+    day = walking()
+    canvas = day.canvas()
+    day.open(folder, output)
+    actions = 0
+    for number in range(20):
+        assert day.walk.title == f'{number + 1} of 20: img{number}.png'
+        assert day.images() == [f'img{number}']
+        canvas.click(30, 40)
+        day.qtbot.waitUntil(day.is_ready, timeout=30_000)
+        canvas.key(Qt.Key.Key_PageDown)
+        day.qtbot.waitUntil(
+            lambda at=number: day.walk.index > at or 'last' in day.walk.message,
+            timeout=30_000,
+        )
+        actions += 2
+    day.settle()
+    assert actions == 40
+    assert day.walk.message == 'This is the last one. All are done.'
+    for number in range(20):
+        path = output / f'img{number}_labels.png'
+        labels = read_label_file(path, '', shape_of(number)).labels
+        assert labels[30, 40] == 1
+    assert day.dock.progress.value() == 20
+
+
+def test_another_day_goes_on_where_it_was_left(walking, folder):
+    first = walking()
+    first.open(folder)
+    for _ in range(2):
+        first.point()
+        first.walk.next()
+        first.settle()
+    first.walk.close()
+    first.qtbot.wait(100)
+    second = walking()
+    assert second.dock.choices.images == str(folder)
+    second.dock.start.click()
+    second.settle()
+    assert second.walk.title == '3 of 4: img2.png'
+    second.walk.previous()
+    second.settle()
+    assert second.annotator.workspace.target_layer.data[30, 40] == 1
+    second.annotator.controller.autosave._worker.close()
+    second.qtbot.wait(100)
+    assert not second.annotator.controller.autosave.offers
+    second.point(5, 70)
+    second.walk.next()
+    second.settle()
+    path = folder / 'labels' / 'img1_labels.png'
+    assert set(np.unique(read_label_file(path, '', shape_of(1)).labels)) == {0, 1, 2}
+
+
+def test_next_before_the_mask_is_there_waits_for_it(walking, folder):
+    from fakes import Gate
+
+    day = walking()
+    day.open(folder)
+    gate = Gate()
+    thread = day.annotator.controller.flow.thread
+    day.point()
+    day.annotator.controller.clear()
+    predictor = thread._predictor
+    predictor.model.decode = gate.before(predictor.model.decode)
+    day.annotator.workspace.layers.points.add(np.array([30.0, 40]))
+    day.walk.next()
+    day.qtbot.wait(50)
+    assert day.walk.index == 0
+    gate.open()
+    day.qtbot.waitUntil(lambda: day.walk.index == 1, timeout=30_000)
+    assert day.status(0) is ImageStatus.done
+
+
+def test_classes_go_along_and_into_the_table(walking, folder):
+    from napari_kdsam.annotation.state import ObjectClass
+
+    day = walking()
+    day.open(folder)
+    day.annotator.controller.objects.set_classes((ObjectClass(1, 'polyp', '#ff0000'),))
+    for _ in range(2):
+        day.point()
+        day.walk.next()
+        day.settle()
+    assert dict(day.walk.series.entry(1).classes) == {1: 'polyp'}
+
+
+def test_no_lesion_is_one_key_and_refused_where_there_is_an_object(walking, folder):
+    day = walking()
+    day.open(folder)
+    day.walk.no_lesion()
+    day.settle()
+    assert day.status(0) is ImageStatus.no_lesion
+    assert day.walk.index == 1
+    day.point()
+    day.walk.no_lesion()
+    assert day.walk.index == 1
+    assert day.walk.failed
+    assert day.status(1) is ImageStatus.new
+
+
+def test_an_image_that_cannot_be_read_is_marked_and_passed_by(walking, folder):
+    (folder / 'img0.png').write_bytes(b'\x89PNG damaged')
+    (folder / 'img2.png').write_bytes(b'')
+    day = walking()
+    day.open(folder)
+    assert day.walk.index == 1
+    assert 'img0.png' in day.walk.message
+    day.walk.next()
+    day.settle()
+    assert day.walk.index == 3
+    assert day.walk.series.find('Failed') == [0, 2]
+    day.walk.next()
+    day.settle()
+    assert day.walk.index == 3
+
+
+def test_labels_that_cannot_be_written_keep_the_image_in_view(
+    walking, folder, monkeypatch
+):
+    day = walking()
+    day.open(folder)
+    day.point()
+
+    def full(*_: object) -> None:
+        raise OSError(28, 'No space left on device')
+
+    with monkeypatch.context() as patched:
+        patched.setattr('napari_kdsam.core.files.os.replace', full)
+        day.walk.next()
+        day.settle()
+    assert day.walk.index == 0
+    assert 'No space left' in day.walk.message
+    assert day.annotator.workspace.target_layer.data.any()
+    day.walk.next()
+    day.settle()
+    assert day.walk.index == 1
+    assert day.status(0) is ImageStatus.done
+
+
+def test_a_folder_that_disappears_is_said_and_no_image_is_marked(walking, folder):
+    day = walking()
+    day.open(folder, folder.parent / 'out')
+    day.walk.next()
+    day.settle()
+    folder.rename(folder.with_name('elsewhere'))
+    day.walk.next()
+    day.settle()
+    day.walk.next()
+    day.settle()
+    assert 'is no longer there' in day.walk.message
+    assert not day.walk.series.find('Failed')
+    folder.with_name('elsewhere').rename(folder)
+    at = day.walk.index
+    day.walk.next()
+    day.settle()
+    assert day.walk.index == at + 1
+
+
+def test_a_second_window_is_told(walking, folder):
+    first, second = walking(), walking()
+    first.open(folder)
+    second.open(folder)
+    assert second.walk.series is None
+    assert 'Another window' in second.dock.status.text()
+
+
+def test_labels_of_other_tools_are_seen_and_never_replaced(walking, folder):
+    output = folder / 'labels'
+    output.mkdir()
+    labels = np.zeros(shape_of(0), np.uint16)
+    labels[50:55, 5:9] = 4
+    Image.fromarray(labels).save(output / 'img0_mask.png')
+    before = (output / 'img0_mask.png').read_bytes()
+    day = walking()
+    day.open(folder)
+    assert 'img0_mask.png is the start' in day.walk.message
+    day.point()
+    day.walk.next()
+    day.settle()
+    assert (output / 'img0_mask.png').read_bytes() == before
+    made = read_label_file(output / 'img0_labels.png', '', shape_of(0)).labels
+    assert set(np.unique(made)) == {0, 4, 5}
+
+
+def test_what_was_committed_is_saved_when_the_window_is_closed(walking, folder):
+    day = walking()
+    day.open(folder)
+    day.point()
+    day.annotator.controller.objects.commit()
+    day.walk.close()
+    day.qtbot.waitUntil((folder / 'labels' / 'img0_labels.png').exists)
+    day.qtbot.wait(200)
+    series = Series(folder, folder / 'labels')
+    assert series.find('Done') == [0]
+    series.close()
+
+
+def test_notes_typed_before_next_belong_to_the_image_they_were_typed_for(
+    walking, folder
+):
+    day = walking()
+    day.canvas()
+    day.open(folder)
+    day.dock.note.setFocus()
+    day.qtbot.keyClicks(day.dock.note, 'ask Anna')
+    day.dock.next.click()
+    day.settle()
+    assert day.walk.index == 1
+    assert day.dock.note.text() == ''
+    assert day.walk.series.entry(0).note == 'ask Anna'
+    assert day.walk.series.entry(1).note == ''
+
+
+def test_only_images_that_the_list_shows_are_walked_through(walking, folder):
+    day = walking()
+    day.open(folder)
+    day.walk.mark(unsure=True)
+    day.walk.go_to(3)
+    day.settle()
+    day.walk.mark(unsure=True)
+    day.walk.go_to(0)
+    day.settle()
+    day.dock.filter.value = 'Unsure'
+    assert day.dock.images.rowCount() == 2
+    day.walk.next()
+    day.settle()
+    assert day.walk.index == 3
+    day.dock.filter.value = 'All'
+    day.dock.search.setText('img2')
+    day.qtbot.waitUntil(lambda: day.dock.images.rowCount() == 1)
+    day.dock.list.clicked.emit(day.dock.images.index(0))
+    day.settle()
+    assert day.walk.index == 2
+
+
+def test_the_next_image_is_encoded_while_this_one_is_labelled(
+    walking, folder, fake_model
+):
+    day = walking()
+    day.open(folder)
+    day.point()
+    day.qtbot.waitUntil(lambda: fake_model.encoded == 2, timeout=30_000)
+    day.walk.next()
+    day.settle()
+    day.qtbot.waitUntil(lambda: fake_model.encoded == 3, timeout=30_000)
+    day.point()
+    day.qtbot.wait(100)
+    assert fake_model.encoded == 3
