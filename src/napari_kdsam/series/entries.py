@@ -18,7 +18,7 @@ class ImageStatus(StrEnum):
 
 
 @dataclass(frozen=True)
-class Entry:
+class SeriesEntry:
     """One image of a series.
 
     Attributes
@@ -64,7 +64,7 @@ class Entry:
     @property
     def untouched(self) -> bool:
         """Whether there is nothing to be remembered of it."""
-        return self == Entry(self.name)
+        return self == SeriesEntry(self.name)
 
     def matches(self, text: str) -> bool:
         """Whether name, tags or note contain a text, in small or capital letters."""
@@ -75,7 +75,7 @@ class Entry:
 
 
 # What a list can be cut down to, by the words that the user chooses from.
-FILTERS: Mapping[str, Callable[[Entry], bool]] = MappingProxyType(
+FILTERS: Mapping[str, Callable[[SeriesEntry], bool]] = MappingProxyType(
     {
         'All': lambda entry: True,
         'To do': lambda entry: entry.status is ImageStatus.new,

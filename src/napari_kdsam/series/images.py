@@ -27,7 +27,7 @@ class ListedImage:
     Attributes
     ----------
     name : str
-        See `Entry.name`.
+        See `SeriesEntry.name`.
     location : str
         Its whole path.
     stem : str

@@ -30,7 +30,7 @@ from napari_kdsam.core.names import folded
 from napari_kdsam.io.formats import stem_of
 from napari_kdsam.io.results import is_result
 from napari_kdsam.measure.mask_folder import without_mask_ending
-from napari_kdsam.series.entries import FILTERS, Entry, ImageStatus
+from napari_kdsam.series.entries import FILTERS, ImageStatus, SeriesEntry
 from napari_kdsam.series.errors import SeriesError
 from napari_kdsam.series.images import list_images
 from napari_kdsam.series.label_files import (
@@ -127,16 +127,16 @@ class Series:
             (self.output / LOCK).unlink(missing_ok=True)
             self._lock.release()
 
-    def entry(self, index: int) -> Entry:
+    def entry(self, index: int) -> SeriesEntry:
         """What is known of an image."""
         name = self.images[index].name
-        return self._entries.get(name) or Entry(name)
+        return self._entries.get(name) or SeriesEntry(name)
 
     def find(self, chosen: str = 'All', text: str = '') -> list[int]:
         """Places of the images that a filter of `FILTERS` and a text leave."""
         wanted = FILTERS[chosen]
         places: Iterable[int] = range(len(self.images))
-        if not wanted(Entry('')):
+        if not wanted(SeriesEntry('')):
             # Of what nothing is known none is meant.
             places = sorted(self._known())
         if chosen != 'All':
@@ -223,7 +223,7 @@ class Series:
 
     def save(
         self, index: int, made: LabelsOfImage, *, no_lesion: bool = False
-    ) -> Entry:
+    ) -> SeriesEntry:
         """Write the labels of an image, and note what became of it.
 
         A process that is killed meanwhile leaves the earlier file or this one, and the
@@ -272,14 +272,14 @@ class Series:
             ) from error
         return self.entry(index)
 
-    def note(self, index: int, **changes: Any) -> Entry:
+    def note(self, index: int, **changes: Any) -> SeriesEntry:
         """Remember something of an image, in memory until `store`.
 
         Parameters
         ----------
         index : int
         **changes
-            Fields of `Entry`.
+            Fields of `SeriesEntry`.
         """
         return self._change(index, **changes)
 
@@ -320,7 +320,7 @@ class Series:
         )
 
     def _replace(
-        self, path: Path, made: LabelsOfImage, image: Path, intended: Entry
+        self, path: Path, made: LabelsOfImage, image: Path, intended: SeriesEntry
     ) -> None:
         """Put the labels in their place, after noting what that will mean."""
         part = self._saving / path.name
@@ -445,18 +445,18 @@ class Series:
             path = self.output / f'{image.stem}_labels_{number}{suffix}'
         return path
 
-    def _is_own(self, entry: Entry) -> bool:
+    def _is_own(self, entry: SeriesEntry) -> bool:
         """Whether the labels of an image are as this series wrote them."""
         path = self.output / entry.labels
         return bool(
             entry.labels and path.is_file() and digest_of_file(path) == entry.digest
         )
 
-    def _change(self, index: int, **changes: Any) -> Entry:
+    def _change(self, index: int, **changes: Any) -> SeriesEntry:
         with self._changing:
             return self._put(replace(self.entry(index), **changes))
 
-    def _put(self, entry: Entry) -> Entry:
+    def _put(self, entry: SeriesEntry) -> SeriesEntry:
         with self._changing:
             self._entries[entry.name] = entry
         return entry

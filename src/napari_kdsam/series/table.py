@@ -10,7 +10,7 @@ from pathlib import Path
 from napari_kdsam.core.errors import excerpt
 from napari_kdsam.core.files import atomic_path
 from napari_kdsam.core.names import csv_cell, text_of_cell
-from napari_kdsam.series.entries import Entry, ImageStatus
+from napari_kdsam.series.entries import ImageStatus, SeriesEntry
 from napari_kdsam.series.errors import SeriesError
 
 TABLE = 'series.csv'
@@ -32,7 +32,7 @@ _YES = 'yes'
 _BETWEEN = '; '
 
 
-def write_table(path: Path, entries: Iterable[Entry]) -> None:
+def write_table(path: Path, entries: Iterable[SeriesEntry]) -> None:
     """Write a line for each entry; the file is complete, or as it was before.
 
     Raises
@@ -51,7 +51,7 @@ def write_table(path: Path, entries: Iterable[Entry]) -> None:
         os.fsync(file.fileno())
 
 
-def read_table(path: Path) -> dict[str, Entry]:
+def read_table(path: Path) -> dict[str, SeriesEntry]:
     """Read the entries of a table, by the names of their images; none without a table.
 
     Raises
@@ -85,7 +85,7 @@ def read_table(path: Path) -> dict[str, Entry]:
     return {entry.name: entry for entry in entries}
 
 
-def _row(entry: Entry) -> list[str]:
+def _row(entry: SeriesEntry) -> list[str]:
     texts = (
         entry.name,
         entry.status.value,
@@ -103,7 +103,7 @@ def _row(entry: Entry) -> list[str]:
     return [csv_cell(text) for text in texts]
 
 
-def _entry(row: list[str]) -> Entry:
+def _entry(row: list[str]) -> SeriesEntry:
     if len(row) != len(_COLUMNS):
         raise ValueError(f'a line has {len(row)} cells')
     (
@@ -121,7 +121,7 @@ def _entry(row: list[str]) -> Entry:
         image_key,
     ) = map(text_of_cell, row)
     named = (item.partition('=') for item in _items(classes))
-    return Entry(
+    return SeriesEntry(
         name=name,
         status=ImageStatus(status),
         unsure=unsure == _YES,

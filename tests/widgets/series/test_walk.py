@@ -47,9 +47,9 @@ class Walking:
         return self.dock.walk
 
     def open(self, folder: Path, output: Path | None = None) -> None:
-        from napari_kdsam.widgets.series.remembered import Choices
+        from napari_kdsam.widgets.series.remembered import SeriesChoices
 
-        self.dock.choose(Choices(str(folder), str(output or folder / 'labels')))
+        self.dock.choose(SeriesChoices(str(folder), str(output or folder / 'labels')))
         self.dock.start.click()
         self.settle()
 

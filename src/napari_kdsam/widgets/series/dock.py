@@ -27,10 +27,10 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible, QElidingLabel
 
-from napari_kdsam.series.entries import FILTERS, Entry, ImageStatus
+from napari_kdsam.series.entries import FILTERS, ImageStatus, SeriesEntry
 from napari_kdsam.series.label_files import LabelForm
 from napari_kdsam.widgets.series.image_list import LEGEND, ImageList
-from napari_kdsam.widgets.series.remembered import Choices, remember, remembered
+from napari_kdsam.widgets.series.remembered import SeriesChoices, remember, remembered
 from napari_kdsam.widgets.series.walk import OpenAnnotator, SeriesWalk
 from napari_kdsam.widgets.shared.dock import Dock
 from napari_kdsam.widgets.shared.image_annotator import plugin_annotator
@@ -226,9 +226,11 @@ class SeriesWidget(Dock):
             self, 'Folder of the labels', self.choices.labels
         )
         if folder:
-            self.choose(Choices(self.choices.images, folder, self.form_choice.value))
+            self.choose(
+                SeriesChoices(self.choices.images, folder, self.form_choice.value)
+            )
 
-    def choose(self, choices: Choices) -> None:
+    def choose(self, choices: SeriesChoices) -> None:
         """Fill in what a series is to be opened with."""
         self.choices = choices
         self._show_choices()
@@ -249,7 +251,7 @@ class SeriesWidget(Dock):
         self.start.setEnabled(bool(images.name and labels.name))
 
     def _start(self) -> None:
-        choices = Choices(
+        choices = SeriesChoices(
             self.choices.images, self.choices.labels, self.form_choice.value
         )
         remember(choices)
@@ -275,7 +277,7 @@ class SeriesWidget(Dock):
     def _keep_note(self) -> None:
         self.walk.mark(note=self.note.text().strip())
 
-    def _show_notes(self, entry: Entry) -> None:
+    def _show_notes(self, entry: SeriesEntry) -> None:
         for field, text in (
             (self.tags, ', '.join(entry.tags)),
             (self.note, entry.note),

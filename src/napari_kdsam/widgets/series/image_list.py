@@ -6,7 +6,7 @@ from typing import Any
 
 from qtpy.QtCore import QAbstractListModel, QModelIndex, Qt
 
-from napari_kdsam.series.entries import Entry, ImageStatus
+from napari_kdsam.series.entries import ImageStatus, SeriesEntry
 from napari_kdsam.widgets.series.walk import SeriesWalk
 
 _MARKS = {
@@ -67,11 +67,11 @@ class ImageList(QAbstractListModel):
         return None
 
 
-def _mark(entry: Entry) -> str:
+def _mark(entry: SeriesEntry) -> str:
     flags = '?' * entry.unsure + '✓' * entry.checked
     return _MARKS[entry.status] + flags
 
 
-def _described(entry: Entry) -> str:
+def _described(entry: SeriesEntry) -> str:
     parts = [entry.name, entry.reason, ', '.join(entry.tags), entry.note, LEGEND]
     return '\n'.join(part for part in parts if part)

@@ -18,7 +18,7 @@ _MOST = 20
 
 
 @dataclass(frozen=True)
-class Choices:
+class SeriesChoices:
     """What a series was opened with.
 
     Attributes
@@ -35,21 +35,21 @@ class Choices:
     form: LabelForm = 'image'
 
 
-def remembered(images: str = '') -> Choices:
+def remembered(images: str = '') -> SeriesChoices:
     """What was chosen for these images, or last; a folder beside them if they are new."""
     known = _read()
     if not images:
-        return known[0] if known else Choices()
+        return known[0] if known else SeriesChoices()
     for one in known:
         if one.images == images:
             return one
     path = Path(images)
     beside = path if path.is_dir() else path.parent
     form = known[0].form if known else 'image'
-    return Choices(images, str(beside / 'labels'), form)
+    return SeriesChoices(images, str(beside / 'labels'), form)
 
 
-def remember(choices: Choices) -> None:
+def remember(choices: SeriesChoices) -> None:
     """Offer these choices first from now on; a disk that is full keeps the earlier."""
     others = [one for one in _read() if one.images != choices.images]
     path = _file()
@@ -62,9 +62,9 @@ def _file() -> Path:
     return user_config_path(PLUGIN, appauthor=False) / 'series.json'
 
 
-def _read() -> list[Choices]:
+def _read() -> list[SeriesChoices]:
     try:
-        found = [Choices(**item) for item in json.loads(_file().read_bytes())]
+        found = [SeriesChoices(**item) for item in json.loads(_file().read_bytes())]
     except (OSError, ValueError, TypeError):
         # Nothing is lost but a convenience.
         return []

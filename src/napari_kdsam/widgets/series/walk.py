@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
 from napari_kdsam.core.errors import KDSAMError, counted, excerpt
-from napari_kdsam.series.entries import Entry, ImageStatus
+from napari_kdsam.series.entries import ImageStatus, SeriesEntry
 from napari_kdsam.series.errors import SeriesError
 from napari_kdsam.series.label_files import LabelForm, LabelsOfImage
 from napari_kdsam.series.series import Series, Start
@@ -143,7 +143,7 @@ class SeriesWalk(QObject):
         return self._busy or self._wanted is not None
 
     @property
-    def entry(self) -> Entry | None:
+    def entry(self) -> SeriesEntry | None:
         """What is known of the image in view."""
         if self.series is None or self.index < 0:
             return None
