@@ -26,8 +26,12 @@ _POWERS = {
     'equivalent_diameter': 1,
     'centroid_row': 1,
     'centroid_column': 1,
+    'bpd': 1,
+    'ofd': 1,
+    'hc': 1,
 }
 _IN_PIXELS = ('row', 'column')
+_IN_WEEKS = ('gestational_age',)
 _NAMES = {
     'label': 'label',
     'area': 'area',
@@ -218,6 +222,7 @@ def write_measurements(
     """
     unit = unit_suffix(unit)
     names = {name: f'{name}_px' for name in _IN_PIXELS}
+    names |= {name: f'{name}_weeks' for name in _IN_WEEKS}
     for name, power in _POWERS.items():
         names[name] = f'{name}_{unit}{power if power > 1 else ""}'
     write_csv(path, table.rename(columns=names))

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import gc
-import threading
 import weakref
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,82 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from fakes import LazyStack
-
-MILLIMETRES = {'scale': (0.5, 0.25), 'units': ('mm', 'mm')}
-
-
-def two_objects() -> np.ndarray:
-    labels = np.zeros((60, 80), np.uint16)
-    labels[10:20, 10:30], labels[40:50, 60:64] = 2, 9
-    return labels
-
-
-@dataclass
-class Measured:
-    viewer: Any
-    table: Any
-    qtbot: Any
-
-    @property
-    def rows(self) -> list[dict[str, str]]:
-        """What the table shows, without hidden columns, by title."""
-        model, view = self.table.model, self.table.view
-        places = [p for p in range(model.columnCount()) if not view.isColumnHidden(p)]
-        return [
-            {self.title(p): model.data(model.index(row, p)) for p in places}
-            for row in range(model.rowCount())
-        ]
-
-    def title(self, place: int) -> str:
-        from qtpy.QtCore import Qt
-
-        return self.table.model.headerData(place, Qt.Orientation.Horizontal)
-
-    @property
-    def labels(self) -> list[str]:
-        return [row['Label'] for row in self.rows]
-
-    def wait_for(self, *labels: str) -> None:
-        self.qtbot.waitUntil(lambda: self.labels == list(labels), timeout=30_000)
-
-    def click(self, row: int) -> None:
-        from qtpy.QtCore import Qt
-        from qtpy.QtTest import QTest
-
-        view = self.table.view
-        spot = view.visualRect(self.table.model.index(row, 0)).center()
-        left = Qt.MouseButton.LeftButton
-        QTest.mouseClick(view.viewport(), left, pos=spot)
-
-    def camera(self) -> Any:
-        return getattr(self.viewer, 'scene', self.viewer).camera
-
-
-def measuring_threads() -> list[threading.Thread]:
-    return [t for t in threading.enumerate() if t.name.startswith('kdsam-measuring')]
-
-
-@pytest.fixture
-def measure(make_napari_viewer_proxy: Any, qtbot: Any) -> Any:
-    """Open a viewer, let the test add layers, then open the table."""
-    from napari_kdsam.widgets.measure.dock import MeasureWidget
-
-    opened = []
-
-    def open_table(add: Callable[[Any], object] | None = None) -> Measured:
-        viewer = make_napari_viewer_proxy(show=False)
-        if add is not None:
-            add(viewer)
-        table = MeasureWidget(viewer)
-        viewer.window.add_dock_widget(table, name='Measure objects', area='right')
-        table.destroyed.connect(lambda _: opened.remove(table))
-        opened.append(table)
-        return Measured(viewer, table, qtbot)
-
-    yield open_table
-    for table in list(opened):
-        table.deleteLater()
-    qtbot.waitUntil(lambda: not measuring_threads(), timeout=30_000)
+from measure_window import MILLIMETRES, Measured, measuring_threads, two_objects
 
 
 def test_objects_are_listed_in_the_unit_of_the_layer(measure):
@@ -125,7 +47,8 @@ def test_a_header_sorts_by_numbers_and_the_order_outlives_a_change(measure):
     measured.wait_for('2', '9', '10')
     measured.table.view.sortByColumn(0, Qt.SortOrder.DescendingOrder)
     assert measured.labels == ['10', '9', '2']
-    measured.table.view.sortByColumn(3, Qt.SortOrder.AscendingOrder)
+    area = [column.name for column in measured.table.model.columns].index('area')
+    measured.table.view.sortByColumn(area, Qt.SortOrder.AscendingOrder)
     assert measured.labels == ['10', '9', '2']
     layer = measured.viewer.layers[0]
     layer.data_setitem(np.nonzero(np.ones((8, 50))), 11)

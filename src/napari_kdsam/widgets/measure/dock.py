@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from magicgui.widgets import ComboBox
 from qtpy.QtCore import QModelIndex, Qt, QTimer
 from qtpy.QtWidgets import (
     QApplication,
+    QCheckBox,
     QFileDialog,
     QHBoxLayout,
     QLabel,
@@ -16,6 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_kdsam.core.errors import counted
+from napari_kdsam.widgets.measure.pixel_size import PixelSizeRow
 from napari_kdsam.widgets.measure.table import MeasurementTable
 from napari_kdsam.widgets.measure.worker import MeasureRequest, MeasureWorker
 from napari_kdsam.widgets.shared.connections import Connections
@@ -25,7 +28,11 @@ from napari_kdsam.widgets.shared.layer_moves import show_position
 from napari_kdsam.widgets.shared.paint_events import frames_of_paint
 from napari_kdsam.widgets.shared.qt_parts import form_of, plain_button
 from napari_kdsam.widgets.shared.sortable_table import ObjectPlace
-from napari_kdsam.widgets.shared.transforms import data_of, pixel_size_of
+from napari_kdsam.widgets.shared.transforms import (
+    data_of,
+    pixel_size_of,
+    set_pixel_size,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +86,10 @@ class MeasureWidget(Dock):
             napari_viewer.layers.events, _LIST_EVENTS, self._on_layers_changed
         )
         self.at_end(
-            self._worker.close, self._viewer_events.close, self._layer_events.close
+            self._worker.close,
+            self._viewer_events.close,
+            self._layer_events.close,
+            self.pixel_size.line.drop,
         )
         active = napari_viewer.layers.selection.active
         offered = measurable_labels(self.viewer)
@@ -101,6 +111,15 @@ class MeasureWidget(Dock):
                 ('Image', self.image_choice, 'Where mean grey values are taken from'),
             )
         )
+        self.pixel_size = PixelSizeRow(self.viewer)
+        self.pixel_size.chosen.connect(self._set_pixel_size)
+        self.heads = QCheckBox('As fetal heads')
+        self.heads.setToolTip(
+            'Add diameters, head circumference and gestational age, by the ellipse '
+            'that fits each object'
+        )
+        self.heads.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.heads.toggled.connect(lambda _: self.refresh())
         self.view = MeasurementTable()
         self.model = self.view.contents
         self.view.clicked.connect(self._on_clicked)
@@ -124,6 +143,8 @@ class MeasureWidget(Dock):
         column.setContentsMargins(4, 4, 4, 4)
         column.setSpacing(6)
         column.addLayout(choices)
+        column.addWidget(self.pixel_size)
+        column.addWidget(self.heads)
         column.addWidget(self.view, stretch=1)
         column.addWidget(self.status)
         column.addLayout(buttons)
@@ -151,12 +172,13 @@ class MeasureWidget(Dock):
         """
         if self.table is None:
             return
-        table = self.table
+        table = self.table.copy()
         if self.view.has_classes:
             classes = _classes_of(self._labels)
             names = [classes.get(label, '') for label in table['label'].tolist()]
-            table = table.copy()
             table.insert(table.columns.get_loc('label') + 1, 'class', names)
+        if self._image is not None:
+            table.insert(0, 'image', _file_name(self._image))
         self._worker.save(Path(path), table, self.unit)
 
     def go_to(self, place: ObjectPlace) -> None:
@@ -244,6 +266,10 @@ class MeasureWidget(Dock):
     def _measure(self) -> None:
         """Have what has changed measured."""
         self._timer.stop()
+        pixel_size, self._unit_asked = (
+            ((1.0, 1.0), 'px') if self._labels is None else pixel_size_of(self._labels)
+        )
+        self.pixel_size.show_size(self._labels, pixel_size, self._unit_asked)
         changed, self._changed = self._changed, set()
         if self._labels is None:
             self._asked = self._worker.measure(None, None)
@@ -252,9 +278,14 @@ class MeasureWidget(Dock):
             self._watch()
             self._show_choices()
         image = None if self._image is None else data_of(self._image)
-        pixel_size, self._unit_asked = pixel_size_of(self._labels)
         self._asked = self._worker.measure(
-            MeasureRequest(self._labels.data, image, pixel_size),
+            MeasureRequest(
+                self._labels.data,
+                image,
+                pixel_size,
+                self._unit_asked,
+                self.heads.isChecked(),
+            ),
             None if changed is None else frozenset(changed),
         )
 
@@ -299,8 +330,26 @@ class MeasureWidget(Dock):
             frames = {place.frame for place in self.model.places}
             text += f' in {counted(len(frames), "frame")}'
         if self.unit == 'px':
-            text += ', in pixels because the layer has no unit'
+            text += ', in pixels because the layer has no unit: set the pixel size'
         return f'{text}. Click one to go there.'
+
+    def _set_pixel_size(self, size: float, unit: str) -> None:
+        """Set it for the labels, their image, and what else has a pixel for each."""
+        if self._labels is None:
+            return
+        shape = self._labels.data.shape
+        others = [
+            layer
+            for layer in measurable_labels(self.viewer)
+            if layer.data.shape == shape
+            and np.allclose(layer.scale, self._labels.scale)
+        ]
+        images = [] if self._image is None else [self._image]
+        for layer in (*images, *others):
+            set_pixel_size(layer, size, unit)
+        # The canvas would show a picture of millimetres as large as one of pixels.
+        self.viewer.reset_view()
+        self.refresh()
 
     def _on_clicked(self, index: QModelIndex) -> None:
         place = self.model.place(index.row())
@@ -311,13 +360,18 @@ class MeasureWidget(Dock):
         dialog = QFileDialog(self, 'Save measurements', '', 'CSV (*.csv)')
         dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
         dialog.setDefaultSuffix('csv')
-        dialog.selectFile('measurements.csv')
+        of = '' if self._image is None else f'{Path(_file_name(self._image)).stem}_'
+        dialog.selectFile(f'{of}measurements.csv')
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.fileSelected.connect(self.save)
         dialog.open()
 
     def _say(self, text: str) -> None:
         self.status.setText(text)
+
+
+def _file_name(image: Image) -> str:
+    return Path(image.source.path).name if image.source.path else str(image.name)
 
 
 def _classes_of(labels: Labels | None) -> dict[int, str]:

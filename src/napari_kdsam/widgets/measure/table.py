@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from napari_kdsam.measure.fetal_head import HEAD_COLUMNS
 from napari_kdsam.widgets.shared.sortable_table import (
     CompactTable,
     SortableTable,
@@ -20,6 +22,12 @@ COLUMNS = (
     TableColumn('Label', 'label', 'The value of the pixels'),
     TableColumn('Class', 'class', 'The class it was given', words=True),
     TableColumn('Frame', 'frame', "Index of the frame, as on napari's slider"),
+    TableColumn('BPD', 'bpd', 'Biparietal diameter, outer to outer', '{}'),
+    TableColumn('OFD', 'ofd', 'Occipitofrontal diameter', '{}'),
+    TableColumn('HC', 'hc', 'Head circumference', '{}'),
+    TableColumn(
+        'Age', 'gestational_age', 'Gestational age by Hadlock 1984, from HC', 'weeks'
+    ),
     TableColumn('Area', 'area', 'Area', '{}²'),
     TableColumn(
         'Perimeter', 'perimeter', 'Length of the outline, that of holes included', '{}'
@@ -46,10 +54,9 @@ COLUMNS = (
     TableColumn('Row', 'row', 'Row of the centre, in pixels', 'px'),
     TableColumn('Column', 'column', 'Column of the centre, in pixels', 'px'),
 )
-_CLASS, _FRAME, _MEAN = (
-    [column.name for column in COLUMNS].index(name)
-    for name in ('class', 'frame', 'mean_intensity')
-)
+_PLACES = {column.name: place for place, column in enumerate(COLUMNS)}
+_CLASS, _FRAME, _MEAN = (_PLACES[name] for name in ('class', 'frame', 'mean_intensity'))
+_HEAD = [_PLACES[name] for name in HEAD_COLUMNS]
 
 
 class MeasurementTable(CompactTable):
@@ -97,15 +104,20 @@ class MeasurementTable(CompactTable):
         scroll_bar = self.verticalScrollBar()
         assert scroll_bar is not None
         scrolled = scroll_bar.value()
-        self.has_classes = False
+        self.has_classes = heads = False
         if table is not None:
             names = [classes.get(label, '') for label in table['label'].tolist()]
             self.has_classes = any(names)
             table = table.assign(**{'class': names})
+            missing = [name for name in HEAD_COLUMNS if name not in table]
+            table = table.assign(**dict.fromkeys(missing, math.nan))
+            heads = not missing
         self.contents.fill(table, unit, leading)
         self.setColumnHidden(_CLASS, not self.has_classes)
         self.setColumnHidden(_FRAME, leading == 0)
         self.setColumnHidden(_MEAN, not intensities)
+        for place in _HEAD:
+            self.setColumnHidden(place, not heads)
         if self._shape() != before:
             self.fit_columns()
         for row in range(self.contents.rowCount() if chosen else 0):
@@ -127,5 +139,7 @@ class MeasurementTable(CompactTable):
 
     def _shape(self) -> tuple[Any, ...]:
         """What the widths of the columns depend on."""
-        hidden = [self.isColumnHidden(place) for place in (_CLASS, _FRAME, _MEAN)]
+        hidden = [
+            self.isColumnHidden(place) for place in (_CLASS, _FRAME, _MEAN, *_HEAD)
+        ]
         return (self.contents.rowCount() > 0, self.contents.unit, *hidden)

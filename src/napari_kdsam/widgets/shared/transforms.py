@@ -91,3 +91,22 @@ def pixel_size_of(layer: Any) -> tuple[tuple[float, float], str]:
     rows, columns = (float(abs(size)) for size in layer.scale[-2:])
     # napari's units are pint's, which know their symbols.
     return (rows, columns), str(unit) if isinstance(unit, str) else f'{unit:~}'
+
+
+def set_pixel_size(layer: Layer, size: float, unit: str) -> None:
+    """Say how large a pixel of a layer is.
+
+    Parameters
+    ----------
+    layer : napari.layers.Layer
+    size : float
+        Extent along rows and columns alike.
+    unit : str
+        Such as ``mm``.
+    """
+    before = np.asarray(layer.scale, np.float64)
+    scale = np.concatenate([before[:-2], [size, size]])
+    moved = np.asarray(layer.translate) * scale / before
+    # At once, or the others would be told of sizes without their unit.
+    layer.units = (*layer.units[:-2], unit, unit)
+    layer.scale, layer.translate = scale, moved
