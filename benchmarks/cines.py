@@ -231,6 +231,9 @@ def cines(frames: int) -> Iterator[tuple[str, list[Frame]]]:
         leaving = passing(twins(lesions[seed]), frames, (0, -0.5), period=40)
         yield f'twin leaves {seed}', list(leaving)
     yield 'cut of ultrasound 7 to 3', cut(beats[7], beats[3], 9)
+    # The two lesions look alike: what is around them tells.
+    still = list(beating(lesions[3], frames, 0.9))
+    yield 'cut of ultrasound 7 to 3, late', cut(beats[7], still, 14)
     yield 'cut of ultrasound 3 to 4', cut(beats[3], beats[4], 9)
     yield 'cut of ultrasound 1 to 2', cut(breathing[1], breathing[2], 10)
     yield 'cut of ultrasound 5 to 8', cut(slides[5], slides[8], 8)
