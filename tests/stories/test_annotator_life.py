@@ -30,7 +30,7 @@ def test_the_window_keeps_ticking_at_20_hz_while_an_encoder_takes_two_seconds(an
 
 
 def test_the_plugin_opens_from_the_plugins_menu(make_napari_viewer_proxy, qtbot):
-    from qtpy.QtWidgets import QMenu
+    from qtpy.QtWidgets import QLabel, QMenu
 
     viewer = make_napari_viewer_proxy(show=True)
     viewer.add_image(np.zeros((60, 90), np.uint8))
@@ -47,8 +47,13 @@ def test_the_plugin_opens_from_the_plugins_menu(make_napari_viewer_proxy, qtbot)
     widgets = viewer.window.dock_widgets
     docked = [widget for name, widget in widgets.items() if 'Click to label' in name]
     assert len(docked) == 1
+    docked = docked[0]
+    assert 'Loading' in docked.findChild(QLabel).text()
+    qtbot.waitUntil(lambda: docked.content is not None, timeout=60_000)
+    workspace = docked.content.controller.workspace
+    qtbot.waitUntil(lambda: workspace.image is not None, timeout=60_000)
     assert [layer.name for layer in viewer.layers][-1] == 'KD SAM points'
-    docked[0].controller.flow.thread.stop(timeout=30)
+    docked.content.controller.flow.thread.stop(timeout=30)
 
 
 def test_a_real_mouse_click_and_real_keys_make_and_commit_a_mask(annotate):

@@ -180,3 +180,10 @@ def test_every_frame_that_has_its_own_cell_can_be_clicked(strip, qtbot) -> None:
 def test_the_strip_takes_no_keys_from_the_canvas(strip) -> None:
     assert strip.focusPolicy() == Qt.FocusPolicy.NoFocus
     assert strip.cells.focusPolicy() == Qt.FocusPolicy.NoFocus
+
+
+def test_the_count_is_whole_also_in_a_panel_that_is_laid_out_already(strip):
+    strip.show_frames(20, {0}, set(), 0)
+    assert strip.text.minimumWidth() >= strip.text.fontMetrics().horizontalAdvance(
+        strip.text.text()
+    )

@@ -221,3 +221,29 @@ def test_in_a_view_of_other_axes_or_in_3d_the_status_says_how_to_go_on(annotate)
     session.viewer.dims.order = (0, 1, 2)
     session.wait_for('ready')
     assert session.preview[0, 30, 40] == 1
+
+
+@pytest.mark.parametrize('view', ['3D', 'other axes', 'hidden'])
+def test_a_prompt_where_nothing_can_be_seen_is_said_and_not_kept(annotate, view):
+    session = annotate(stack(5, 60, 90))
+    session.viewer.dims.set_current_step(0, 2)
+    session.click(2, 30, 40)
+    if view == '3D':
+        session.viewer.dims.ndisplay = 3
+    elif view == 'hidden':
+        session.viewer.layers['scan'].visible = False
+    else:
+        session.viewer.dims.order = (1, 0, 2)
+    said = session.workspace.status.text
+    decoded = session.model.decoded
+    session.points.add(np.array((2.0, 10, 80)))
+    session.settle()
+    session.controller.cursor.place_point()
+    assert session.workspace.status.text == said
+    session.viewer.dims.ndisplay = 2
+    session.viewer.dims.order = (0, 1, 2)
+    session.viewer.layers['scan'].visible = True
+    session.wait_for('ready')
+    assert session.points.data.tolist() == [[2, 30, 40]]
+    assert len(session.workspace.draft.points) == 1
+    assert session.model.decoded == decoded

@@ -132,10 +132,14 @@ def test_asking_waits_for_an_answer_and_a_second_commit_keeps_the_others(annotat
     first = session.labels.copy()
     session.controller.objects.set_overlap('ask')
     session.click(60, 75)
+    above = session.widget.action_bar.geometry()
     session.controller.objects.commit()
     np.testing.assert_array_equal(session.labels, first)
     assert not session.widget.question.isHidden()
     assert 'label 1' in session.widget.question.text.text()
+    assert 'label 1' not in session.workspace.status.text, 'it was asked twice'
+    session.settle()
+    assert session.widget.action_bar.geometry() == above
     session.controller.objects.commit()
     assert session.widget.question.isHidden()
     np.testing.assert_array_equal(session.labels == 1, first == 1)

@@ -485,7 +485,7 @@ def test_closing_while_comparing_leaves_no_thread(compare, caplog):
     compared.qtbot.wait(50)
 
 
-def test_it_is_in_the_measure_menu_and_opens_as_a_dock(make_napari_viewer_proxy):
+def test_it_is_in_the_measure_menu_and_opens_as_a_dock(make_napari_viewer_proxy, qtbot):
     from npe2 import PluginManager
 
     manager = PluginManager.instance()
@@ -496,5 +496,6 @@ def test_it_is_in_the_measure_menu_and_opens_as_a_dock(make_napari_viewer_proxy)
     _, dock = viewer.window.add_plugin_dock_widget(
         'napari-kdsam', 'Compare labels with a reference'
     )
-    assert type(dock).__name__ == 'CompareWidget'
+    qtbot.waitUntil(lambda: dock.content is not None, timeout=60_000)
+    assert type(dock.content).__name__ == 'CompareWidget'
     dock.deleteLater()

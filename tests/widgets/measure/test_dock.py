@@ -349,7 +349,7 @@ def test_an_open_table_does_not_keep_deleted_layers(measure):
     measured.qtbot.waitUntil(let_go, timeout=10_000)
 
 
-def test_it_is_in_the_layers_menu_and_opens_as_a_dock(make_napari_viewer_proxy):
+def test_it_is_in_the_layers_menu_and_opens_as_a_dock(make_napari_viewer_proxy, qtbot):
     from npe2 import PluginManager
 
     manager = PluginManager.instance()
@@ -358,5 +358,6 @@ def test_it_is_in_the_layers_menu_and_opens_as_a_dock(make_napari_viewer_proxy):
     assert 'napari-kdsam.measure' in [item.command for item in items]
     viewer = make_napari_viewer_proxy()
     _, table = viewer.window.add_plugin_dock_widget('napari-kdsam', 'Measure objects')
-    assert type(table).__name__ == 'MeasureWidget'
+    qtbot.waitUntil(lambda: table.content is not None, timeout=60_000)
+    assert type(table.content).__name__ == 'MeasureWidget'
     table.deleteLater()

@@ -20,7 +20,6 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from napari_kdsam.annotation.cleanup import (
     MOST_SMOOTH_PIXELS,
@@ -28,7 +27,7 @@ from napari_kdsam.annotation.cleanup import (
     CleanUp,
     Ellipse,
 )
-from napari_kdsam.widgets.shared.qt_parts import leave_wheel
+from napari_kdsam.widgets.shared.qt_parts import folded_section, leave_wheel
 
 _TITLE = 'Clean-up'
 _HELP = 'What is done to each mask, in this order, before it is shown and committed'
@@ -76,7 +75,7 @@ class CleanUpPanel(QWidget):
         )
         self.ellipse.setContentsMargins(9, 0, 9, 0)
         self.ellipse.hide()
-        self.folded = QCollapsible(_TITLE)
+        self.folded = folded_section(_TITLE)
         self._prepare()
         self._lay_out()
         self._show_summary()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ from napari_kdsam.widgets.annotator.status import NO_IMAGE, NO_TOOL, StatusKind
 from napari_kdsam.widgets.annotator.workspace import Workspace
 from napari_kdsam.widgets.shared.connections import Connections
 from napari_kdsam.widgets.shared.file_of_layer import otherwise_shown
+from napari_kdsam.widgets.shared.image_frames import ImageFrames
 from napari_kdsam.widgets.shared.inference_thread import (
     PredictorFactory,
     make_predictor,
@@ -46,6 +48,9 @@ from napari_kdsam.widgets.shared.key_bindings import KeyAction
 if TYPE_CHECKING:
     from napari.layers import Image, Labels, Layer
     from napari.viewer import Viewer
+
+# What taking up a layer can raise.
+_UNSUITABLE = (KDSAMError, MemoryError, ValueError, TypeError, IndexError)
 
 
 class AnnotationController(LayerOwner):
@@ -82,6 +87,7 @@ class AnnotationController(LayerOwner):
     ) -> None:
         self._prompt_keys: Mapping[str, KeyAction] = {}
         self._closed = False
+        self._prepared: tuple[Image, PromptLayers] | None = None
         self._high_contrast = False
         self.workspace = Workspace(viewer)
         self.flow = PredictionFlow(self.workspace, predictor_factory)
@@ -208,10 +214,11 @@ class AnnotationController(LayerOwner):
             if kept is not None and kept.move_to(image):
                 workspace.layers, kept = kept, None
             else:
-                workspace.layers = PromptLayers(
-                    workspace.viewer, image, self.prompts, self._prompt_keys
-                )
-        except (KDSAMError, MemoryError, ValueError, TypeError, IndexError) as error:
+                layers = self._prepared_for(image) or self._new_layers(image)
+                for _ in layers.show():
+                    pass
+                workspace.layers = layers
+        except _UNSUITABLE as error:
             workspace.record = None
             workspace.fail(f'This layer cannot be annotated: {error}')
             return
@@ -237,6 +244,27 @@ class AnnotationController(LayerOwner):
             from napari.utils.notifications import show_warning
 
             show_warning(warning)
+
+    def prepare(self, image: Image) -> Iterator[None]:
+        """Add what `set_image` adds to the viewer, with pauses for the window."""
+        with suppress(*_UNSUITABLE):
+            # It says so when it is taken up.
+            ImageFrames(image).check()
+            self._prepared = image, self._new_layers(image)
+            yield from self._prepared[1].show()
+
+    def _new_layers(self, image: Image) -> PromptLayers:
+        viewer = self.workspace.viewer
+        return PromptLayers(viewer, image, self.prompts, self._prompt_keys)
+
+    def _prepared_for(self, image: Image) -> PromptLayers | None:
+        prepared, self._prepared = self._prepared, None
+        if prepared is None:
+            return None
+        if prepared[0] is image and prepared[1].fits_image():
+            return prepared[1]
+        prepared[1].close()
+        return None
 
     def show_image(self, image: Image | None, *, keep_layers: bool = False) -> None:
         """Annotate an image layer and make it the one that is seen; see `set_image`."""
@@ -329,6 +357,8 @@ class AnnotationController(LayerOwner):
         self._seen.close()
         self._view_events.close()
         self._leave_image()
+        if self._prepared is not None:
+            self._prepared[1].close()
         self.autosave.close()
         self.saver.close()
         for record in self.workspace.records.values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ from napari_kdsam.widgets.annotator.shortcuts import (
     tooltip,
 )
 from napari_kdsam.widgets.annotator.status_bar import StatusBar
+from napari_kdsam.widgets.annotator.warm_up import warm_up
 from napari_kdsam.widgets.preferences import (
     Preferences,
     SaveAs,
@@ -52,7 +54,12 @@ from napari_kdsam.widgets.shared.inference_thread import (
 )
 from napari_kdsam.widgets.shared.key_bindings import bind, unbind
 from napari_kdsam.widgets.shared.layer_choice import image_layers
-from napari_kdsam.widgets.shared.qt_parts import form_of, plain_button, scrolling
+from napari_kdsam.widgets.shared.qt_parts import (
+    folded_section,
+    form_of,
+    plain_button,
+    scrolling,
+)
 from napari_kdsam.widgets.shared.transforms import pixel_size_of
 
 if TYPE_CHECKING:
@@ -82,12 +89,18 @@ class AnnotatorWidget(Dock):
         Given by napari.
     predictor_factory : callable, optional
         Makes a predictor from a model's and a device's name.
+    begin : bool
+        Whether to take up an image at once, rather than by `begin`.
     """
+
+    warm_up = staticmethod(warm_up)
 
     def __init__(
         self,
         napari_viewer: 'Viewer',  # noqa: UP037
         predictor_factory: PredictorFactory = make_predictor,
+        *,
+        begin: bool = True,
     ) -> None:
         super().__init__()
         self.viewer = napari_viewer
@@ -100,6 +113,7 @@ class AnnotatorWidget(Dock):
         self.workspace = self.controller.workspace
         self.guided = GuidedAnnotator(self.controller)
         self._files: list[str] = []
+        self._begun = False
         self._fitted: tuple[Mask | None, Ellipse | None] = (None, None)
         self.help_window: HelpPanel | None = None
         self._key_actions = key_actions(self.controller, self.shortcuts)
@@ -128,11 +142,28 @@ class AnnotatorWidget(Dock):
             # A window may be left to the end of Python, when threads no longer start.
             application.aboutToQuit.connect(self.controller.close)
         self._apply(preferences)
-        active = napari_viewer.layers.selection.active
-        self._on_image_chosen(active if active in self._images() else self._topmost())
-        if warnings or refused:
-            self.workspace.say(' '.join([*warnings, *refused]))
+        self._warnings = [*warnings, *refused]
+        if begin:
+            self.begin()
+
+    def begin(self, image: Image | None = None) -> None:
+        """Take up an image; the selected one, or else the one that is seen."""
+        self._begun = True
+        self._on_image_chosen(image if image in self._images() else self._likeliest())
+        if self._warnings:
+            self.workspace.say(' '.join(self._warnings))
         self._refresh()
+
+    def begin_in_steps(self) -> Iterator[None]:
+        """Take up an image, with pauses for the window."""
+        image = self._likeliest()
+        if image is not None:
+            yield from self.controller.prepare(image)
+        self.begin(image)
+
+    def _likeliest(self) -> Image | None:
+        active = self.viewer.layers.selection.active
+        return active if active in self._images() else self._topmost()
 
     def _build(self) -> None:
         controller = self.controller
@@ -226,12 +257,13 @@ class AnnotatorWidget(Dock):
         column = QVBoxLayout(content)
         column.setContentsMargins(4, 4, 4, 4)
         column.setSpacing(6)
-        column.addWidget(self.offer)
         column.addLayout(layers)
         column.addWidget(self.tools)
         column.addWidget(self.candidates)
-        column.addWidget(self.question)
         column.addWidget(self.action_bar)
+        # Below the buttons, which stay where they are when these come and go.
+        column.addWidget(self.question)
+        column.addWidget(self.offer)
         column.addWidget(self.strip)
         column.addWidget(self.classes)
         column.addLayout(output)
@@ -355,7 +387,7 @@ class AnnotatorWidget(Dock):
         self._refresh_labels()
 
     def _pick_an_image(self) -> None:
-        if self.workspace.image is None and self._images():
+        if self._begun and self.workspace.image is None and self._images():
             self._on_image_chosen(self._topmost())
 
     def _refresh_labels(self) -> None:
@@ -439,7 +471,7 @@ class AnnotatorWidget(Dock):
 def _folded(title: str, layout: Any) -> QCollapsible:
     inner = QWidget()
     inner.setLayout(layout)
-    folded = QCollapsible(title)
+    folded = folded_section(title)
     folded.addWidget(inner)
     folded.collapse(animate=False)
     return folded

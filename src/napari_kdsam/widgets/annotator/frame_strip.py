@@ -130,6 +130,8 @@ class FrameStrip(QWidget):
             self.cells.show_frames(count, frozenset(done), frozenset(open_), current)
             said = f'{len(done)} of {count} frames done'
             self.text.setText(said)
+            # Shown first in a panel that is already laid out, it would get no room.
+            self.text.setMinimumWidth(self.text.sizeHint().width())
             self.cells.setAccessibleDescription(said)
 
 

@@ -71,6 +71,9 @@ class KeyboardCursor:
         place = record.frames.pixel_at(self.position) if record is not None else None
         if record is None or layers is None:
             return
+        if self._workspace.hindrance is not None:
+            self._workspace.show_status(self._workspace.hindrance)
+            return
         if place is None:
             self._workspace.say('The cursor is beside the image.')
             return

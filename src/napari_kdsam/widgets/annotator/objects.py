@@ -194,7 +194,7 @@ class ObjectActions:
             if policy.overlap == 'ask':
                 workspace.question = self._question(record, shown)
                 if workspace.question is not None:
-                    workspace.say(workspace.question.describe())
+                    workspace.say('Keep the other labels, or overwrite them?')
                     return False
         try:
             commands = self._commit_commands(record, workspace.layers, shown, overwrite)

@@ -12,6 +12,7 @@ from weakref import WeakSet
 from napari.utils.notifications import show_warning
 from numpy.typing import NDArray
 from psygnal import Signal
+from qtpy.QtCore import QTimer
 
 from napari_kdsam.annotation.draft_prompts import prompts_of
 from napari_kdsam.annotation.state import Draft
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 _THUMBNAIL_SIDE = 74
+# Importing torch leaves the window little time.
+_PAINT_MS = 300
 _THUMBNAIL_PIXELS = 1000
 
 
@@ -216,7 +219,10 @@ class PredictionFlow:
         return Prefetch(token, read, mapping, self.model, self.device)
 
     def preload(self) -> None:
-        """Load the model while there is nothing else to do."""
+        """Load the model while there is nothing else to do, the window painted first."""
+        QTimer.singleShot(_PAINT_MS, self._preload)
+
+    def _preload(self) -> None:
         self.thread.preload(self.model, self.device)
 
     def forget(self) -> None:

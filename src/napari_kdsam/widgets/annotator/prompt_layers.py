@@ -90,8 +90,6 @@ class PromptLayers:
         self.mask = PreviewLayer(image)
         self.points: Points = self._new_points()
         self.shapes: Shapes = self._new_shapes()
-        for layer in self.layers:
-            viewer.add_layer(layer)
         self._follow(image)
 
     def _follow(self, image: Image) -> None:
@@ -124,6 +122,13 @@ class PromptLayers:
         self.positive = True
         self._follow(image)
         return True
+
+    def show(self) -> Iterator[None]:
+        """Add each layer to the viewer that is not there, and pause after it."""
+        for layer in self.layers:
+            if layer not in self._viewer.layers:
+                self._viewer.add_layer(layer)
+                yield
 
     @property
     def preview(self) -> Labels:

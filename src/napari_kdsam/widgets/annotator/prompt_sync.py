@@ -45,6 +45,12 @@ class PromptSync(PromptListener):
         if layers is None or record is None:
             return
         self._timer.stop()
+        hindrance = self._workspace.hindrance
+        if hindrance is not None:
+            # What was not seen where it was put would be predicted later, unasked.
+            QTimer.singleShot(0, self.show_drafts)
+            self._workspace.show_status(hindrance)
+            return
         drafts = record.session.state.drafts
         edit = edit_between(drafts, layers.read(), record.frames.shape)
         dragged, self._dragged = self._dragged, False

@@ -15,7 +15,6 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from napari_kdsam.inference.drift import DriftLimits
 from napari_kdsam.model.registry import list_models
@@ -27,7 +26,7 @@ from napari_kdsam.widgets.batch.prompts import (
 from napari_kdsam.widgets.batch.setup import BatchMethod, Choices
 from napari_kdsam.widgets.preferences import Preferences
 from napari_kdsam.widgets.shared.labels_writer import labels_fitting
-from napari_kdsam.widgets.shared.qt_parts import modest_choice
+from napari_kdsam.widgets.shared.qt_parts import folded_section, modest_choice
 from napari_kdsam.widgets.shared.transforms import spatial_shape
 
 if TYPE_CHECKING:
@@ -189,7 +188,7 @@ class BatchChoices(QWidget):
             self.least_agreement,
             'Of an object with itself, followed from two key frames (IoU)',
         )
-        self.limits = QCollapsible('When to stop and ask')
+        self.limits = folded_section('When to stop and ask')
         self.limits.addWidget(limits)
         self.limits.collapse(animate=False)
         column = QVBoxLayout(self)

@@ -56,6 +56,9 @@ class BatchWidget(Dock):
         Makes a predictor from a model's and a device's name.
     """
 
+    # napari reads the settings of all plugins, once.
+    warm_up = staticmethod(load_preferences)
+
     def __init__(
         self,
         napari_viewer: 'Viewer',  # noqa: UP037

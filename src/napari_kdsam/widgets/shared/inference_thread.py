@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
 from napari_kdsam.core.errors import KDSAMError
+from napari_kdsam.widgets.shared.collector import collector_paused
 from napari_kdsam.widgets.shared.inference_slot import Slot
 from napari_kdsam.widgets.shared.requests import (
     Answer,
@@ -197,6 +198,18 @@ class InferenceThread(QObject):
             if request is None and to_load is None:
                 second_look, slot.second_look = slot.second_look, None
             frame = slot.to_prefetch[0] if slot.to_prefetch else None
+        with collector_paused():
+            self._do(request, to_load, second_look, frame)
+        return True
+
+    def _do(
+        self,
+        request: Request | None,
+        to_load: tuple[str, str] | None,
+        second_look: Request | None,
+        frame: Prefetch | None,
+    ) -> None:
+        """Do the first of these that there is."""
         if request is not None:
             with short_switch_interval():
                 answer = self._answer(request)
@@ -209,7 +222,6 @@ class InferenceThread(QObject):
             self._emit(self.looked_again, answer)
         elif frame is not None:
             self._embed_quietly(frame)
-        return True
 
     def _embed_quietly(self, frame: Prefetch) -> None:
         """Embed a frame that may be looked at soon, unless it costs one in use."""

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QSizePolicy,
     QWidget,
 )
+from superqt import QCollapsible
 
 
 def plain_button(text: str, help_text: str) -> QPushButton:
@@ -25,6 +26,16 @@ def plain_button(text: str, help_text: str) -> QPushButton:
     # The canvas keeps the keyboard, so that the keys go on working after a click.
     button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
     return button
+
+
+def folded_section(title: str) -> QCollapsible:
+    """A section of a dock with a title that opens it and folds it up."""
+    section = QCollapsible(title, expandedIcon='▾', collapsedIcon='▸')
+    # Open is no tool in use, which napari's themes would make it look like.
+    section.toggleButton().setStyleSheet(
+        'text-align: left; border: none; outline: none; background: transparent;'
+    )
+    return section
 
 
 def scrolling(content: QWidget) -> QScrollArea:
