@@ -101,7 +101,7 @@ def test_another_dock_gets_an_annotator_that_is_still_loading_at_once(
     image = viewer.add_image(np.zeros((60, 90), np.uint8), name='scan')
     annotator = plugin_annotator(viewer)
     assert not annotator.has_prompts(image)
-    dock = viewer.window.dock_widgets['Click to label (KD SAM)']
+    _, dock = viewer.window.add_plugin_dock_widget('napari-kdsam', 'Click to label')
     content = dock.content
     assert content.workspace.image.name == 'scan'
     qtbot.wait(1000)

@@ -69,9 +69,19 @@ class OpeningDock(Dock):
     def _load(self) -> None:
         self._loader.request(lambda _: _loaded(*self.home), self._loader.loaded)
 
+    def filled(self) -> Any:
+        """The content; what is still to be loaded for it is loaded now."""
+        if self.content is None:
+            self._fill(0, _loaded(*self.home))
+        for _ in self._steps:
+            pass
+        return self.content
+
     def _fill(
         self, _: int, make: Callable[..., tuple[QWidget, Iterator[None]]]
     ) -> None:
+        if self.content is not None:
+            return
         self.content, self._steps = make(self._viewer)
         self._column.replaceWidget(self._text, self.content)
         self._text.deleteLater()
