@@ -155,6 +155,39 @@ class ReclassifyObject(PixelCommand):
 
 
 @dataclass(frozen=True, eq=False)
+class ReplaceObjects(PixelCommand):
+    """Put objects in the place of others, pixel for pixel: join some, or split one.
+
+    Parameters
+    ----------
+    items : tuple of CommittedObject
+        Those on one frame that go.
+    by : tuple of CommittedObject
+        Those that come, which together have the same pixels.
+    draft : Draft
+        What prompts the frame has from then on.
+    """
+
+    items: tuple[CommittedObject, ...]
+    by: tuple[CommittedObject, ...]
+    draft: Draft
+
+    def after(self, state: AnnotationState) -> AnnotationState:
+        left = tuple(item for item in state.objects if item not in self.items)
+        state = state.with_draft(self.items[0].frame, self.draft)
+        return replace(state, objects=(*left, *self.by))
+
+    def changes(self) -> Iterable[PixelChange]:
+        return [
+            PixelChange(both, old.label, new.label)
+            for old in self.items
+            for new in self.by
+            if old.label != new.label
+            and (both := old.region.common(new.region)) is not None
+        ]
+
+
+@dataclass(frozen=True, eq=False)
 class RelabelObjects(PixelCommand):
     """Give objects the labels of their classes, or labels of their own, from now on.
 

@@ -97,6 +97,13 @@ class PixelRegion:
         assert both is not None
         return both
 
+    def common(self, other: PixelRegion) -> PixelRegion | None:
+        """The pixels that are in both regions of the frame; None if there is none."""
+        if not self.overlaps(other):
+            return None
+        box, (mine, theirs) = _together(self, other)
+        return PixelRegion.of_mask(self.frame, mine & theirs, box[:2])
+
     def indices(self, within: NDArray[np.bool_] | None = None) -> PixelIndices:
         """Index arrays of the pixels, one for each axis of the label array.
 

@@ -27,6 +27,7 @@ from napari_kdsam.widgets.annotator.image_record import ImageRecord
 from napari_kdsam.widgets.annotator.keyboard_cursor import KeyboardCursor
 from napari_kdsam.widgets.annotator.label_saver import LabelSaver
 from napari_kdsam.widgets.annotator.layer_watch import LayerOwner, LayerWatch
+from napari_kdsam.widgets.annotator.object_edits import ObjectEdits
 from napari_kdsam.widgets.annotator.objects import LAYER_ERRORS, ObjectActions
 from napari_kdsam.widgets.annotator.pick_tool import PickTool
 from napari_kdsam.widgets.annotator.prediction import PredictionFlow
@@ -71,6 +72,7 @@ class AnnotationController(LayerOwner):
     flow : PredictionFlow
     tools : PromptTools
     objects : ObjectActions
+    edits : ObjectEdits
     frames : FrameActions
     cursor : KeyboardCursor
     autosave : Autosave
@@ -101,6 +103,7 @@ class AnnotationController(LayerOwner):
         self.objects = ObjectActions(
             self.workspace, self.flow, self._history, self.tools
         )
+        self.edits = ObjectEdits(self.workspace, self.objects)
         self._pick = PickTool(self.workspace, self.objects)
         self._watch = LayerWatch(self.workspace, self)
         self._seen = SeenImage(self.workspace, self._follow_view)

@@ -126,7 +126,7 @@ class ObjectActions:
             )
             return
         if record.target is None or not items:
-            changed = self._execute(ChangeOutput(semantic))
+            changed = self.execute(ChangeOutput(semantic))
         else:
             changed = self._relabel(record.target, items, semantic)
         if changed:
@@ -143,7 +143,7 @@ class ObjectActions:
         except KDSAMError as error:
             self._workspace.fail(f'The output stays: {error}')
             return False
-        done = self._execute(RelabelObjects(target, items, semantic))
+        done = self.execute(RelabelObjects(target, items, semantic))
         if done:
             named = 'of its class' if semantic else 'of its own'
             self._workspace.say(
@@ -285,7 +285,7 @@ class ObjectActions:
 
     def reopen_at(self, point: tuple[float, ...]) -> bool:
         """Reopen the object at a world point; False, and said so, if there is none."""
-        found = self._object_at(point)
+        found = self.object_at(point)
         if found is None:
             return False
         item, target = found
@@ -294,34 +294,34 @@ class ObjectActions:
             # Prompts of another object on the frame would be lost: commit them first.
             if not self.commit():
                 return False
-            found = self._object_at(point)
+            found = self.object_at(point)
             if found is None:
                 return False
             item, target = found
-        if not self._execute(ReopenObject(target, item)):
+        if not self.execute(ReopenObject(target, item)):
             return False
         self._tools.use_points()
         return True
 
     def delete_at(self, point: tuple[float, ...]) -> bool:
         """Delete the object at a world point; False, and said so, if there is none."""
-        found = self._object_at(point)
+        found = self.object_at(point)
         if found is None:
             return False
         item, target = found
-        if not self._execute(DeleteObject(target, item)):
+        if not self.execute(DeleteObject(target, item)):
             return False
         self._workspace.say(f'Deleted label {item.label}; undo brings it back.')
         return True
 
     def reclassify_at(self, point: tuple[float, ...], class_id: int) -> bool:
         """Give the object at a world point another class."""
-        found = self._object_at(point)
+        found = self.object_at(point)
         if found is None:
             return False
         item, target = found
         label = class_id if item.semantic else item.label
-        return self._execute(ReclassifyObject(target, item, class_id, label))
+        return self.execute(ReclassifyObject(target, item, class_id, label))
 
     def reclassify_current(self, point: tuple[float, ...]) -> None:
         """Give the object at a world point the class of the next object."""
@@ -340,7 +340,7 @@ class ObjectActions:
             labels = record.target.frame(frame)
             if labels[row, column] != 0:
                 region = PixelRegion.of_mask(frame, labels == labels[row, column])
-                return self._execute(LoadMask(frame, region))
+                return self.execute(LoadMask(frame, region))
         self._workspace.say('There is no label under the cursor to start from.')
         return False
 
@@ -353,14 +353,14 @@ class ObjectActions:
             return
         region = PixelRegion.of_mask(workspace.frame, self._masks(record, shown)[0])
         if region is not None:
-            self._execute(LoadMask(workspace.frame, region))
+            self.execute(LoadMask(workspace.frame, region))
 
     def choose_class(self, class_id: int) -> None:
         """Give the next objects another class."""
         state = self._workspace.session.state
         known = {item.id for item in state.classes}
         if class_id in known and class_id != state.current_class:
-            self._execute(ChangeClass(class_id))
+            self.execute(ChangeClass(class_id))
 
     def use_class(self, number: int) -> None:
         """Give the next objects the class at a place in the list, from 1."""
@@ -379,13 +379,13 @@ class ObjectActions:
         """Add, rename, recolour or remove classes."""
         record = self._workspace.record
         if record is not None and classes and classes != record.session.state.classes:
-            self._execute(SetClasses(classes))
+            self.execute(SetClasses(classes))
 
     def set_cleanup(self, cleanup: CleanUp) -> None:
         """Clean masks up in another way, the one in view at once."""
         record = self._workspace.record
         if record is not None and cleanup != record.session.state.cleanup:
-            self._execute(SetCleanUp(cleanup))
+            self.execute(SetCleanUp(cleanup))
 
     def on_painted(
         self, target: LabelsLayerTarget, changes: tuple[PixelChange, ...]
@@ -395,9 +395,10 @@ class ObjectActions:
             if record.target is target:
                 record.session.execute(PaintPixels(target, changes))
 
-    def _object_at(
+    def object_at(
         self, point: tuple[float, ...]
     ) -> tuple[CommittedObject, LabelsLayerTarget] | None:
+        """The object at a world point, ours or not; None, and said so, without one."""
         record = self._workspace.record
         place = record.frames.pixel_at(point) if record is not None else None
         if record is not None and record.target is not None and place is not None:
@@ -414,7 +415,8 @@ class ObjectActions:
         self._workspace.say(NOTHING_THERE)
         return None
 
-    def _execute(self, command: Command) -> bool:
+    def execute(self, command: Command) -> bool:
+        """Do a command on the image; False, and said so, if it cannot be done."""
         record = self._workspace.record
         if record is None:
             return False
