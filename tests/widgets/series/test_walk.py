@@ -151,6 +151,19 @@ def test_twenty_images_of_different_sizes_are_labelled_with_a_click_and_a_key_ea
     assert day.dock.progress.value() == 20
 
 
+def test_the_panel_is_seen_beside_the_annotators(walking):
+    from qtpy.QtWidgets import QDockWidget
+
+    day = walking()
+    day.canvas()
+    day.qtbot.wait(100)
+    panel = day.dock.window().findChild(QDockWidget, 'Label a series of images')
+    tabs = day.dock.window().tabifiedDockWidgets(panel)
+    assert [one.objectName() for one in tabs] == ['layer list']
+    assert not day.annotator.visibleRegion().isEmpty()
+    assert not day.dock.visibleRegion().isEmpty()
+
+
 def test_another_day_goes_on_where_it_was_left(walking, folder):
     first = walking()
     first.open(folder)

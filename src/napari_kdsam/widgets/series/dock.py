@@ -35,7 +35,7 @@ from napari_kdsam.widgets.series.walk import OpenAnnotator, SeriesWalk
 from napari_kdsam.widgets.shared.dock import Dock
 from napari_kdsam.widgets.shared.image_annotator import plugin_annotator
 from napari_kdsam.widgets.shared.key_bindings import bind, key_action, unbind
-from napari_kdsam.widgets.shared.qt_parts import modest_choice, plain_button
+from napari_kdsam.widgets.shared.qt_parts import modest_choice, plain_button, scrolling
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -53,6 +53,7 @@ _FORMS: dict[str, LabelForm] = {
 # Free in napari and among the annotator's keys.
 NEXT_KEY, PREVIOUS_KEY = 'PageDown', 'PageUp'
 NO_LESION_KEY, UNSURE_KEY, CHECKED_KEY = 'Shift-X', 'Shift-U', 'Shift-T'
+_LEAST_LIST = 90
 _HINT = 'Choose a folder of images, then Start.'
 
 
@@ -66,6 +67,9 @@ class SeriesWidget(Dock):
     open_annotator : callable, optional
         Gives the annotator of the viewer.
     """
+
+    # Its messages and the annotator's are both to be seen.
+    beside_layers = True
 
     def __init__(
         self,
@@ -162,6 +166,9 @@ class SeriesWidget(Dock):
         self.list.setModel(self.images)
         # With rows of one height, 20,000 cost no more than those that are seen.
         self.list.setUniformItemSizes(True)
+        self.list.setMinimumHeight(_LEAST_LIST)
+        self.list.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.list.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.list.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.list.setToolTip(LEGEND)
@@ -193,7 +200,8 @@ class SeriesWidget(Dock):
         cut = QHBoxLayout()
         cut.addWidget(self.filter.native, stretch=1)
         cut.addWidget(self.search, stretch=1)
-        column = QVBoxLayout(self)
+        content = QWidget()
+        column = QVBoxLayout(content)
         column.setContentsMargins(4, 4, 4, 4)
         column.setSpacing(6)
         column.addWidget(self.setup)
@@ -204,7 +212,10 @@ class SeriesWidget(Dock):
         column.addWidget(self.note)
         column.addLayout(cut)
         column.addWidget(self.list, stretch=1)
-        column.addWidget(self.status)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(scrolling(content), stretch=1)
+        outer.addWidget(self.status)
         self.setMinimumWidth(260)
 
     def _choose_images(self) -> None:

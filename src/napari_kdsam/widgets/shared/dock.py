@@ -9,9 +9,21 @@ from typing import Any
 from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
+# As napari names it.
+_LAYER_LIST = 'layer list'
+
 
 class Dock(QWidget):
-    """A widget in a napari dock."""
+    """A widget in a napari dock.
+
+    Attributes
+    ----------
+    beside_layers : bool
+        Whether it opens as a tab of napari's list of layers, so that it is seen beside
+        the docks that it is used with.
+    """
+
+    beside_layers = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +41,8 @@ class Dock(QWidget):
     def _follow_panel(self) -> None:
         panel = self.parent()
         if isinstance(panel, QDockWidget):
-            _share_side(panel)
+            if not (self.beside_layers and _join_layers(panel)):
+                _share_side(panel)
         elif panel is None and not self.isVisible():
             # napari hands a closed panel's widget back instead of destroying it.
             self.deleteLater()
@@ -48,6 +61,19 @@ class Dock(QWidget):
 def _release(acts: list[Callable[[], object]], _: Any = None) -> None:
     for act in acts:
         act()
+
+
+def _join_layers(panel: QDockWidget) -> bool:
+    """Make a panel a tab of napari's list of layers; False without one in the window."""
+    window = panel.window()
+    if not isinstance(window, QMainWindow) or panel.isFloating():
+        return False
+    layers = window.findChild(QDockWidget, _LAYER_LIST)
+    if layers is None or layers.isFloating() or layers.isHidden():
+        return False
+    window.tabifyDockWidget(layers, panel)
+    QTimer.singleShot(0, panel.raise_)
+    return True
 
 
 def _share_side(panel: QDockWidget) -> None:
