@@ -109,6 +109,8 @@ class SeriesDock(OpeningDock):
     """*Label a series of images*."""
 
     home = 'napari_kdsam.widgets.series.dock', 'SeriesWidget'
+    # Its messages and the annotator's are both to be seen.
+    beside_layers = True
 
 
 class BatchDock(OpeningDock):

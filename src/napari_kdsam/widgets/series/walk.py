@@ -20,6 +20,7 @@ from napari_kdsam.series.errors import SeriesError
 from napari_kdsam.series.label_files import LabelForm, LabelsOfImage
 from napari_kdsam.series.series import Series, Start
 from napari_kdsam.widgets.shared.background import BackgroundWorker
+from napari_kdsam.widgets.shared.collector import collector_paused
 from napari_kdsam.widgets.shared.connections import Connections
 from napari_kdsam.widgets.shared.labels_writer import new_labels_layer
 from napari_kdsam.widgets.shared.layer_marks import OURS
@@ -343,7 +344,9 @@ class SeriesWalk(QObject):
 
     def _write(self, series: Series, job: _Save) -> None:
         try:
-            series.save(job.index, job.made, no_lesion=job.no_lesion)
+            # Layers that were let go are Qt's, and for the main thread to collect.
+            with collector_paused():
+                series.save(job.index, job.made, no_lesion=job.no_lesion)
         except KDSAMError as error:
             self._emit(self._saved, job, str(error))
         except Exception as error:  # noqa: BLE001 - whatever it is, it must be said
@@ -375,6 +378,12 @@ class SeriesWalk(QObject):
             self._reader.do(self._read_image, self.series, index)
 
     def _read_image(self, series: Series, index: int) -> None:
+        with collector_paused():
+            read = self._read_now(series, index)
+        self._emit(self._read, read)
+
+    @staticmethod
+    def _read_now(series: Series, index: int) -> _Read:
         read = _Read(index)
         try:
             path = series.check_image(index)
@@ -388,7 +397,7 @@ class SeriesWalk(QObject):
             read.problem = str(error)
         except Exception as error:  # noqa: BLE001 - readers raise anything
             read.problem = excerpt(error) or type(error).__name__
-        self._emit(self._read, read)
+        return read
 
     def _on_read(self, read: _Read) -> None:
         from napari.layers import Image
