@@ -117,6 +117,9 @@ class ClickingAround(RuleBasedStateMachine):
         self.window.session.settle()
         self.window.viewer.reset_view()
         self._points_tool()
+        self._click((80, 140), self._aim((80, 140)))
+        self._commit()
+        assert self.window.session.workspace.session.state.objects
 
     def teardown(self) -> None:
         self.window.session.qtbot.wait(100)
@@ -149,8 +152,12 @@ class ClickingAround(RuleBasedStateMachine):
         self.window.session.settle()
         if self.window.clicks % 2:
             # Few sequences would have a commit among so much else.
-            self._key('W')
-            self.window.session.qtbot.wait(100)
+            self._commit()
+
+    def _commit(self) -> None:
+        self._key('W')
+        session = self.window.session
+        session.qtbot.waitUntil(lambda: session.stage() != 'working', timeout=30_000)
 
     def _key(self, name: str) -> None:
         from qtpy.QtCore import Qt

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from magicgui.widgets import ComboBox
 from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QComboBox,
@@ -17,6 +18,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 from superqt import QCollapsible
+
+_ARROW_SIDE = 14
 
 
 def plain_button(text: str, help_text: str) -> QPushButton:
@@ -30,12 +33,23 @@ def plain_button(text: str, help_text: str) -> QPushButton:
 
 def folded_section(title: str) -> QCollapsible:
     """A section of a dock with a title that opens it and folds it up."""
-    section = QCollapsible(title, expandedIcon='▾', collapsedIcon='▸')
+    section = QCollapsible(title, expandedIcon=_arrow('▾'), collapsedIcon=_arrow('▸'))
     # Open is no tool in use, which napari's themes would make it look like.
     section.toggleButton().setStyleSheet(
         'text-align: left; border: none; outline: none; background: transparent;'
     )
     return section
+
+
+def _arrow(symbol: str) -> QIcon:
+    """An icon in a grey that is seen on dark and light themes."""
+    picture = QPixmap(_ARROW_SIDE, _ARROW_SIDE)
+    picture.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(picture)
+    painter.setPen(QColor(128, 128, 128))
+    painter.drawText(picture.rect(), Qt.AlignmentFlag.AlignCenter, symbol)
+    painter.end()
+    return QIcon(picture)
 
 
 def scrolling(content: QWidget) -> QScrollArea:
