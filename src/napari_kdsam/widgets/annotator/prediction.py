@@ -211,6 +211,8 @@ class PredictionFlow:
         mapping = mapping_of(image, self._use_contrast_limits)
         made = self._in_advance(token, partial(frames.reader(), frame), mapping)
         self._next_image = (made,)
+        # Frames of a model that is not there yet would be left out.
+        self._preload()
         self.prefetch([self._workspace.frame])
 
     def _in_advance(
