@@ -116,8 +116,8 @@ class MeasurementTable(CompactTable):
         self.setColumnHidden(_CLASS, not self.has_classes)
         self.setColumnHidden(_FRAME, leading == 0)
         self.setColumnHidden(_MEAN, not intensities)
-        for place in _HEAD:
-            self.setColumnHidden(place, not heads)
+        for column in _HEAD:
+            self.setColumnHidden(column, not heads)
         if self._shape() != before:
             self.fit_columns()
         for row in range(self.contents.rowCount() if chosen else 0):
