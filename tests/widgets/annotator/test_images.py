@@ -247,3 +247,17 @@ def test_a_prompt_where_nothing_can_be_seen_is_said_and_not_kept(annotate, view)
     assert session.points.data.tolist() == [[2, 30, 40]]
     assert len(session.workspace.draft.points) == 1
     assert session.model.decoded == decoded
+
+
+@pytest.mark.parametrize('renamed', ['scan', 'other'])
+def test_an_image_that_is_renamed_like_another_stays_chosen(annotate, renamed):
+    session = annotate()
+    image = session.workspace.image
+    session.viewer.add_image(stack(90, 160), name='other', visible=False)
+    session.settle()
+    name = 'other' if renamed == 'scan' else 'scan'
+    session.viewer.layers[renamed].name = name
+    session.settle()
+    assert session.workspace.image == image
+    assert session.widget.image_choice.value == image
+    session.click(45, 50)

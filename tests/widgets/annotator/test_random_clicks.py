@@ -204,11 +204,11 @@ class ClickingAround(RuleBasedStateMachine):
             self.window.open_image(kind)
         self._click(place, spot)
 
-    @rule(which=_WHICH)
-    def rename(self, which: int) -> None:
-        image = self._pick(which)
+    @rule(which=_WHICH, other=_WHICH)
+    def rename_like_another(self, which: int, other: int) -> None:
+        image, namesake = self._pick(which), self._pick(other)
         if image is not None:
-            image.name = f'renamed {next(self.window.numbers)}'
+            image.name = namesake.name
         self.window.session.settle()
 
     @rule(which=_WHICH)

@@ -668,6 +668,29 @@ def test_the_widget_opens_without_images_and_says_what_to_do(
     assert widget.choices.last.value == 2
 
 
+@pytest.mark.parametrize('renamed', ['first', 'second'])
+def test_an_image_that_is_renamed_like_another_stays_chosen(
+    make_napari_viewer_proxy, qtbot, renamed: str
+):
+    from napari_kdsam.widgets.batch.dock import BatchWidget
+
+    viewer = make_napari_viewer_proxy(show=False)
+    first = viewer.add_image(stack(3), name='first')
+    viewer.add_image(stack(3), name='second')
+    widget = BatchWidget(viewer)
+    viewer.window.add_dock_widget(widget, name='batch')
+    widget.choices.image.value = viewer.layers['first']
+    labels = viewer.add_labels(np.zeros((3, 60, 90), np.uint8), name='labels')
+    viewer.add_labels(np.zeros((3, 60, 90), np.uint8), name='others')
+    widget.choices.output.value = viewer.layers['labels']
+    name = 'second' if renamed == 'first' else 'first'
+    viewer.layers[renamed].name = name
+    viewer.layers['labels'].name = 'others'
+    qtbot.wait(50)
+    assert widget.choices.image.value == first
+    assert widget.choices.output.value == labels
+
+
 def test_a_heart_is_followed_cancelled_resumed_corrected_and_followed_on(
     make_napari_viewer_proxy, qtbot
 ):

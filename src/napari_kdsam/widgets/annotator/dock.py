@@ -382,7 +382,8 @@ class AnnotatorWidget(Dock):
             QTimer.singleShot(0, self._pick_an_image)
         with self.image_choice.changed.blocked():
             self.image_choice.reset_choices()
-            if self.workspace.image in images:
+            # Of two layers with one name, until napari renames the second, one is missing.
+            if self.workspace.image in self.image_choice.choices:
                 self.image_choice.value = self.workspace.image
         self._refresh_labels()
 

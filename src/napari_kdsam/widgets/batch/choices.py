@@ -212,7 +212,10 @@ class BatchChoices(QWidget):
         before = choice.value
         with choice.changed.blocked():
             choice.reset_choices()
-            if before not in choice.choices or before is None:
+            # A layer that was renamed is another choice for Qt.
+            if before is not None and before in choice.choices:
+                choice.value = before
+            else:
                 choice.value = likely[-1] if likely else None
 
     def _refresh_image(self) -> None:
@@ -229,8 +232,8 @@ class BatchChoices(QWidget):
         with self.output.changed.blocked():
             before = self.output.value
             self.output.reset_choices()
-            if before not in self.output.choices:
-                self.output.value = _NEW_LABELS
+            known = before in self.output.choices
+            self.output.value = before if known else _NEW_LABELS
         self._show_fields(count > 1)
 
     def _show_fields(self, stack: bool) -> None:

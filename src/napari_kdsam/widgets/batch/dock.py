@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QApplication,
     QCheckBox,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from napari_kdsam.widgets.batch.progress import Item
 
 _HINT = 'Choose images and prompts, then Start.'
-_LIST_EVENTS = ('inserted', 'removed', 'reordered', 'renamed')
+_LIST_EVENTS = ('inserted', 'removed', 'reordered')
 _LIST_HEIGHT = 120
 # Free in napari and among the annotator's keys; they act while the panel is open. Alt with
 # F, H, L, P, V or W would open one of napari's menus.
@@ -77,6 +77,9 @@ class BatchWidget(Dock):
         self._connections = Connections()
         self._connections.connect(
             napari_viewer.layers.events, _LIST_EVENTS, self.choices.refresh_layers
+        )
+        self._connections.connect(
+            napari_viewer.layers.events, ('renamed',), self._on_renamed
         )
         self._connections.connect(
             napari_viewer.dims.events, ('current_step',), self._refresh
@@ -182,6 +185,10 @@ class BatchWidget(Dock):
             self.controller.pause()
         else:
             self.controller.resume()
+
+    def _on_renamed(self, event: Any = None) -> None:
+        # Two layers may have one name until napari renames the second.
+        QTimer.singleShot(0, self.choices.refresh_layers)
 
     def _on_watch(self, on: bool) -> None:
         self.controller.follows_view = on
