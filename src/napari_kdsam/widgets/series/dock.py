@@ -25,7 +25,7 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible, QElidingLabel
+from superqt import QElidingLabel
 
 from napari_kdsam.series.entries import FILTERS, ImageStatus, SeriesEntry
 from napari_kdsam.series.label_files import LabelForm
@@ -35,7 +35,12 @@ from napari_kdsam.widgets.series.walk import OpenAnnotator, SeriesWalk
 from napari_kdsam.widgets.shared.dock import Dock
 from napari_kdsam.widgets.shared.image_annotator import plugin_annotator
 from napari_kdsam.widgets.shared.key_bindings import bind, key_action, unbind
-from napari_kdsam.widgets.shared.qt_parts import modest_choice, plain_button, scrolling
+from napari_kdsam.widgets.shared.qt_parts import (
+    folded_section,
+    modest_choice,
+    plain_button,
+    scrolling,
+)
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -188,7 +193,7 @@ class SeriesWidget(Dock):
         form.addRow('Labels', self.labels_button)
         form.addRow('Save as', self.form_choice.native)
         form.addRow(self.start)
-        self.setup = QCollapsible('Images and labels')
+        self.setup = folded_section('Images and labels')
         self.setup.addWidget(setup)
         self.setup.expand(animate=False)
         buttons = QGridLayout()
