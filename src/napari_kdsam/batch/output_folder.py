@@ -53,7 +53,7 @@ from napari_kdsam.io.label_images import write_stack
 from napari_kdsam.io.results import is_result
 from napari_kdsam.segmentation.frame_labels import FrameLabels, NothingToDo, Outcome
 
-LOCK = '.napari-kdsam.lock'
+_LOCK = '.napari-kdsam.lock'
 # What may follow the stem of an input in the names of its results.
 BATCH_ENDINGS = (
     '_labels.png',
@@ -70,6 +70,29 @@ _EXPORT_ENDINGS = {
     Export.dicom_seg: ('_labels.dcm', DICOM),
 }
 NOT_REACHED = 'not reached; run again with --resume'
+
+
+def lock_folder(folder: Path) -> FileLock:
+    """Keep everyone else out of a folder of results; a process that dies lets go.
+
+    Raises
+    ------
+    filelock.Timeout
+        If somebody has locked it.
+    OSError
+        If it cannot be locked.
+    """
+    # It may be another thread that unlocks it.
+    lock = FileLock(folder / _LOCK, thread_local=False)
+    lock.acquire(timeout=0)
+    return lock
+
+
+def unlock_folder(lock: FileLock) -> None:
+    """Let others into a folder that `lock_folder` has locked."""
+    # While it is still held, so that nobody else's is taken away.
+    Path(lock.lock_file).unlink(missing_ok=True)
+    lock.release()
 
 
 class BatchError(KDSAMError):
@@ -207,9 +230,8 @@ class OutputFolder:
         BatchError
             If another run writes here now.
         """
-        lock = FileLock(self.path / LOCK)
         try:
-            lock.acquire(timeout=0)
+            lock = lock_folder(self.path)
         except Timeout as error:
             raise BatchError(
                 f'Another run writes to {self.path} now; wait for its end or choose '
@@ -223,9 +245,7 @@ class OutputFolder:
         try:
             yield
         finally:
-            # While it is still held, so that nobody else's is taken away.
-            (self.path / LOCK).unlink(missing_ok=True)
-            lock.release()
+            unlock_folder(lock)
 
     def sweep(self) -> None:
         """Remove what a killed process was writing."""

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from napari_kdsam.batch.inputs import image_key
-from napari_kdsam.batch.output_folder import LOCK
+from napari_kdsam.batch.output_folder import lock_folder, unlock_folder
 from napari_kdsam.core.errors import (
     ImageError,
     KDSAMError,
@@ -123,9 +123,7 @@ class Series:
     def close(self) -> None:
         """Let another window work on it."""
         if self._lock.is_locked:
-            # While it is still held, so that nobody else's is taken away.
-            (self.output / LOCK).unlink(missing_ok=True)
-            self._lock.release()
+            unlock_folder(self._lock)
 
     def entry(self, index: int) -> SeriesEntry:
         """What is known of an image."""
@@ -300,10 +298,9 @@ class Series:
         write_table(self.output / TABLE, entries)
 
     def _locked(self) -> FileLock:
-        lock = FileLock(self.output / LOCK, thread_local=False)
         try:
             self.output.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=0)
+            return lock_folder(self.output)
         except Timeout as error:
             raise SeriesError(
                 f'Another window or run works with the labels in {self.output} now; '
@@ -311,7 +308,6 @@ class Series:
             ) from error
         except OSError as error:
             raise self._unusable(error) from error
-        return lock
 
     def _unusable(self, error: OSError) -> SeriesError:
         return SeriesError(
