@@ -65,6 +65,17 @@ def test_images_come_by_number_without_masks_results_and_litter(folder, output):
     series.close()
 
 
+def test_class_names_with_the_table_s_own_signs_are_read_again(folder, output):
+    series = Series(folder, output)
+    labels = some_labels()
+    labels.labels[12:15, 12:15] = 2
+    classes = {1: 'cyst; or = not', 2: 'a,"b"'}
+    series.save(0, LabelsOfImage(labels.labels, classes))
+    series = again(series, folder)
+    assert dict(series.entry(0).classes) == classes
+    series.close()
+
+
 def test_labels_beside_the_images_are_no_images_the_next_day(folder):
     series = Series(folder, folder)
     (folder / 'img1_labels.png').write_bytes(b'of somebody else')

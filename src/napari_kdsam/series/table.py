@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -30,6 +31,8 @@ _COLUMNS = (
 )
 _YES = 'yes'
 _BETWEEN = '; '
+# A name may hold what stands between two of them.
+_NEXT_CLASS = re.compile(r'; (?=\d+=)')
 
 
 def write_table(path: Path, entries: Iterable[SeriesEntry]) -> None:
@@ -120,7 +123,7 @@ def _entry(row: list[str]) -> SeriesEntry:
         digest,
         image_key,
     ) = map(text_of_cell, row)
-    named = (item.partition('=') for item in _items(classes))
+    named = (item.partition('=') for item in _NEXT_CLASS.split(classes) if item)
     return SeriesEntry(
         name=name,
         status=ImageStatus(status),
