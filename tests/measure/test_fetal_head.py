@@ -27,11 +27,11 @@ def test_what_cannot_be_a_head_has_no_age(millimetres: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ('pixel_size', 'unit', 'in_mm'),
-    [((0.2, 0.2), 'mm', 1.0), ((0.02, 0.02), 'cm', 10.0), ((0.2, 0.4), 'mm', 1.0)],
+    ('pixel_size', 'in_mm'),
+    [((0.2, 0.2), 1.0), ((0.02, 0.02), 10.0), ((0.2, 0.4), 1.0)],
 )
 def test_a_drawn_head_has_its_diameters_and_its_circumference(
-    pixel_size: tuple[float, float], unit: str, in_mm: float
+    pixel_size: tuple[float, float], in_mm: float
 ) -> None:
     bpd, ofd = 60.0 / in_mm, 80.0 / in_mm
     rows, columns = pixel_size
@@ -39,7 +39,7 @@ def test_a_drawn_head_has_its_diameters_and_its_circumference(
     # The occipitofrontal diameter lies along the columns.
     head = Ellipse(240, 250, ofd / 2 / columns, bpd / 2 / rows, 0.0).mask(labels.shape)
     labels[head] = 7
-    found = measure_heads(labels, pixel_size, unit).loc[7]
+    found = measure_heads(labels, pixel_size, in_mm).loc[7]
     h = (10 / 70) ** 2
     around = math.pi * 70 * (1 + 3 * h / (10 + math.sqrt(4 - 3 * h))) / in_mm
     assert found['bpd'] == pytest.approx(bpd, rel=0.01)
@@ -52,8 +52,8 @@ def test_a_drawn_head_has_its_diameters_and_its_circumference(
 def test_without_a_unit_of_length_there_is_no_age_and_specks_have_nothing() -> None:
     labels = np.zeros((60, 60), np.uint8)
     labels[20:40, 10:50], labels[0, 0] = 1, 2
-    found = measure_heads(labels, (1.0, 1.0), 'px')
+    found = measure_heads(labels, (1.0, 1.0), None)
     assert found.loc[1, 'hc'] > 80
     assert math.isnan(found.loc[1, 'gestational_age'])
     assert found.loc[2].isna().all()
-    assert measure_heads(labels * 0, (1.0, 1.0), 'mm').empty
+    assert measure_heads(labels * 0, (1.0, 1.0), 1.0).empty

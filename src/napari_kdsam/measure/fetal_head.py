@@ -14,14 +14,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 HEAD_COLUMNS = ('bpd', 'ofd', 'hc', 'gestational_age')
-_MILLIMETRES = {
-    'mm': 1.0,
-    'cm': 10.0,
-    'm': 1000.0,
-    'µm': 0.001,
-    'um': 0.001,
-    'in': 25.4,
-}
 # From the twelfth to the forty-second week, in which the formula was fitted.
 _SMALLEST_HEAD, _LARGEST_HEAD = 55.0, 360.0
 
@@ -51,7 +43,7 @@ def gestational_age(head_circumference: float) -> float:
 
 
 def measure_heads(
-    labels: NDArray[Any], pixel_size: tuple[float, float], unit: str
+    labels: NDArray[Any], pixel_size: tuple[float, float], millimetres: float | None
 ) -> pd.DataFrame:
     """Measure every object of a frame as a fetal head, by the ellipse that fits it.
 
@@ -61,8 +53,8 @@ def measure_heads(
         (rows, columns) whole numbers; each positive one is an object.
     pixel_size : tuple of float
         Extent of a pixel along rows and columns.
-    unit : str
-        Of the pixel size, such as ``mm``.
+    millimetres : float or None
+        How long the unit of the pixel size is; None if it is no length.
 
     Returns
     -------
@@ -76,17 +68,17 @@ def measure_heads(
     import pandas as pd
 
     names = [label for label in np.unique(labels) if label > 0]
-    rows = [_head(labels == label, pixel_size, unit) for label in names]
+    rows = [_head(labels == label, pixel_size, millimetres) for label in names]
     return pd.DataFrame(rows, index=names, columns=list(HEAD_COLUMNS), dtype=float)
 
 
 def _head(
-    mask: NDArray[np.bool_], pixel_size: tuple[float, float], unit: str
+    mask: NDArray[np.bool_], pixel_size: tuple[float, float], millimetres: float | None
 ) -> tuple[float, ...]:
     ellipse = fit_ellipse(mask)
     if ellipse is None:
         return (math.nan,) * len(HEAD_COLUMNS)
     lengths = ellipse.measurements(pixel_size)
     around = lengths['circumference']
-    age = gestational_age(around * _MILLIMETRES.get(unit, math.nan))
+    age = gestational_age(around * (math.nan if millimetres is None else millimetres))
     return lengths['short_axis'], lengths['long_axis'], around, age

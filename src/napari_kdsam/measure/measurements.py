@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from napari_kdsam.core.errors import ImageError
 from napari_kdsam.core.stack_index import FrameIndex
 from napari_kdsam.measure.csv_table import write_csv
+from napari_kdsam.measure.fetal_head import measure_heads
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,6 +152,8 @@ def measure_stack(
     image: Any = None,
     pixel_size: tuple[float, float] = (1.0, 1.0),
     frames: Iterable[FrameIndex] | None = None,
+    heads: bool = False,
+    millimetres: float | None = None,
 ) -> Iterator[pd.DataFrame]:
     """Measure a stack frame by frame, so that one is in memory.
 
@@ -164,6 +167,10 @@ def measure_stack(
         Extent of a pixel along rows and columns.
     frames : iterable of tuple of int, optional
         Which frames, by their indices on the leading axes; all of them by default.
+    heads : bool, optional
+        Whether objects are measured as fetal heads too, by `measure_heads`.
+    millimetres : float, optional
+        How long the unit of the pixel size is, for `heads`.
 
     Yields
     ------
@@ -187,6 +194,9 @@ def measure_stack(
         part = np.array(labels[frame] if frame else labels)
         values = None if image is None else np.asarray(image[frame] if frame else image)
         table = measure_frame(part, values, pixel_size)
+        if heads:
+            found = measure_heads(part, pixel_size, millimetres)
+            table = table.assign(**{name: found[name].to_numpy() for name in found})
         index = frame or (0,)
         for place, name in enumerate(frame_columns(len(leading))):
             table.insert(place, name, np.full(len(table), index[place], np.int64))

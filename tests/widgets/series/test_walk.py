@@ -224,6 +224,21 @@ def test_classes_go_along_and_into_the_table(walking, folder):
     assert dict(day.walk.series.entry(1).classes) == {1: 'polyp'}
 
 
+def test_pixels_given_in_centimetres_are_saved_in_millimetres(walking, folder):
+    nibabel = pytest.importorskip('nibabel')
+    from napari_kdsam.widgets.shared.transforms import set_pixel_size
+
+    day = walking()
+    day.walk.open(folder, folder / 'labels', 'nifti')
+    day.settle()
+    set_pixel_size(day.annotator.workspace.image, 0.05, 'cm')
+    day.point(1.5, 2)
+    day.walk.next()
+    day.settle()
+    saved = nibabel.load(folder / 'labels' / day.walk.series.entry(0).labels)
+    np.testing.assert_allclose(saved.header.get_zooms()[:2], 0.5)
+
+
 def test_no_lesion_is_one_key_and_refused_where_there_is_an_object(walking, folder):
     day = walking()
     day.open(folder)

@@ -32,6 +32,7 @@ from napari_kdsam.widgets.shared.transforms import (
     data_of,
     pixel_size_of,
     set_pixel_size,
+    unit_in_millimetres,
 )
 
 if TYPE_CHECKING:
@@ -283,7 +284,7 @@ class MeasureWidget(Dock):
                 self._labels.data,
                 image,
                 pixel_size,
-                self._unit_asked,
+                unit_in_millimetres(self._labels.units[-1]),
                 self.heads.isChecked(),
             ),
             None if changed is None else frozenset(changed),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Set
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import Signal  # type: ignore[attr-defined]
 
-from napari_kdsam.measure.fetal_head import measure_heads
 from napari_kdsam.measure.measurements import measure_stack, write_measurements
 from napari_kdsam.widgets.shared.background import BackgroundWorker, Stopped
 
@@ -33,8 +32,8 @@ class MeasureRequest:
         (..., rows, columns[, 3 or 4]).
     pixel_size : tuple of float
         Extent of a pixel along rows and columns.
-    unit : str
-        Of the pixel size.
+    millimetres : float or None
+        How long the unit of the pixel size is; None if it is no length.
     heads : bool
         Whether objects are measured as fetal heads too.
     """
@@ -42,7 +41,7 @@ class MeasureRequest:
     labels: Any
     image: Any
     pixel_size: tuple[float, float]
-    unit: str
+    millimetres: float | None
     heads: bool
 
     def same(self, other: MeasureRequest | None) -> bool:
@@ -52,7 +51,7 @@ class MeasureRequest:
             and self.labels is other.labels
             and self.image is other.image
             and self.pixel_size == other.pixel_size
-            and self.unit == other.unit
+            and self.millimetres == other.millimetres
             and self.heads == other.heads
         )
 
@@ -130,7 +129,14 @@ class MeasureWorker(BackgroundWorker):
         missing = [frame for frame in frames if frame not in kept.tables]
         tables = self.watched(
             number,
-            _tables(request, missing),
+            measure_stack(
+                request.labels,
+                request.image,
+                request.pixel_size,
+                missing,
+                request.heads,
+                request.millimetres,
+            ),
             len(frames),
             len(frames) - len(missing),
         )
@@ -143,17 +149,3 @@ class MeasureWorker(BackgroundWorker):
         # Empty tables would cost time, but one at least gives the columns.
         filled = [kept.tables[frame] for frame in frames if len(kept.tables[frame])]
         return pd.concat(filled or [kept.tables[frames[0]]], ignore_index=True)
-
-
-def _tables(
-    request: MeasureRequest, frames: list[FrameIndex]
-) -> Iterator[pd.DataFrame]:
-    tables = measure_stack(request.labels, request.image, request.pixel_size, frames)
-    for frame, table in zip(frames, tables, strict=True):
-        if request.heads:
-            part = np.asarray(request.labels[frame] if frame else request.labels)
-            found = measure_heads(part, request.pixel_size, request.unit)
-            # Painting may go on between the two.
-            found = found.reindex(table['label'])
-            table = table.assign(**{name: found[name].to_numpy() for name in found})
-        yield table

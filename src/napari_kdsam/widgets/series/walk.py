@@ -24,7 +24,7 @@ from napari_kdsam.widgets.shared.collector import collector_paused
 from napari_kdsam.widgets.shared.connections import Connections
 from napari_kdsam.widgets.shared.labels_writer import new_labels_layer
 from napari_kdsam.widgets.shared.layer_marks import OURS
-from napari_kdsam.widgets.shared.transforms import spatial_shape
+from napari_kdsam.widgets.shared.transforms import millimetres_of, spatial_shape
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -329,9 +329,7 @@ class SeriesWalk(QObject):
         if image is not None:
             if not self._closed:
                 classes.update(self._annotator().classes_of(image))
-            units = [str(unit) for unit in image.units]
-            if units[-1] != 'pixel':
-                spacing = tuple(float(abs(step)) for step in image.scale)
+            spacing = millimetres_of(image.scale, image.units)
         return _Save(self.index, LabelsOfImage(data, classes, spacing), no_lesion, then)
 
     def _save(

@@ -7,8 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-_NO_UNIT = 'pixel'
-_UNIT = 'millimeter'
+from napari_kdsam.widgets.shared.transforms import millimetres_of
 
 
 def write_labels_file(
@@ -48,21 +47,5 @@ def write_labels_file(
     if NIFTI.names(source) and Path(source).is_file():
         write_nifti_labels(path, labels, like=source)
     else:
-        write_nifti_labels(path, labels, spacing=_millimetres(attributes))
-
-
-def _millimetres(attributes: dict[str, Any]) -> tuple[float, ...] | None:
-    """Millimetres between pixels along all axes, None where rows are in pixels."""
-    import pint
-
-    registry = pint.get_application_registry()
-    scale, units = attributes.get('scale'), attributes.get('units')
-    if scale is None or units is None or str(units[-1]) == _NO_UNIT:
-        return None
-    found = []
-    for step, unit in zip(scale, units, strict=True):
-        length = registry.Quantity(abs(float(step)), str(unit))
-        # Frames that lie in time have no distance.
-        is_length = length.check('[length]')
-        found.append(float(length.to(_UNIT).magnitude) if is_length else 1.0)
-    return tuple(found)
+        spacing = millimetres_of(attributes.get('scale'), attributes.get('units'))
+        write_nifti_labels(path, labels, spacing=spacing)

@@ -93,6 +93,30 @@ def pixel_size_of(layer: Any) -> tuple[tuple[float, float], str]:
     return (rows, columns), str(unit) if isinstance(unit, str) else f'{unit:~}'
 
 
+def unit_in_millimetres(unit: Any) -> float | None:
+    """How long a unit of napari's is; None for one that is no length, such as the pixel."""
+    import pint
+
+    length = pint.get_application_registry().Quantity(1.0, str(unit))
+    if not length.check('[length]'):
+        return None
+    return float(length.to('millimeter').magnitude)
+
+
+def millimetres_of(
+    scale: Sequence[float] | None, units: Sequence[Any] | None
+) -> tuple[float, ...] | None:
+    """Millimetres between pixels along all axes, None where rows are in pixels."""
+    if scale is None or units is None or str(units[-1]) == 'pixel':
+        return None
+    # Frames that lie in time have no distance.
+    lengths = [unit_in_millimetres(unit) for unit in units]
+    return tuple(
+        abs(float(step)) * length if length is not None else 1.0
+        for step, length in zip(scale, lengths, strict=True)
+    )
+
+
 def set_pixel_size(layer: Layer, size: float, unit: str) -> None:
     """Say how large a pixel of a layer is.
 
