@@ -374,3 +374,19 @@ def test_a_kill_leaves_each_image_with_old_or_new_labels_and_a_table_that_agrees
     assert not series.notices
     assert not list(output.glob('.*.part'))
     series.close()
+
+
+def test_classes_have_the_numbers_of_labels_of_classes_and_no_others(folder, output):
+    series = Series(folder, output)
+
+    def save(place: int, label: int, name: str) -> None:
+        series.save(
+            place, LabelsOfImage(some_labels(value=label).labels, {label: name})
+        )
+
+    save(0, 2, 'polyp')
+    save(1, 3, 'ulcer')
+    assert series.classes() == {2: 'polyp', 3: 'ulcer'}
+    save(2, 1, 'ulcer')
+    assert series.classes() == {1: 'polyp', 2: 'ulcer'}
+    series.close()

@@ -212,6 +212,8 @@ class AnnotationState:
         Whether the next object gets the label of its class, or one of its own.
     frame : tuple of int
         The frame that was in view.
+    known_classes : mapping of int to int
+        Label to the class of what was labelled at an earlier time.
     """
 
     drafts: Mapping[FrameIndex, Draft] = field(
@@ -223,6 +225,9 @@ class AnnotationState:
     cleanup: CleanUp = CleanUp()
     semantic: bool = False
     frame: FrameIndex = ()
+    known_classes: Mapping[int, int] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
 
     def draft(self, frame: FrameIndex) -> Draft:
         """Return the draft of a frame, empty if there is none."""
@@ -258,7 +263,7 @@ class AnnotationState:
             Draft(),
             1.0,
             region,
-            label if of_class else self.current_class,
+            label if of_class else self.known_classes.get(label, self.current_class),
             of_class,
         )
 

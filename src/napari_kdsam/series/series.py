@@ -150,6 +150,21 @@ class Series:
         found[ImageStatus.new] += len(self.images) - len(known)
         return found
 
+    def classes(self) -> dict[int, str]:
+        """Names of the classes in use, by numbers.
+
+        The numbers are the labels where each name has one label throughout, as in
+        labels of classes; otherwise 1, 2, 3 in the order of the images.
+        """
+        pairs: dict[tuple[int, str], None] = {}
+        for place in sorted(self._known()):
+            pairs |= dict.fromkeys(self.entry(place).classes.items())
+        names = list(dict.fromkeys(name for _, name in pairs))
+        of_labels = dict(list(pairs))
+        if len(pairs) == len(of_labels) == len(names):
+            return of_labels
+        return dict(enumerate(names, start=1))
+
     def _known(self) -> list[int]:
         """Places of the images that something is known of."""
         with self._changing:

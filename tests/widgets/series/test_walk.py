@@ -401,3 +401,80 @@ def test_the_next_image_is_encoded_while_this_one_is_labelled(
     day.point()
     day.qtbot.wait(100)
     assert fake_model.encoded == 3
+
+
+def test_classes_of_yesterday_are_offered_and_its_objects_keep_theirs(walking, folder):
+    from napari_kdsam.annotation.state import ObjectClass
+
+    first = walking()
+    first.open(folder)
+    controller = first.annotator.controller
+    controller.objects.set_classes(
+        (ObjectClass(1, 'polyp', '#ff0000'), ObjectClass(2, 'ulcer', '#00ff00'))
+    )
+    for class_id in (1, 2):
+        controller.objects.choose_class(class_id)
+        first.point()
+        first.walk.next()
+        first.settle()
+    first.walk.close()
+    first.qtbot.wait(100)
+    second = walking()
+    second.open(folder)
+    state = second.annotator.workspace.session.state
+    assert [item.name for item in state.classes] == ['polyp', 'ulcer']
+    second.walk.go_to(1)
+    second.settle()
+    layer = second.annotator.workspace.target_layer
+    assert list(layer.features['class']) == ['', 'ulcer']
+    controller = second.annotator.controller
+    assert controller.objects.reopen_at((30, 40))
+    second.qtbot.waitUntil(second.is_ready, timeout=30_000)
+    second.walk.next()
+    second.settle()
+    assert dict(second.walk.series.entry(1).classes) == {1: 'ulcer'}
+
+
+def test_the_session_of_an_image_goes_when_its_labels_are_in_their_file(
+    walking, folder, sessions
+):
+    day = walking()
+    day.open(folder)
+
+    def files() -> int:
+        return len(list(sessions.glob('*.json')))
+
+    day.point()
+    day.annotator.controller.objects.commit()
+    day.qtbot.waitUntil(lambda: files() == 1, timeout=30_000)
+    day.walk.next()
+    day.settle()
+    day.qtbot.waitUntil(lambda: files() == 0, timeout=30_000)
+    day.point()
+    day.walk.close()
+    day.annotator.controller.close()
+    day.qtbot.waitUntil(lambda: files() == 1, timeout=30_000)
+
+
+def test_what_is_committed_after_next_was_pressed_is_saved_as_well(
+    walking, folder, monkeypatch
+):
+    from fakes import Gate
+
+    day = walking()
+    day.open(folder)
+    day.point()
+    day.walk.next()
+    day.settle()
+    gate = Gate()
+    read = day.walk._read_now
+    monkeypatch.setattr(day.walk, '_read_now', gate.before(read))
+    # Image 2 was read ahead already; image 3 waits at the gate.
+    day.walk.go_to(3)
+    day.qtbot.wait(100)
+    assert day.walk.index == 1
+    day.point()
+    assert day.annotator.controller.objects.commit()
+    gate.open()
+    day.qtbot.waitUntil(lambda: day.walk.index == 3, timeout=30_000)
+    assert day.status(1) is ImageStatus.done

@@ -112,6 +112,8 @@ class Autosave(QObject):
         self._kept: dict[ImageRecord, _Kept] = {}
         self._offers: dict[ImageRecord, list[Offer]] = {}
         self._deleted: dict[ImageRecord, list[Offer]] = {}
+        # Earlier sessions that need not be offered.
+        self._covered: dict[ImageRecord, list[Offer]] = {}
         self._failure = ''
         self._on = True
         self._beside = False
@@ -237,9 +239,29 @@ class Autosave(QObject):
             self._offers.pop(record, None)
             self._delete_for_good(record)
 
+    def discard(self, record: ImageRecord) -> None:
+        """Delete what is kept of an image whose labels are in a file.
+
+        What the labels do not hold, such as open prompts, stays.
+        """
+        kept, state = self._kept.get(record), record.session.state
+        covered = [
+            offer.path
+            for offer in self._covered.get(record, ())
+            if _is_whole(offer.saved.state, record)
+        ]
+        own = bool(state.objects) and _is_whole(state, record)
+        if kept is None or not (own or covered):
+            return
+        if own:
+            kept.waiting = False
+            del self._kept[record]
+        self._worker.do(self._delete_saved, kept, own, covered)
+
     def forget(self, record: ImageRecord) -> None:
         """Save a last time the session of an image that is gone."""
         self._offers.pop(record, None)
+        self._covered.pop(record, None)
         self._delete_for_good(record)
         self._release(record)
 
@@ -281,7 +303,11 @@ class Autosave(QObject):
             del self._kept[record]
 
     def _on_found(self, record: ImageRecord, offer: Offer) -> None:
-        if record in self._kept and not _is_there(offer.saved.state, record):
+        if record not in self._kept:
+            return
+        if _is_there(offer.saved.state, record):
+            self._covered.setdefault(record, []).append(offer)
+        else:
             self._add(record, offer)
             self._workspace.updated.emit()
 
@@ -345,6 +371,15 @@ class Autosave(QObject):
         except OSError as error:
             self._report(f'{path.name} could not be deleted: {excerpt(error)}')
 
+    def _delete_saved(self, kept: _Kept, own: bool, covered: list[Path]) -> None:
+        if own:
+            covered = [*covered, *kept.absorbed]
+            if kept.path is not None:
+                covered.append(kept.path)
+            self._let_go(kept)
+        for path in covered:
+            self._delete(path)
+
     def _go_on_in(self, kept: _Kept, path: Path, *, first: bool) -> None:
         """Keep a session in the file that it came back from, the first of them."""
         self._in_use.add(path)
@@ -376,6 +411,18 @@ def _is_there(state: AnnotationState, record: ImageRecord) -> bool:
         return False
     return all(
         (record.target.frame(item.frame)[item.region.slices] > 0)[
+            item.region.mask()
+        ].all()
+        for item in state.objects
+    )
+
+
+def _is_whole(state: AnnotationState, record: ImageRecord) -> bool:
+    """Whether a session is in the labels that the image has now, label by label."""
+    if state.drafts or record.target is None:
+        return False
+    return all(
+        (record.target.frame(item.frame)[item.region.slices] == item.label)[
             item.region.mask()
         ].all()
         for item in state.objects

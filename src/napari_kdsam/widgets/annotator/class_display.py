@@ -37,7 +37,10 @@ def show_classes_on(layer: Labels, state: AnnotationState) -> None:
 
     if set(layer.features.columns) - _COLUMNS:
         return
-    named = {item.label: state.class_named(item.class_id) for item in state.objects}
+    named = {
+        label: state.class_named(class_id)
+        for label, class_id in _classes_of_labels(state).items()
+    }
     # Several objects of one class share a label in semantic output.
     rows = sorted(named.items())
     wanted = pd.DataFrame(
@@ -58,8 +61,16 @@ def _colors_of(state: AnnotationState) -> dict[int, str]:
     if state.semantic:
         return of_class
     return {
-        item.label: _shade(of_class.get(item.class_id, FIRST_CLASS.color), item.label)
-        for item in state.objects
+        label: _shade(of_class.get(class_id, FIRST_CLASS.color), label)
+        for label, class_id in _classes_of_labels(state).items()
+    }
+
+
+def _classes_of_labels(state: AnnotationState) -> dict[int, int]:
+    """The id of each label's class, also of labels of an earlier time."""
+    return {
+        **state.known_classes,
+        **{item.label: item.class_id for item in state.objects},
     }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
 from qtpy.QtCore import QPoint, QSize, Qt, Signal  # type: ignore[attr-defined]
 from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
 from qtpy.QtWidgets import (
@@ -23,8 +22,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_kdsam.annotation.classes import color_unlike
 from napari_kdsam.annotation.state import ObjectClass
-from napari_kdsam.io.overlay import PALETTE
 from napari_kdsam.widgets.annotator.shortcuts import SHORTCUTS, key_text
 
 _SWATCH, _KEY, _NAME, _COUNT = range(4)
@@ -179,7 +178,7 @@ class ClassList(QWidget):
         names = {item.name for item in self._classes}
         numbers = range(self._added, self._added + len(names) + 1)
         name = next(n for i in numbers if (n := f'class {i}') not in names)
-        color = _unlike(item.color for item in self._classes)
+        color = color_unlike(item.color for item in self._classes)
         added = ObjectClass(self._added, name, color)
         self.classes_changed.emit((*self._classes, added))
 
@@ -323,15 +322,6 @@ def _swatch(color: str) -> QPixmap:
 
 def _objects(count: int) -> str:
     return f'{count} object{"s" * (count != 1)}'
-
-
-def _unlike(used: Iterable[str]) -> str:
-    """A colour as far as possible from those in use."""
-    offered = np.concatenate([PALETTE, PALETTE // 2]).astype(int)
-    there = np.array([QColor(color).getRgb()[:3] for color in used], int).reshape(-1, 3)
-    squares = ((offered[:, None] - there) ** 2).sum(axis=-1)
-    farthest = np.argmax(squares.min(axis=1, initial=3 * 255**2))
-    return QColor(*offered[farthest].tolist()).name()
 
 
 def _button(text: str, help_text: str) -> QPushButton:

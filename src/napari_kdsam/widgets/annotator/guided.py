@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from napari_kdsam.annotation.classes import with_known_classes
 from napari_kdsam.annotation.state import AnnotationState
 from napari_kdsam.core.errors import first_of
 
@@ -27,19 +28,30 @@ class GuidedAnnotator:
     def __init__(self, controller: AnnotationController) -> None:
         self._controller = controller
         self._workspace = controller.workspace
+        self._offered: Mapping[int, str] = {}
 
-    def show(self, image: Image, labels: Labels | None) -> None:
+    def offer_classes(self, names: Mapping[int, str]) -> None:
+        self._offered = names
+
+    def show(
+        self, image: Image, labels: Labels | None, names: Mapping[int, str]
+    ) -> None:
         workspace = self._workspace
+        first = workspace.first_state
         if workspace.record is not None:
             state = workspace.session.state
-            workspace.first_state = replace(
+            first = replace(
                 AnnotationState(),
                 classes=state.classes,
                 current_class=state.current_class,
                 cleanup=state.cleanup,
             )
+        workspace.first_state = with_known_classes(first, self._offered, names)
+        self._offered = {}
         self._controller.show_image(image, keep_layers=True)
         self._controller.set_target(labels)
+        if workspace.record is not None:
+            self._controller.objects.show_classes(workspace.record)
         if self._controller.frames.prefetching:
             self._controller.flow.prefetch([workspace.frame])
 
@@ -89,6 +101,11 @@ class GuidedAnnotator:
             return {}
         state = record.session.state
         return {item.label: state.class_named(item.class_id) for item in state.objects}
+
+    def forget_session(self, image: Image) -> None:
+        record = self._workspace.records.get(image)
+        if record is not None:
+            self._controller.autosave.discard(record)
 
     def encode_ahead(self, image: Image) -> None:
         if self._controller.frames.prefetching:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -260,6 +261,7 @@ class SeriesWalk(QObject):
         # napari lets the collector look at everything for each layer that is removed.
         gc.collect()
         gc.freeze()
+        self._annotator().offer_classes(series.classes())
         self._list()
         self._say(' '.join(series.notices))
         self._show(series.first_to_do())
@@ -426,6 +428,12 @@ class SeriesWalk(QObject):
         if read.problem or read.layer is None:
             self._pass_by(read)
             return
+        now = self._labels_now()
+        if now is not None and self._has_changed(now):
+            # Something was committed after it was saved, while this one was read.
+            self._ahead = read
+            self._finish(partial(self._show, read.index))
+            return
         entry = self.series.entry(read.index)
         if entry.status is ImageStatus.failed:
             self.series.note(read.index, status=ImageStatus.new, reason='')
@@ -434,9 +442,10 @@ class SeriesWalk(QObject):
             labels = new_labels_layer(image)
             # The layer is painted into, and what it began with stays known.
             labels.data = read.start.labels.copy()
-        self._put_away(image, labels)
+        names = read.start.classes or {}
+        self._put_away(image, labels, names)
         self.index = read.index
-        self._known, self._classes = read.start.labels, read.start.classes or {}
+        self._known, self._classes = read.start.labels, names
         self._list()
         self._say(' '.join([*self._said_skipped(), read.start.notice]).strip())
         following = self._beyond(self._step)
@@ -445,11 +454,17 @@ class SeriesWalk(QObject):
             self._reader.do(self._read_image, self.series, following)
 
     def _put_away(
-        self, image: Image | None = None, labels: Labels | None = None
+        self,
+        image: Image | None = None,
+        labels: Labels | None = None,
+        names: Mapping[int, str] = MappingProxyType({}),
     ) -> None:
         """Put the next image into the viewer, and take the one before out of it."""
         layers = self._viewer.layers
         old = [self._image, self._labels]
+        if self._image is not None:
+            # Its labels are in their file, or it would not be put away.
+            self._annotator().forget_session(self._image)
         self._image, self._labels, self.index = image, None, -1
         if image is not None:
             # Below the annotator's layers, which go over to it.
@@ -458,7 +473,7 @@ class SeriesWalk(QObject):
             if labels is not None:
                 layers.insert(place + 1, labels)
                 self._labels = labels
-            self._annotator().show(image, labels)
+            self._annotator().show(image, labels, names)
         for layer in old:
             if layer is not None and layer in layers:
                 layers.remove(layer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -15,10 +15,16 @@ _PLUGIN, _WIDGET = 'napari-kdsam', 'Click to label'
 class ImageAnnotator(Protocol):
     """Annotates the images that it is given; `AnnotatorWidget.guided` is one."""
 
-    def show(self, image: Image, labels: Labels | None) -> None:
+    def offer_classes(self, names: Mapping[int, str]) -> None:
+        """Offer classes from the next image on: id, where it is free, to name."""
+
+    def show(
+        self, image: Image, labels: Labels | None, names: Mapping[int, str]
+    ) -> None:
         """Annotate an image; `labels` are those it has already.
 
-        Classes, and what is done to masks, are those of the image before.
+        Classes, and what is done to masks, are those of the image before. `names` are
+        the classes' of its labels.
         """
 
     def finish(self, image: Image, then: Callable[[], object]) -> None:
@@ -36,6 +42,9 @@ class ImageAnnotator(Protocol):
 
     def classes_of(self, image: Image) -> dict[int, str]:
         """Label to the name of its class, of the objects made here."""
+
+    def forget_session(self, image: Image) -> None:
+        """Keep no session of an image whose labels are all in a file."""
 
     def encode_ahead(self, image: Image) -> None:
         """Prepare for clicks on an image while there is nothing else to do."""
