@@ -180,19 +180,28 @@ def run_evaluation(
     protocol = Protocol(tuple(kinds), max_clicks, tuple(noc))
     wanted = {place_of(s) for s in samples}
     out.mkdir(parents=True, exist_ok=True)
+    _refuse_models(models, device, opener)
     rows: list[Row] = []
-    seen: set[str] = set()
     for model in models:
         _reset_peak_memory()
         segmenter = opener(model, device)
-        if segmenter.name in seen:
-            raise EvaluationError(
-                f'Two models are called {segmenter.name!r}; name one with NAME=PATH.'
-            )
-        seen.add(segmenter.name)
         found = _run_model(samples, segmenter, out, protocol, overwrite, progress)
         rows += [row for row in found if row.place in wanted]
     return rows
+
+
+def _refuse_models(
+    models: Sequence[str], device: str, opener: Callable[[str, str], Segmenter]
+) -> None:
+    # The last model must not turn out to be missing when the first has run for hours.
+    seen: set[str] = set()
+    for model in models:
+        name = opener(model, device).name
+        if name in seen:
+            raise EvaluationError(
+                f'Two models are called {name!r}; name one with NAME=PATH.'
+            )
+        seen.add(name)
 
 
 def _run_model(

@@ -15,7 +15,7 @@ pytest.importorskip('monai', reason='needs the extra "training"')
 
 from evaluation_fakes import TRUTH, FakeSegmenter, disc, run, sample
 
-from napari_kdsam.core.errors import ImageError
+from napari_kdsam.core.errors import ImageError, ModelNotFoundError
 from napari_kdsam.training.evaluation.clicks import (
     generator_for,
     jittered_box,
@@ -218,6 +218,17 @@ def test_paired_test_marks_a_clear_gain_and_no_difference() -> None:
     assert significance_mark(paired_comparison(theirs, ours)) == '−−−'
     same = paired_comparison(theirs, dict(theirs))
     assert (same.p_value, significance_mark(same)) == (1.0, '')
+
+
+def test_an_unknown_model_is_refused_before_the_first_one_runs(tmp_path: Path) -> None:
+    def opener(name: str, _: str) -> FakeSegmenter:
+        if name == 'unknown':
+            raise ModelNotFoundError('There is no model of this name.')
+        return FakeSegmenter(name)
+
+    with pytest.raises(ModelNotFoundError):
+        run_evaluation([sample('a')], ['first', 'unknown'], tmp_path, opener=opener)
+    assert not list(tmp_path.rglob('*.csv'))
 
 
 def test_report_has_a_line_for_each_model(tmp_path: Path) -> None:
