@@ -20,3 +20,33 @@ def test_the_arrow_of_a_section_is_seen_on_dark_and_on_light(qtbot):
         assert all(64 < color.lightness() < 192 for color in drawn)
     section.expand(animate=False)
     assert 'transparent' in section.toggleButton().styleSheet()
+
+
+def test_a_long_name_is_shortened_in_its_middle_and_whole_in_the_tooltip(qtbot):
+    from qtpy.QtCore import QEvent, QPoint
+    from qtpy.QtGui import QHelpEvent
+    from qtpy.QtWidgets import QApplication, QComboBox, QToolTip
+
+    from napari_kdsam.widgets.shared.qt_parts import modest_choice
+
+    def shown(name):
+        choice = QComboBox()
+        qtbot.addWidget(choice)
+        modest_choice(choice)
+        choice.addItem(name)
+        choice.setToolTip('Where commits go')
+        choice.setFixedSize(160, 30)
+        choice.show()
+        return choice, choice.grab().toImage()
+
+    image, picture = shown('9f86d081884c7d659a2feaa0c55ad015')
+    labels, other = shown('9f86d081884c7d659a2feaa0c55ad015 labels')
+    assert picture != other
+    place = QPoint(5, 5)
+    for choice, said in (
+        (labels, '9f86d081884c7d659a2feaa0c55ad015 labels\nWhere commits go'),
+        (shown('short')[0], 'Where commits go'),
+    ):
+        at = choice.mapToGlobal(place)
+        QApplication.sendEvent(choice, QHelpEvent(QEvent.Type.ToolTip, place, at))
+        assert QToolTip.text() == said

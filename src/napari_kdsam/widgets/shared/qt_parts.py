@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from magicgui.widgets import ComboBox
 from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
+from qtpy.QtGui import QColor, QHelpEvent, QIcon, QPainter, QPixmap
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QComboBox,
@@ -15,6 +15,10 @@ from qtpy.QtWidgets import (
     QPushButton,
     QScrollArea,
     QSizePolicy,
+    QStyle,
+    QStyleOptionComboBox,
+    QStylePainter,
+    QToolTip,
     QWidget,
 )
 from superqt import QCollapsible
@@ -85,6 +89,7 @@ def modest_choice(choice: QComboBox) -> None:
     # After a choice by mouse, the keys go on working on the canvas.
     choice.setFocusPolicy(Qt.FocusPolicy.TabFocus)
     leave_wheel(choice)
+    choice.installEventFilter(_LongNames(choice))
 
 
 def leave_wheel(field: QWidget) -> None:
@@ -102,3 +107,50 @@ class _WheelFilter(QObject):
                 event.ignore()
                 return True
         return super().eventFilter(watched, event)
+
+
+class _LongNames(QObject):
+    """Shorten the name that a drop-down shows in its middle; the tooltip has it whole.
+
+    An image and its labels differ at the end of their names, which Qt cuts off.
+    """
+
+    def __init__(self, choice: QComboBox) -> None:
+        super().__init__(choice)
+        self._choice = choice
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        if event is not None and event.type() == QEvent.Type.Paint:
+            self._paint()
+            return True
+        if isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
+            choice = self._choice
+            lines = [choice.toolTip()]
+            if self._option().currentText != choice.currentText():
+                lines.insert(0, choice.currentText())
+            QToolTip.showText(event.globalPos(), '\n'.join(lines), choice)
+            return True
+        return super().eventFilter(watched, event)
+
+    def _option(self) -> QStyleOptionComboBox:
+        option, choice = QStyleOptionComboBox(), self._choice
+        choice.initStyleOption(option)
+        style = choice.style()
+        assert style is not None
+        field = style.subControlRect(
+            QStyle.ComplexControl.CC_ComboBox,
+            option,
+            QStyle.SubControl.SC_ComboBoxEditField,
+            choice,
+        )
+        option.currentText = choice.fontMetrics().elidedText(
+            option.currentText, Qt.TextElideMode.ElideMiddle, field.width()
+        )
+        return option
+
+    def _paint(self) -> None:
+        option = self._option()
+        painter = QStylePainter(self._choice)
+        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
+        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
+        painter.end()
