@@ -138,3 +138,14 @@ class Annotating:
     def show_canvas(self) -> Canvas:
         """Show the window, and give real mouse and key events to its canvas."""
         return show_canvas(self.viewer, self.qtbot)
+
+
+def commit_box(session: Any, *corners: tuple[float, ...]) -> None:
+    """Draw a box from one corner to the opposite one, and commit its mask."""
+    session.draw(*corners)
+    assert session.controller.objects.commit()
+
+
+def paint(session: Any, rows: slice, columns: slice, label: int) -> None:
+    """Write a label past the annotator, as a batch does."""
+    session.workspace.target_layer.data[..., rows, columns] = label

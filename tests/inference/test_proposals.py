@@ -269,10 +269,9 @@ def test_a_batch_keeps_the_names_of_what_was_proposed(
         Proposal((5, 5, 30, 30), 0.9, 'polyp'),
         Proposal((40, 40, 70, 90), 0.8),
     ]
-    monkeypatch.setattr(methods, '_proposal_head', lambda predictor: None)
-    monkeypatch.setattr(
-        'napari_kdsam.inference.proposals.propose_boxes', lambda *_: found
-    )
+    proposals = 'napari_kdsam.inference.proposals'
+    monkeypatch.setattr(f'{proposals}.bundled_head', lambda predictor: None)
+    monkeypatch.setattr(f'{proposals}.propose_boxes', lambda *_: found)
     image = np.zeros((100, 120), np.uint8)
     labelled = methods.Proposed().label(Predictor(fake_model), 0, image)
     assert [item.name for item in labelled.objects] == ['polyp', '']

@@ -188,6 +188,45 @@ class ReplaceObjects(PixelCommand):
 
 
 @dataclass(frozen=True, eq=False)
+class ReshapeObject(PixelCommand):
+    """Give an object other pixels.
+
+    Parameters
+    ----------
+    item : CommittedObject
+    by : CommittedObject
+        The same object with its new pixels.
+    before : int or numpy.ndarray
+        What the pixels hold that are added: 0, or one value each.
+    """
+
+    item: CommittedObject
+    by: CommittedObject
+    before: Values = 0
+
+    def after(self, state: AnnotationState) -> AnnotationState:
+        added = self.by.region.minus(self.item.region)
+        if added is not None and not isinstance(self.before, int):
+            state = state.without_pixels(added)
+        objects = tuple(
+            self.by if item == self.item else item for item in state.objects
+        )
+        if self.by not in objects:
+            # It was made elsewhere, and is ours from now on.
+            objects = (*objects, self.by)
+        return replace(state, objects=objects)
+
+    def changes(self) -> Iterable[PixelChange]:
+        label = self.item.label
+        added = self.by.region.minus(self.item.region)
+        removed = self.item.region.minus(self.by.region)
+        if removed is not None:
+            yield PixelChange(removed, label, 0)
+        if added is not None:
+            yield PixelChange(added, self.before, label)
+
+
+@dataclass(frozen=True, eq=False)
 class RelabelObjects(PixelCommand):
     """Give objects the labels of their classes, or labels of their own, from now on.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from napari_kdsam.model.torchvision_guard import non_maximum_suppression
 
 # Two targets rarely overlap; a larger overlap is the same one found twice.
 _MAX_OVERLAP = 0.3
+# A model that is let go takes its head along.
+_heads: WeakKeyDictionary[Predictor, ProposalHead] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,13 @@ def load_proposal_head(
         )
     head = load_head(path or BUNDLED_HEAD, encoder_digest(weights))
     return head.to(predictor.model.device)
+
+
+def bundled_head(predictor: Predictor) -> ProposalHead:
+    """The bundled head, read and checked once for each predictor; as `load_proposal_head`."""
+    if predictor not in _heads:
+        _heads[predictor] = load_proposal_head(predictor)
+    return _heads[predictor]
 
 
 def propose_boxes(

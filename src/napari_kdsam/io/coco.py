@@ -30,6 +30,7 @@ from napari_kdsam.core.errors import (
 from napari_kdsam.core.files import MARK, write_json
 from napari_kdsam.core.image_names import name_parts
 from napari_kdsam.core.label_image import add_object, label_dtype
+from napari_kdsam.core.mask_outlines import outlines_of
 from napari_kdsam.core.prompts import ObjectPrompt, Prompt, PromptSet
 from napari_kdsam.io.label_images import check_labels
 from napari_kdsam.io.limits import check_size
@@ -155,30 +156,17 @@ def _pycocotools() -> Any:
 
 def _outlines(mask: NDArray[np.bool_]) -> list[list[float]]:
     """Polygons [x0, y0, x1, y1, ...], pixel corners at integers, one for each part."""
-    from scipy import ndimage
-    from skimage.measure import approximate_polygon, find_contours
+    from skimage.measure import approximate_polygon
 
-    parts, _ = ndimage.label(mask)
     found = []
-    for number, place in enumerate(ndimage.find_objects(parts), start=1):
-        alone = np.pad(parts[place] == number, 1).astype(np.float32)
-        rings = [
-            approximate_polygon(ring, _STRAIGHT)[:-1]
-            for ring in find_contours(alone, 0.5, fully_connected='low')
-        ]
-        rings.sort(key=_area, reverse=True)
+    for lines in outlines_of(mask):
+        rings = [approximate_polygon(line, _STRAIGHT)[:-1] for line in lines]
         outline = rings[0]
         for hole in rings[1:]:
             outline = _joined(outline, hole)
-        # Of the padding, and from pixel centres to corners.
-        corner = np.array([edge.start for edge in place]) - 0.5
-        found.append((outline + corner)[:, ::-1].ravel().tolist())
+        # From pixel centres to corners.
+        found.append((outline + 0.5)[:, ::-1].ravel().tolist())
     return found
-
-
-def _area(ring: NDArray[np.float64]) -> float:
-    y, x = ring.T
-    return abs(float(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))) / 2
 
 
 def _joined(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from napari_kdsam.inference.predictor import ImageEmbedding, Predictor
-    from napari_kdsam.model.proposal_head import ProposalHead
 
 NO_PROMPTS = 'there are no prompts for it'
 
@@ -167,10 +165,10 @@ class Proposed:
         self, predictor: Predictor, frame: int, pixels: NDArray[Any]
     ) -> FrameLabels:
         """See `FrameMethod`."""
-        from napari_kdsam.inference.proposals import propose_boxes
+        from napari_kdsam.inference.proposals import bundled_head, propose_boxes
 
         embedding = predictor.embed(pixels)
-        proposals = propose_boxes(_proposal_head(predictor), embedding)
+        proposals = propose_boxes(bundled_head(predictor), embedding)
         prompts = [
             (label, Prompt(box=item.box))
             for label, item in enumerate(proposals, self.first_label)
@@ -181,14 +179,6 @@ class Proposed:
             for item, proposal in zip(found.objects, proposals, strict=True)
         )
         return replace(found, objects=objects)
-
-
-@cache
-def _proposal_head(predictor: Predictor) -> ProposalHead:
-    """Read and check the head once, not for every frame."""
-    from napari_kdsam.inference.proposals import load_proposal_head
-
-    return load_proposal_head(predictor)
 
 
 def _label_prompts(

@@ -6,19 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from annotator_window import commit_box, paint
 from qtpy.QtCore import Qt
 
 ALT = Qt.KeyboardModifier.AltModifier
-
-
-def commit_box(session: Any, *corners: tuple[float, ...]) -> None:
-    session.draw(*corners)
-    assert session.controller.objects.commit()
-
-
-def paint(session: Any, rows: slice, columns: slice, label: int) -> None:
-    """Write a label past the annotator, as a batch does."""
-    session.workspace.target_layer.data[..., rows, columns] = label
 
 
 def scribble(session: Any, *places: tuple[float, ...]) -> None:

@@ -21,12 +21,14 @@ from napari_kdsam.annotation.history import AnnotationSession
 from napari_kdsam.annotation.state import AnnotationState
 from napari_kdsam.core.errors import KDSAMError, counted
 from napari_kdsam.widgets.annotator.autosave import Autosave
+from napari_kdsam.widgets.annotator.contour_edit import ContourEdit
 from napari_kdsam.widgets.annotator.frames import FrameActions
 from napari_kdsam.widgets.annotator.history_sync import HistorySync
 from napari_kdsam.widgets.annotator.image_record import ImageRecord
 from napari_kdsam.widgets.annotator.keyboard_cursor import KeyboardCursor
 from napari_kdsam.widgets.annotator.label_saver import LabelSaver
 from napari_kdsam.widgets.annotator.layer_watch import LayerOwner, LayerWatch
+from napari_kdsam.widgets.annotator.likely import LikelyObjects
 from napari_kdsam.widgets.annotator.object_edits import ObjectEdits
 from napari_kdsam.widgets.annotator.objects import LAYER_ERRORS, ObjectActions
 from napari_kdsam.widgets.annotator.pick_tool import PickTool
@@ -73,6 +75,8 @@ class AnnotationController(LayerOwner):
     tools : PromptTools
     objects : ObjectActions
     edits : ObjectEdits
+    contour : ContourEdit
+    likely : LikelyObjects
     frames : FrameActions
     cursor : KeyboardCursor
     autosave : Autosave
@@ -104,7 +108,9 @@ class AnnotationController(LayerOwner):
             self.workspace, self.flow, self._history, self.tools
         )
         self.edits = ObjectEdits(self.workspace, self.objects)
-        self._pick = PickTool(self.workspace, self.objects)
+        self.likely = LikelyObjects(self.workspace, self.flow, self._history.follow)
+        self.contour = ContourEdit(self.workspace, self.objects, self.tools)
+        self._pick = PickTool(self.workspace, self.objects, self.contour)
         self._watch = LayerWatch(self.workspace, self)
         self._seen = SeenImage(self.workspace, self._follow_view)
         self._view_events = Connections()
@@ -121,7 +127,7 @@ class AnnotationController(LayerOwner):
         self, on_prompts: Mapping[str, KeyAction], on_labels: Mapping[str, KeyAction]
     ) -> None:
         """Bind these keys on the prompt layers, and on the labels, of every image."""
-        self._prompt_keys = on_prompts
+        self._prompt_keys = self.contour.keys = on_prompts
         self._history.undo_keys = on_labels
 
     def choose_candidate(self, index: int) -> None:
@@ -138,12 +144,16 @@ class AnnotationController(LayerOwner):
             self.choose_candidate((self.workspace.chosen_candidate + 1) % count)
 
     def clear(self) -> None:
-        """Remove the prompts on the frame in view."""
-        if not self.workspace.draft.empty:
+        """Remove the prompts on the frame in view, or leave a contour as it was."""
+        if self.contour.is_open:
+            self.contour.cancel()
+        elif not self.workspace.draft.empty:
             self.workspace.session.execute(ClearDraft(self.workspace.frame))
 
     def undo(self) -> None:
-        """Undo the last prompt, choice, clearing, commit or stroke."""
+        """Undo the last prompt, choice, clearing, commit, stroke or drag of a corner."""
+        if self.contour.step_back():
+            return
         self._step(self.workspace.session.undo)
         record = self.workspace.record
         if record is not None and record.target is not None:
@@ -198,6 +208,7 @@ class AnnotationController(LayerOwner):
         workspace = self.workspace
         if image == workspace.image:
             return
+        self.contour.finish()
         self.flow.forget()
         kept = workspace.layers if keep_layers and image is not None else None
         self._leave_image(kept)
@@ -353,6 +364,8 @@ class AnnotationController(LayerOwner):
         if self._closed:
             return
         self._closed = True
+        self.contour.finish()
+        self.likely.close()
         self.flow.close()
         self._pick.close()
         self.cursor.close()
@@ -440,7 +453,7 @@ class AnnotationController(LayerOwner):
         workspace = self.workspace
         if workspace.layers is None:
             return
-        if workspace.layers.in_hand:
+        if workspace.in_hand:
             if workspace.status.text == NO_TOOL:
                 self.flow.refresh()
         elif workspace.status.kind in (StatusKind.WAITING, StatusKind.READY):

@@ -198,6 +198,14 @@ class AnnotatorWidget(Dock):
                 partial(controller.objects.commit, overwrite=True),
             ),
         )
+        self.likely = QuestionBar(
+            (
+                'Accept',
+                tooltip('accept_likely', self.shortcuts),
+                controller.likely.accept,
+            ),
+            ('Dismiss', 'Hide them; nothing was saved', controller.likely.dismiss),
+        )
         self.tools = ToolBar(self.workspace, controller.tools, self.shortcuts)
         self.candidates = CandidateBar(tooltip('next_candidate', self.shortcuts))
         self.candidates.chosen.connect(controller.choose_candidate)
@@ -263,6 +271,7 @@ class AnnotatorWidget(Dock):
         column.addWidget(self.action_bar)
         # Below the buttons, which stay where they are when these come and go.
         column.addWidget(self.question)
+        column.addWidget(self.likely)
         column.addWidget(self.offer)
         column.addWidget(self.strip)
         column.addWidget(self.classes)
@@ -406,6 +415,7 @@ class AnnotatorWidget(Dock):
         self.offer.refresh()
         question = self.workspace.question
         self.question.ask('' if question is None else question.describe())
+        self.likely.ask(self.controller.likely.described)
         self.tools.refresh()
         self.action_bar.refresh()
         self._refresh_candidates()

@@ -64,6 +64,9 @@ class GuidedAnnotator:
         if record is not workspace.record:
             # The user has turned to another image in between.
             controller.show_image(image)
+        if controller.contour.is_open and not controller.objects.commit():
+            # It was said what is in the way.
+            return
         if workspace.draft.predictable:
             act = partial(self._commit_then, image, then)
             if workspace.shown is None:
@@ -88,7 +91,10 @@ class GuidedAnnotator:
 
     def has_prompts(self, image: Image) -> bool:
         record = self._workspace.records.get(image)
-        return record is not None and bool(record.session.state.drafts)
+        if record is None:
+            return False
+        dragging = record is self._workspace.record and self._controller.contour.is_open
+        return dragging or bool(record.session.state.drafts)
 
     def labels_of(self, image: Image) -> Labels | None:
         record = self._workspace.records.get(image)
@@ -101,6 +107,9 @@ class GuidedAnnotator:
             return {}
         state = record.session.state
         return {item.label: state.class_named(item.class_id) for item in state.objects}
+
+    def suggest(self, wanted: bool) -> None:
+        self._controller.likely.suggest(wanted)
 
     def forget_session(self, image: Image) -> None:
         record = self._workspace.records.get(image)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -82,6 +83,8 @@ class ObjectActions:
         self._flow = flow
         self._history = history
         self._tools = tools
+        # What a commit does while something else is in the making than a mask.
+        self.instead: Callable[[bool | None], bool] | None = None
 
     @property
     def overlap(self) -> OverlapPolicy:
@@ -171,6 +174,8 @@ class ObjectActions:
         asked, self._workspace.question = self._workspace.question, None
         if overwrite is None and asked is not None:
             overwrite = False
+        if self.instead is not None:
+            return self.instead(overwrite)
         policy = _Policy(overwrite, self.overlap)
         if self._workspace.shown is not None:
             return self._commit(policy)
@@ -227,11 +232,7 @@ class ObjectActions:
             return None
         there = record.target.frame(self._workspace.frame)
         union = np.logical_or.reduce(self._masks(record, shown))
-        covered = there[union & (there != 0)]
-        if covered.size == 0:
-            return None
-        labels = tuple(int(label) for label in np.unique(covered))
-        return OverlapQuestion(int(covered.size), labels)
+        return OverlapQuestion.about(there[union])
 
     def _commit_commands(
         self,
@@ -285,6 +286,8 @@ class ObjectActions:
 
     def reopen_at(self, point: tuple[float, ...]) -> bool:
         """Reopen the object at a world point; False, and said so, if there is none."""
+        if self.instead is not None and not self.commit():
+            return False
         found = self.object_at(point)
         if found is None:
             return False

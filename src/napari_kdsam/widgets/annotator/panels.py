@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from napari_kdsam.widgets.annotator.workspace import Workspace
 
 
+# Columns of the grid of tools, which each row divides in its own way.
+_COLUMNS, _IN_FIRST_ROW = 12, 4
+
+
 class QuestionBar(QWidget):
     """A sentence with two answers, hidden while there is nothing to ask.
 
@@ -86,6 +90,7 @@ class ToolBar(QWidget):
             ('+ Inside', 'toggle_polarity', partial(tools.set_polarity, True)),
             ('× Outside', 'toggle_polarity', partial(tools.set_polarity, False)),
             ('✎ Edit', 'reopen', tools.use_pick),
+            ('◇ Contour', 'edit_contour', tools.use_contour),
             ('▭ Box', 'use_box', tools.use_box),
             ('∿ Scribble', 'use_scribble', tools.use_scribble),
             ('⬠ Lasso', 'use_lasso', tools.use_lasso),
@@ -97,19 +102,24 @@ class ToolBar(QWidget):
             button.clicked.connect(partial(_call, act))
             self._group.addButton(button)
             self.buttons[text.split()[1]] = button
-            grid.addWidget(button, place // 3, place % 3)
+            row, column = divmod(place, _IN_FIRST_ROW)
+            wide = _COLUMNS // (len(buttons) - _IN_FIRST_ROW if row else _IN_FIRST_ROW)
+            grid.addWidget(button, row, column * wide, 1, wide)
 
     def refresh(self) -> None:
         """Mark the tool in use."""
         layers = self._workspace.layers
         picking = layers is not None and layers.picking
+        for_contour = layers is not None and layers.for_contour
         tool = layers.shape_tool if layers is not None else None
         positive = layers is None or layers.positive
         adding = layers is not None and layers.adding
+        dragging = self._workspace.contour is not None
         in_use = {
             'Inside': adding and positive,
             'Outside': adding and not positive,
-            'Edit': picking,
+            'Edit': picking and not for_contour,
+            'Contour': dragging or (picking and for_contour),
             'Box': tool == BOX,
             'Scribble': tool == SCRIBBLE,
             'Lasso': tool == LASSO,
@@ -166,9 +176,10 @@ class ActionBar(QWidget):
         """Enable what can be done now."""
         workspace = self._workspace
         shown = workspace.shown
-        self.commit.setEnabled(workspace.draft.predictable)
-        self.clear.setEnabled(not workspace.draft.empty)
+        dragging = workspace.contour is not None
+        self.commit.setEnabled(dragging or workspace.draft.predictable)
+        self.clear.setEnabled(dragging or not workspace.draft.empty)
         self.refine.setEnabled(shown is not None and len(shown.predictions) == 1)
-        self.undo.setEnabled(workspace.session.can_undo)
+        self.undo.setEnabled(dragging or workspace.session.can_undo)
         self.redo.setEnabled(workspace.session.can_redo)
         self.save.setEnabled(workspace.target_layer is not None)

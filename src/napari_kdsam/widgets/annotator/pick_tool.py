@@ -1,10 +1,11 @@
-"""Click a committed object to open it again, with its prompts."""
+"""Click a committed object to open it again, or to show its contour."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
+from napari_kdsam.widgets.annotator.contour_edit import ContourEdit
 from napari_kdsam.widgets.annotator.objects import ObjectActions
 from napari_kdsam.widgets.annotator.workspace import Workspace
 
@@ -12,11 +13,14 @@ _CLICK_PIXELS = 4
 
 
 class PickTool:
-    """Reopen the object under a click, while the prompt layers are set to pick."""
+    """Pick the object under a click, while the prompt layers are set to that."""
 
-    def __init__(self, workspace: Workspace, objects: ObjectActions) -> None:
+    def __init__(
+        self, workspace: Workspace, objects: ObjectActions, contour: ContourEdit
+    ) -> None:
         self._workspace = workspace
         self._objects = objects
+        self._contour = contour
         workspace.viewer.mouse_drag_callbacks.append(self._on_mouse)
 
     def close(self) -> None:
@@ -33,5 +37,9 @@ class PickTool:
             yield
         # napari moves the view by dragging; only a press and release picks.
         moved = max(abs(a - b) for a, b in zip(start, tuple(event.pos), strict=True))
-        if moved <= _CLICK_PIXELS:
+        if moved > _CLICK_PIXELS:
+            return
+        if layers.for_contour:
+            self._contour.open_at(event.position)
+        else:
             self._objects.reopen_at(event.position)

@@ -40,6 +40,7 @@ from napari_kdsam.widgets.shared.inference_thread import (
 from napari_kdsam.widgets.shared.requests import (
     Answer,
     EngineState,
+    LikelyRequest,
     Prefetch,
     Request,
 )
@@ -214,6 +215,18 @@ class PredictionFlow:
         # Frames of a model that is not there yet would be left out.
         self._preload()
         self.prefetch([self._workspace.frame])
+
+    def look_for_likely(self, record: ImageRecord, frame: FrameIndex) -> None:
+        """Have a frame looked at for likely objects; the thread tells what it finds."""
+        request = LikelyRequest(
+            record.token(frame),
+            partial(record.reader(), frame),
+            record.mapping(self._use_contrast_limits),
+            self.model,
+            self.device,
+            (record, frame),
+        )
+        self.thread.look_for_likely(request)
 
     def _in_advance(
         self, token: Hashable, read: Callable[[], Any], mapping: IntensityMapping

@@ -87,6 +87,8 @@ class PromptLayers:
         self._shape = spatial_shape(image)
         self._positive = True
         self._picking = False
+        # Whether what is picked shall show its contour, or be opened again.
+        self.for_contour = False
         self.mask = PreviewLayer(image)
         self.points: Points = self._new_points()
         self.shapes: Shapes = self._new_shapes()
@@ -118,7 +120,7 @@ class PromptLayers:
         self.mask.move_to(image)
         self._follow_image()
         self.points.current_size = _point_size(shape)
-        self.shapes.current_edge_width = _line_width(shape)
+        self.shapes.current_edge_width = line_width(shape)
         self.positive = True
         self._follow(image)
         return True
@@ -177,9 +179,9 @@ class PromptLayers:
         self._viewer.layers.selection.active = self.shapes
         self.shapes.mode = tool
 
-    def use_pick(self) -> None:
+    def use_pick(self, *, for_contour: bool = False) -> None:
         """Make a click pick an object; dragging still moves the view."""
-        self._picking = True
+        self._picking, self.for_contour = True, for_contour
         self._viewer.layers.selection.active = self.points
         self.points.mode = _PICKING
 
@@ -322,7 +324,7 @@ class PromptLayers:
             feature_defaults={POLARITY: POSITIVE},
             face_color='transparent',
             edge_color=COLORS[POSITIVE],
-            edge_width=_line_width(self._shape),
+            edge_width=line_width(self._shape),
             **transform_of(self._image),
         )
         self._attend(layer)
@@ -358,5 +360,6 @@ def _point_size(shape: tuple[int, ...]) -> float:
     return float(np.clip(max(shape[-2:]) / 60, 2, 200))
 
 
-def _line_width(shape: tuple[int, ...]) -> float:
+def line_width(shape: tuple[int, ...]) -> float:
+    """Width in pixels of lines that are well seen on an image of a shape."""
     return float(np.clip(max(shape[-2:]) / 300, 1, 60))

@@ -37,6 +37,12 @@ class PromptTools:
             self._workspace.layers.use_pick()
         self._workspace.updated.emit()
 
+    def use_contour(self) -> None:
+        """Make a click show the contour of a committed object, to drag its corners."""
+        if self._workspace.layers is not None:
+            self._workspace.layers.use_pick(for_contour=True)
+        self._workspace.updated.emit()
+
     def set_polarity(self, positive: bool) -> None:
         """Make the next click one inside or one outside the object."""
         if self._workspace.layers is not None:

@@ -155,6 +155,13 @@ SHORTCUTS = (
         'Mask',
     ),
     Shortcut(
+        'accept_likely',
+        lambda c: c.likely.accept(),
+        'Shift-Y',
+        'Accept the likely objects that are shown',
+        'Mask',
+    ),
+    Shortcut(
         'save_labels',
         lambda c: c.saver.save(),
         'Shift-S',
@@ -208,6 +215,13 @@ SHORTCUTS = (
         lambda c: c.edits.split_at(c.cursor.position),
         'Alt-K',
         'Split the object under the cursor along the last scribble',
+        'Objects',
+    ),
+    Shortcut(
+        'edit_contour',
+        lambda c: c.contour.open_at(c.cursor.position),
+        'Shift-E',
+        'Contour: drag the corners of the object under the cursor, then commit',
         'Objects',
     ),
     Shortcut(

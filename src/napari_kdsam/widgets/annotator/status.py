@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 class StatusKind(Enum):
@@ -38,6 +42,14 @@ class OverlapQuestion:
 
     pixels: int
     labels: tuple[int, ...]
+
+    @classmethod
+    def about(cls, under: NDArray[Any]) -> OverlapQuestion | None:
+        """Ask about the labels under a mask; None if there are none."""
+        covered = under[under != 0]
+        if covered.size == 0:
+            return None
+        return cls(int(covered.size), tuple(int(n) for n in np.unique(covered)))
 
     def describe(self) -> str:
         """One sentence for the window."""

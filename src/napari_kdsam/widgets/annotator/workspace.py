@@ -28,7 +28,7 @@ from napari_kdsam.widgets.shared.labels_writer import labels_fitting
 from napari_kdsam.widgets.shared.layer_marks import OURS
 
 if TYPE_CHECKING:
-    from napari.layers import Image, Labels, Layer
+    from napari.layers import Image, Labels, Layer, Shapes
     from napari.viewer import Viewer
 
     from napari_kdsam.inference.predictor import Candidate
@@ -47,6 +47,8 @@ class Workspace:
         That of the image being annotated.
     layers : PromptLayers or None
         The prompt layers on it.
+    contour : Shapes or None
+        The layer on which the contour of an object is dragged now.
     status : StatusLine
     question : OverlapQuestion or None
         Waiting for an answer.
@@ -67,6 +69,7 @@ class Workspace:
         self.records: dict[Layer, ImageRecord] = {}
         self.record: ImageRecord | None = None
         self.layers: PromptLayers | None = None
+        self.contour: Shapes | None = None
         self.status = NO_IMAGE
         self.question: OverlapQuestion | None = None
         self.overlap: OverlapPolicy = 'keep'
@@ -107,6 +110,14 @@ class Workspace:
         """The prediction for the draft in view, if it is there and up to date."""
         shown = self.record.shown.get(self.frame) if self.record else None
         return shown if shown and shown.draft.same_prompts(self.draft) else None
+
+    @property
+    def in_hand(self) -> bool:
+        """Whether clicks on the canvas reach one of the annotator's layers."""
+        dragging = self.contour is not None
+        if dragging and self.viewer.layers.selection.active == self.contour:
+            return True
+        return self.layers is not None and self.layers.in_hand
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:

@@ -43,6 +43,9 @@ class ImageAnnotator(Protocol):
     def classes_of(self, image: Image) -> dict[int, str]:
         """Label to the name of its class, of the objects made here."""
 
+    def suggest(self, wanted: bool) -> None:
+        """Show likely objects as a start, or no longer; labels only once accepted."""
+
     def forget_session(self, image: Image) -> None:
         """Keep no session of an image whose labels are all in a file."""
 

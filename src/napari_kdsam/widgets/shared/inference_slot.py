@@ -6,7 +6,7 @@ import threading
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
-from napari_kdsam.widgets.shared.requests import Prefetch, Request
+from napari_kdsam.widgets.shared.requests import LikelyRequest, Prefetch, Request
 
 
 @dataclass
@@ -19,6 +19,8 @@ class Slot:
         To be done before everything else.
     second_look : Request or None
         To be done when there is no request and no model to load.
+    likely : LikelyRequest or None
+        To be done when there is nothing else but frames to embed.
     to_prefetch : list of Prefetch
         To be done when there is nothing else.
     to_load : tuple of (str, str) or None
@@ -30,6 +32,7 @@ class Slot:
 
     request: Request | None = None
     second_look: Request | None = None
+    likely: LikelyRequest | None = None
     to_prefetch: list[Prefetch] = field(default_factory=list)
     to_load: tuple[str, str] | None = None
     stopped: bool = False
@@ -37,8 +40,8 @@ class Slot:
 
     def has_work(self) -> bool:
         """Whether there is anything to do, if only to end."""
-        prompted = self.request or self.second_look
-        return bool(self.stopped or prompted or self.to_load or self.to_prefetch)
+        asked = self.request or self.second_look or self.likely
+        return bool(self.stopped or asked or self.to_load or self.to_prefetch)
 
     def wants(self, frame: Prefetch) -> bool:
         """Whether a frame that is at hand is still the next thing to embed."""

@@ -19,6 +19,8 @@ from napari_kdsam.widgets.shared.inference_slot import Slot
 from napari_kdsam.widgets.shared.requests import (
     Answer,
     EngineState,
+    LikelyAnswer,
+    LikelyRequest,
     Prefetch,
     Request,
 )
@@ -84,6 +86,8 @@ class InferenceThread(QObject):
         An `Answer`.
     looked_again : Signal
         An `Answer` to a second look.
+    likely_found : Signal
+        A `LikelyAnswer`.
     engine_changed : Signal
         An `EngineState`, after a model was loaded or a frame embedded.
     """
@@ -91,6 +95,7 @@ class InferenceThread(QObject):
     progressed = Signal(int, str)
     answered = Signal(object)
     looked_again = Signal(object)
+    likely_found = Signal(object)
     engine_changed = Signal(object)
 
     def __init__(self, predictor_factory: PredictorFactory = make_predictor) -> None:
@@ -153,6 +158,12 @@ class InferenceThread(QObject):
             self._slot.to_prefetch = list(frames)
             self._slot.condition.notify()
 
+    def look_for_likely(self, request: LikelyRequest | None) -> None:
+        """Look for likely objects when nothing was asked for; None for no longer."""
+        with self._slot.condition:
+            self._slot.likely = request
+            self._slot.condition.notify()
+
     def cancel_waiting(self) -> None:
         """Forget a request that has not begun."""
         with self._slot.condition:
@@ -174,7 +185,7 @@ class InferenceThread(QObject):
         with self._slot.condition:
             self._slot.stopped = True
             self._slot.request = self._slot.second_look = None
-            self._slot.to_load = None
+            self._slot.to_load = self._slot.likely = None
             self._slot.to_prefetch = []
             self._slot.condition.notify()
         if timeout > 0:
@@ -197,9 +208,12 @@ class InferenceThread(QObject):
             second_look = None
             if request is None and to_load is None:
                 second_look, slot.second_look = slot.second_look, None
+            likely = None
+            if request is None and to_load is None and second_look is None:
+                likely, slot.likely = slot.likely, None
             frame = slot.to_prefetch[0] if slot.to_prefetch else None
         with collector_paused():
-            self._do(request, to_load, second_look, frame)
+            self._do(request, to_load, second_look, likely, frame)
         return True
 
     def _do(
@@ -207,6 +221,7 @@ class InferenceThread(QObject):
         request: Request | None,
         to_load: tuple[str, str] | None,
         second_look: Request | None,
+        likely: LikelyRequest | None,
         frame: Prefetch | None,
     ) -> None:
         """Do the first of these that there is."""
@@ -220,8 +235,27 @@ class InferenceThread(QObject):
             with short_switch_interval():
                 answer = self._look_again(second_look)
             self._emit(self.looked_again, answer)
+        elif likely is not None:
+            self._emit(self.likely_found, self._look_for_likely(likely))
         elif frame is not None:
             self._embed_quietly(frame)
+
+    def _look_for_likely(self, request: LikelyRequest) -> LikelyAnswer:
+        from napari_kdsam.segmentation.likely_objects import likely_objects
+
+        try:
+            predictor = self._predictor_for((request.model, request.device))
+            pixels = _read(request)
+            embedding = self._known_embedding(predictor, request)
+            if embedding is None:
+                embedding = self._embed(predictor, request, pixels)
+            return LikelyAnswer(request, likely_objects(predictor, embedding, pixels))
+        except KDSAMError as error:
+            return LikelyAnswer(request, error=str(error))
+        except Exception as error:
+            # A defect must show as a message, not end the thread.
+            _logger.exception('Looking for likely objects failed')
+            return LikelyAnswer(request, error=f'Nothing was looked for: {error}')
 
     def _embed_quietly(self, frame: Prefetch) -> None:
         """Embed a frame that may be looked at soon, unless it costs one in use."""

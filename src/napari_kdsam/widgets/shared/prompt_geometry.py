@@ -57,14 +57,14 @@ def read_drafts(
     outlines: dict[FrameIndex, list[Outline]] = {}
     if points is not None:
         for position, name in zip(points.data, _polarity(points), strict=True):
-            frame, (row, column) = _to_image(image, points, position)
+            frame, (row, column) = place_in_image(image, points, position)
             point = PointPrompt(row, column, name != NEGATIVE)
             clicks.setdefault(frame, []).append(point)
     if shapes is not None:
         for vertices, kind, name in zip(
             shapes.data, shapes.shape_type, _polarity(shapes), strict=True
         ):
-            placed = [_to_image(image, shapes, vertex) for vertex in vertices]
+            placed = [place_in_image(image, shapes, vertex) for vertex in vertices]
             frame, places = placed[0][0], tuple(place for _, place in placed)
             if kind in _BOXES:
                 boxes.setdefault(frame, []).append(_box_around(places))
@@ -103,9 +103,10 @@ def _box_around(corners: Iterable[Position]) -> Box:
     )
 
 
-def _to_image(
+def place_in_image(
     image: Image, layer: Layer, position: Any
-) -> tuple[FrameIndex, tuple[float, float]]:
+) -> tuple[FrameIndex, Position]:
+    """Frame, and (row, column) in image pixels, of a position in another layer."""
     world = layer.data_to_world(tuple(position))
     *frame, row, column = image.world_to_data(world)
     # Rounded, so that a prompt shown and read back is the same prompt.
@@ -117,16 +118,17 @@ def point_at(
     image: Image, points: Points, position: Any, positive: bool
 ) -> tuple[FrameIndex, PointPrompt]:
     """What a point added to the layer at a position would be read as."""
-    frame, (row, column) = _to_image(image, points, position)
+    frame, (row, column) = place_in_image(image, points, position)
     return frame, PointPrompt(row, column, positive)
 
 
 def frame_of(image: Image, layer: Layer, position: Any) -> FrameIndex:
     """The frame of the image that a position in a prompt layer is on."""
-    return _to_image(image, layer, position)[0]
+    return place_in_image(image, layer, position)[0]
 
 
-def _to_layer(frame: FrameIndex, place: Position) -> tuple[float, ...]:
+def place_in_layer(frame: FrameIndex, place: Position) -> tuple[float, ...]:
+    """Position of a place of the image in a layer that lies on it."""
     return (*(float(index) for index in frame), *place)
 
 
@@ -134,7 +136,7 @@ def show_points(points: Points, drafts: Mapping[FrameIndex, Draft], ndim: int) -
     """Make the points layer show the points of these drafts."""
     placed = [(f, point) for f, d in drafts.items() for point in d.points]
     names = [sign_name(point.positive) for _, point in placed]
-    positions = [_to_layer(f, (p.row, p.column)) for f, p in placed]
+    positions = [place_in_layer(f, (p.row, p.column)) for f, p in placed]
     points.selected_data = set()
     points.data = np.reshape(positions, (-1, ndim))
     points.features = polarity_table(names)
@@ -151,7 +153,9 @@ def show_shapes(shapes: Shapes, drafts: Mapping[FrameIndex, Draft]) -> None:
     def add(
         frame: FrameIndex, places: Iterable[Position], kind: str, name: str
     ) -> None:
-        drawn.append((np.array([_to_layer(frame, place) for place in places]), kind))
+        drawn.append(
+            (np.array([place_in_layer(frame, place) for place in places]), kind)
+        )
         names.append(name)
 
     for frame, draft in drafts.items():

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from napari_kdsam.core.intensity import IntensityMapping
     from napari_kdsam.core.prompts import Prompt
     from napari_kdsam.inference.predictor import Prediction
+    from napari_kdsam.segmentation.likely_objects import LikelyObject
 
     Finish = Callable[[NDArray[Any], tuple[Prediction, ...], IntensityMapping], Any]
 
@@ -103,6 +104,28 @@ class Prefetch:
     mapping: IntensityMapping
     model: str
     device: str
+
+
+@dataclass(frozen=True)
+class LikelyRequest(Prefetch):
+    """A frame to look for likely objects in.
+
+    Attributes
+    ----------
+    context : object
+        Handed back with the answer.
+    """
+
+    context: Any = None
+
+
+@dataclass(frozen=True)
+class LikelyAnswer:
+    """What was found in a frame, or one sentence saying why nothing could be."""
+
+    request: LikelyRequest
+    found: tuple[LikelyObject, ...] = ()
+    error: str = ''
 
 
 @dataclass(frozen=True)
