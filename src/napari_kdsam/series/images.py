@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +65,11 @@ class Listing:
     problems: tuple[str, ...] = ()
 
 
-def list_images(choice: Path, output: Path) -> Listing:
+# A folder or a list, or the files themselves.
+ImageChoice = Path | tuple[Path, ...]
+
+
+def list_images(choice: ImageChoice, output: Path) -> Listing:
     """Find the images of a series.
 
     Masks are left out: what lies in the folder of the labels, and a file that is named
@@ -72,9 +77,9 @@ def list_images(choice: Path, output: Path) -> Listing:
 
     Parameters
     ----------
-    choice : pathlib.Path
-        A folder, searched with the folders in it; or a text file with a path on each
-        line, from where the file is, which gives the order.
+    choice : pathlib.Path or tuple of pathlib.Path
+        A folder, searched with the folders in it; a text file with a path on each line,
+        from where the file is, which gives the order; or the files in their order.
     output : pathlib.Path
         The folder of the labels.
 
@@ -83,6 +88,11 @@ def list_images(choice: Path, output: Path) -> Listing:
     SeriesError
         If there is no image.
     """
+    if isinstance(choice, tuple):
+        if not choice:
+            raise SeriesError('There is no file to label; choose a folder instead.')
+        root = common_folder(choice)
+        return _of_paths(root, [os.path.normpath(file.absolute()) for file in choice])
     choice = choice.absolute()
     try:
         if choice.is_dir():
@@ -137,14 +147,26 @@ def _in_list(file: Path) -> Listing:
         reason = getattr(error, 'strerror', None) or 'it is not UTF-8 text'
         raise SeriesError(f'{file.name} cannot be read ({reason}).') from error
     root = file.parent
-    names: dict[str, None] = {}
-    for line in lines:
-        if line.strip():
-            path = os.path.normpath(root / line.strip())
-            inside = path.startswith(os.path.join(root, ''))
-            names[os.path.relpath(path, root) if inside else path] = None
-    if not names:
+    paths = [os.path.normpath(root / line.strip()) for line in lines if line.strip()]
+    if not paths:
         raise SeriesError(f'{file.name} lists no image; write a path on each line.')
+    return _of_paths(root, paths)
+
+
+def common_folder(files: Sequence[Path]) -> Path:
+    """The folder that some files, at least one, are in or below."""
+    try:
+        return Path(os.path.commonpath([file.absolute().parent for file in files]))
+    except ValueError:
+        # On several drives.
+        return files[0].absolute().parent
+
+
+def _of_paths(root: Path, paths: list[str]) -> Listing:
+    names: dict[str, None] = {}
+    for path in paths:
+        inside = path.startswith(os.path.join(root, ''))
+        names[os.path.relpath(path, root) if inside else path] = None
     return Listing(root, _listed(root, list(names)))
 
 

@@ -77,7 +77,7 @@ def can_be_empty(name: str) -> bool:
     return not DICOM.names(name)
 
 
-def write_label_file(path: Path, made: LabelsOfImage, image: Path) -> None:
+def write_label_file(path: Path, made: LabelsOfImage, image: Path) -> Mapping[int, int]:
     """Write the labels of an image in the form that the name of the file ends with.
 
     Parameters
@@ -88,6 +88,11 @@ def write_label_file(path: Path, made: LabelsOfImage, image: Path) -> None:
     image : pathlib.Path
         What was labelled; NIfTI and DICOM-SEG take over its place in the body.
 
+    Returns
+    -------
+    mapping of int to int
+        Label to its number in the file, of those that have another one there.
+
     Raises
     ------
     ImageError
@@ -96,6 +101,7 @@ def write_label_file(path: Path, made: LabelsOfImage, image: Path) -> None:
         If packages that the form needs are not installed.
     """
     name, labels = path.name, made.labels
+    numbers: Mapping[int, int] = {}
     if NIFTI.names(name):
         from napari_kdsam.io.nifti import write_nifti_labels
 
@@ -107,7 +113,7 @@ def write_label_file(path: Path, made: LabelsOfImage, image: Path) -> None:
         from napari_kdsam.io.dicom_seg_writer import write_dicom_seg
 
         # Nothing that identifies a patient leaves the image unasked.
-        write_dicom_seg(path, labels, image, made.classes, with_patient=False)
+        numbers = write_dicom_seg(path, labels, image, made.classes, with_patient=False)
     elif name.lower().endswith(_COCO):
         from napari_kdsam.io.coco import LabelledImage, write_coco
 
@@ -129,6 +135,7 @@ def write_label_file(path: Path, made: LabelsOfImage, image: Path) -> None:
     # Open for writing, without which some systems do not.
     with path.open('r+b') as file:
         os.fsync(file.fileno())
+    return numbers
 
 
 def read_label_file(path: Path, image: str, shape: tuple[int, ...]) -> LabelsOfImage:

@@ -32,7 +32,7 @@ from napari_kdsam.io.results import is_result
 from napari_kdsam.measure.mask_folder import without_mask_ending
 from napari_kdsam.series.entries import FILTERS, ImageStatus, SeriesEntry
 from napari_kdsam.series.errors import SeriesError
-from napari_kdsam.series.images import list_images
+from napari_kdsam.series.images import ImageChoice, list_images
 from napari_kdsam.series.label_files import (
     LABEL_SUFFIXES,
     LabelForm,
@@ -76,7 +76,7 @@ class Series:
 
     Parameters
     ----------
-    choice : pathlib.Path
+    choice : ImageChoice
         As for `list_images`.
     output : pathlib.Path
         The folder of the labels, made if needed.
@@ -97,7 +97,9 @@ class Series:
         window works on it.
     """
 
-    def __init__(self, choice: Path, output: Path, form: LabelForm = 'image') -> None:
+    def __init__(
+        self, choice: ImageChoice, output: Path, form: LabelForm = 'image'
+    ) -> None:
         self.output, self.form = output.absolute(), form
         listing = list_images(choice, self.output)
         self.root, self.images = listing.root, listing.images
@@ -335,8 +337,9 @@ class Series:
     ) -> None:
         """Put the labels in their place, after noting what that will mean."""
         part = self._saving / path.name
-        write_label_file(part, made, image)
-        intended = replace(intended, digest=digest_of_file(part))
+        numbers = write_label_file(part, made, image)
+        classes = {numbers.get(n, n): name for n, name in intended.classes.items()}
+        intended = replace(intended, classes=classes, digest=digest_of_file(part))
         write_table(self._saving / _INTENDED, [intended])
         os.replace(part, path)
         self._put(intended)

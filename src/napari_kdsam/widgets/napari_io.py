@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_kdsam.widgets.shared.file_layers import LayerData, layer_of
+from napari_kdsam.widgets.shared.file_of_layer import FRAME_NAMES
 
 AnyPath = str | os.PathLike[str]
 
@@ -96,7 +97,10 @@ def read_sequence(paths: Sequence[AnyPath]) -> list[LayerData]:
     """
     from napari_kdsam.io.file_sequence import FileSequence
 
-    return [layer_of(FileSequence([Path(path) for path in paths]), paths[0])]
+    files = [Path(path) for path in paths]
+    data, attributes, kind = layer_of(FileSequence(files), files[0])
+    attributes['metadata'][FRAME_NAMES] = [file.name for file in files]
+    return [(data, attributes, kind)]
 
 
 def read_folder(path: AnyPath) -> list[LayerData]:
@@ -135,7 +139,7 @@ def read_folder(path: AnyPath) -> list[LayerData]:
         else:
             data, attributes, kind = layer_of(frames, images[0])
             names = [image.name for image in images]
-            attributes['metadata']['frame_names'] = names
+            attributes['metadata'][FRAME_NAMES] = names
             return [(data, {**attributes, 'name': folder.name}, kind)]
     if len(images) > _MOST_LAYERS:
         raise ImageError(

@@ -2,120 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
-from annotator_window import Canvas, show_canvas
 from PIL import Image
+from series_window import draw, shape_of
 
 from napari_kdsam.series.entries import ImageStatus
 from napari_kdsam.series.label_files import read_label_file
 from napari_kdsam.series.series import Series
-
-
-def draw(path: Path, shape: tuple[int, int], seed: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 255, shape, np.uint8)
-    Image.fromarray(pixels).save(path)
-
-
-def shape_of(number: int) -> tuple[int, int]:
-    return 60 + 7 * (number % 5), 90 - 6 * (number % 4)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    for number in range(4):
-        draw(tmp_path / 'scans' / f'img{number}.png', shape_of(number), number)
-    return tmp_path / 'scans'
-
-
-@dataclass
-class Walking:
-    """A viewer with the annotator and the series, and ways to wait for them."""
-
-    viewer: Any
-    annotator: Any
-    dock: Any
-    qtbot: Any
-
-    @property
-    def walk(self) -> Any:
-        return self.dock.walk
-
-    def open(self, folder: Path, output: Path | None = None) -> None:
-        from napari_kdsam.widgets.series.remembered import SeriesChoices
-
-        self.dock.choose(SeriesChoices(str(folder), str(output or folder / 'labels')))
-        self.dock.start.click()
-        self.settle()
-
-    def settle(self) -> None:
-        """Wait until an image is in view, or it is said why there is none."""
-        self.qtbot.waitUntil(lambda: not self.walk.busy, timeout=30_000)
-        self.qtbot.wait(20)
-
-    def point(self, row: float = 30, column: float = 40) -> None:
-        """Click, as the layer is told of it, and wait for the mask."""
-        self.annotator.workspace.layers.points.add(np.array([row, column], float))
-        self.qtbot.waitUntil(self.is_ready, timeout=30_000)
-
-    def is_ready(self) -> bool:
-        return str(self.annotator.workspace.status.kind.value) == 'ready'
-
-    def images(self) -> list[str]:
-        from napari.layers import Image as ImageLayer
-
-        return [x.name for x in self.viewer.layers if isinstance(x, ImageLayer)]
-
-    def status(self, index: int) -> ImageStatus:
-        return self.walk.series.entry(index).status
-
-    def canvas(self) -> Canvas:
-        return show_canvas(self.viewer, self.qtbot)
-
-
-@pytest.fixture
-def walking(
-    make_napari_viewer_proxy: Any,
-    qtbot: Any,
-    fake_factory: Any,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Any:
-    from qtpy.QtWidgets import QFileDialog, QMessageBox
-
-    from napari_kdsam.widgets.annotator.dock import AnnotatorWidget
-    from napari_kdsam.widgets.series.dock import SeriesWidget
-
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError('a dialog was opened')
-
-    for dialog, names in (
-        (QFileDialog, ('getSaveFileName', 'getOpenFileName', 'getExistingDirectory')),
-        (QMessageBox, ('question', 'exec')),
-    ):
-        for name in names:
-            monkeypatch.setattr(dialog, name, refuse)
-    monkeypatch.setenv('XDG_CONFIG_HOME', str(tmp_path / 'config'))
-    opened = []
-
-    def open_viewer() -> Walking:
-        viewer = make_napari_viewer_proxy(show=False)
-        annotator = AnnotatorWidget(viewer, fake_factory)
-        viewer.window.add_dock_widget(annotator, name='Click to label')
-        dock = SeriesWidget(viewer, lambda _: annotator.guided)
-        viewer.window.add_dock_widget(dock, name='Label a series of images')
-        opened.append(Walking(viewer, annotator, dock, qtbot))
-        return opened[-1]
-
-    yield open_viewer
-    for one in opened:
-        one.walk.close()
-        one.annotator.controller.flow.thread.stop(timeout=5)
 
 
 def test_twenty_images_of_different_sizes_are_labelled_with_a_click_and_a_key_each(

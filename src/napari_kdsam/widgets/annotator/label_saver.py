@@ -18,6 +18,7 @@ from napari_kdsam.io.results import MANUAL
 from napari_kdsam.widgets.annotator.workspace import Workspace
 from napari_kdsam.widgets.preferences import SaveAs
 from napari_kdsam.widgets.shared.background import BackgroundWorker
+from napari_kdsam.widgets.shared.file_of_layer import FRAME_NAMES, image_file
 from napari_kdsam.widgets.shared.labels_file import write_labels_file
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class LabelSaver(QObject):
         paths: tuple[Path, ...] = (path,)
         if per_frame:
             count = frame_count(layer.data.shape[:-2])
-            paths = _frame_paths(path, count, image.metadata.get('frame_names', ()))
+            paths = _frame_paths(path, count, image.metadata.get(FRAME_NAMES, ()))
         others = [one for one in paths if self._is_of_others(one)]
         # A name that was chosen in the dialog was asked for there already.
         if others and not (asked and not per_frame) and not self._may_replace(others):
@@ -166,15 +167,6 @@ class LabelSaver(QObject):
             self._workspace.fail(f'{text} Save again to choose another place.')
         else:
             self._workspace.say(text)
-
-
-def image_file(image: Image) -> Path | None:
-    """The file or folder that an image layer was opened from; None without one."""
-    source = image.source.path or image.metadata.get('source')
-    if not source or '://' in str(source):
-        return None
-    path = Path(str(source)).absolute()
-    return path if path.exists() else None
 
 
 def _suffix_like(file: Path | None, ndim: int) -> str:

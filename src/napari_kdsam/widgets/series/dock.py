@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QApplication,
+    QCheckBox,
     QFileDialog,
     QFormLayout,
     QGridLayout,
@@ -27,9 +29,12 @@ from qtpy.QtWidgets import (
 )
 from superqt import QElidingLabel
 
+from napari_kdsam.core.errors import counted
 from napari_kdsam.series.entries import FILTERS, ImageStatus, SeriesEntry
+from napari_kdsam.series.images import common_folder
 from napari_kdsam.series.label_files import LabelForm
 from napari_kdsam.widgets.series.image_list import LEGEND, ImageList
+from napari_kdsam.widgets.series.layer_files import files_of_layers, hide_layers_of
 from napari_kdsam.widgets.series.remembered import SeriesChoices, remember, remembered
 from napari_kdsam.widgets.series.walk import OpenAnnotator, SeriesWalk
 from napari_kdsam.widgets.shared.dock import Dock
@@ -116,6 +121,10 @@ class SeriesWidget(Dock):
             'List…', 'Choose a text file with the path of an image on each line'
         )
         self.list_button.clicked.connect(lambda _: self._choose_list())
+        self.layers_button = plain_button(
+            'Layers', 'Take the files of the image layers that are open now'
+        )
+        self.layers_button.clicked.connect(lambda _: self._choose_layers())
         self.labels_button = plain_button('', 'Choose the folder of the labels')
         self.labels_button.clicked.connect(lambda _: self._choose_labels())
         self.form_choice = ComboBox(choices=list(_FORMS.items()))
@@ -124,6 +133,12 @@ class SeriesWidget(Dock):
             'theirs'
         )
         modest_choice(self.form_choice.native)
+        self.likely = QCheckBox('Show likely objects')
+        self.likely.setToolTip(
+            'As a start on images without labels; saved only if they are accepted'
+        )
+        self.likely.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.likely.toggled.connect(self._on_likely)
         self.start = plain_button('Start', 'Begin, or go on where it was left')
         self.start.clicked.connect(lambda _: self._start())
         self.title = QElidingLabel()
@@ -189,9 +204,11 @@ class SeriesWidget(Dock):
         images = QHBoxLayout()
         images.addWidget(self.images_button, stretch=1)
         images.addWidget(self.list_button)
+        images.addWidget(self.layers_button)
         form.addRow('Images', images)
         form.addRow('Labels', self.labels_button)
         form.addRow('Save as', self.form_choice.native)
+        form.addRow(self.likely)
         form.addRow(self.start)
         self.setup = folded_section('Images and labels')
         self.setup.addWidget(setup)
@@ -237,14 +254,22 @@ class SeriesWidget(Dock):
         if file:
             self.choose(remembered(file))
 
+    def _choose_layers(self) -> None:
+        found = files_of_layers(self.viewer)
+        if found.files:
+            root = common_folder(found.files)
+            self.choose(remembered(str(root), tuple(map(str, found.files))))
+        elif not found.notices:
+            found = replace(found, notices=('There is no image layer open.',))
+        self.walk.tell(' '.join(found.notices))
+
     def _choose_labels(self) -> None:
         folder = QFileDialog.getExistingDirectory(
             self, 'Folder of the labels', self.choices.labels
         )
         if folder:
-            self.choose(
-                SeriesChoices(self.choices.images, folder, self.form_choice.value)
-            )
+            form = self.form_choice.value
+            self.choose(replace(self.choices, labels=folder, form=form))
 
     def choose(self, choices: SeriesChoices) -> None:
         """Fill in what a series is to be opened with."""
@@ -253,7 +278,10 @@ class SeriesWidget(Dock):
 
     def _show_choices(self) -> None:
         images, labels = Path(self.choices.images), Path(self.choices.labels)
-        self.images_button.setText(images.name or 'Choose…')
+        text, files = images.name, self.choices.files
+        if files:
+            text = f'{counted(len(files), "file")} in {images.name}'
+        self.images_button.setText(text or 'Choose…')
         self.labels_button.setText(
             f'{labels.parent.name}/{labels.name}' if labels.name else 'Choose…'
         )
@@ -264,14 +292,19 @@ class SeriesWidget(Dock):
             button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
             button.setToolTip(str(path) if path.name else 'Choose a folder')
         self.form_choice.value = self.choices.form
+        self.likely.setChecked(self.choices.likely_objects)
         self.start.setEnabled(bool(images.name and labels.name))
 
+    def _on_likely(self, wanted: bool) -> None:
+        self.choices = replace(self.choices, likely_objects=wanted)
+        self.walk.suggest(wanted)
+        if self.walk.series is not None:
+            remember(self.choices)
+
     def _start(self) -> None:
-        choices = SeriesChoices(
-            self.choices.images, self.choices.labels, self.form_choice.value
-        )
+        choices = self.choices = replace(self.choices, form=self.form_choice.value)
         remember(choices)
-        self.walk.open(Path(choices.images), Path(choices.labels), choices.form)
+        self.walk.open(choices.choice, Path(choices.labels), choices.form)
 
     def _cut_down(self, _: Any = None) -> None:
         self.walk.cut_down(self.filter.value, self.search.text().strip())
@@ -340,6 +373,8 @@ class SeriesWidget(Dock):
         if series is not None:
             if self._opened is not series:
                 self._opened = series
+                if self.choices.files:
+                    hide_layers_of(self.viewer, (image.path for image in series.images))
                 self.setup.collapse(animate=False)
             counts = walk.counts
             finished = counts[ImageStatus.done] + counts[ImageStatus.no_lesion]

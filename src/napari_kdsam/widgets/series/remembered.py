@@ -11,6 +11,7 @@ from platformdirs import user_config_path
 
 from napari_kdsam.core.errors import KDSAMError
 from napari_kdsam.core.files import write_json
+from napari_kdsam.series.images import ImageChoice
 from napari_kdsam.series.label_files import LABEL_FORMS, LabelForm
 from napari_kdsam.widgets.preferences import PLUGIN
 
@@ -25,33 +26,47 @@ class SeriesChoices:
     ----------
     images : str
         Folder or list of images; empty for none.
+    files : tuple of str
+        The images themselves where they were those of layers; `images` is the folder
+        that they are below.
     labels : str
         Folder of the labels.
     form : LabelForm
+    likely_objects : bool
+        Whether they are shown as a start.
     """
 
     images: str = ''
     labels: str = ''
     form: LabelForm = 'image'
+    files: tuple[str, ...] = ()
+    likely_objects: bool = False
+
+    @property
+    def choice(self) -> ImageChoice:
+        """What a series is opened with."""
+        return tuple(map(Path, self.files)) or Path(self.images)
 
 
-def remembered(images: str = '') -> SeriesChoices:
+def remembered(images: str = '', files: tuple[str, ...] = ()) -> SeriesChoices:
     """What was chosen for these images, or last; a folder beside them if they are new."""
     known = _read()
     if not images:
         return known[0] if known else SeriesChoices()
     for one in known:
-        if one.images == images:
+        if (one.images, one.files) == (images, files):
             return one
     path = Path(images)
     beside = path if path.is_dir() else path.parent
-    form = known[0].form if known else 'image'
-    return SeriesChoices(images, str(beside / 'labels'), form)
+    last = known[0] if known else SeriesChoices()
+    labels = str(beside / 'labels')
+    return SeriesChoices(images, labels, last.form, files, last.likely_objects)
 
 
 def remember(choices: SeriesChoices) -> None:
     """Offer these choices first from now on; a disk that is full keeps the earlier."""
-    others = [one for one in _read() if one.images != choices.images]
+    of = choices.images, choices.files
+    others = [one for one in _read() if (one.images, one.files) != of]
     path = _file()
     with suppress(KDSAMError, OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,8 +79,11 @@ def _file() -> Path:
 
 def _read() -> list[SeriesChoices]:
     try:
-        found = [SeriesChoices(**item) for item in json.loads(_file().read_bytes())]
-    except (OSError, ValueError, TypeError):
+        found = [
+            SeriesChoices(**{**item, 'files': tuple(item.get('files', ()))})
+            for item in json.loads(_file().read_bytes())
+        ]
+    except (OSError, ValueError, TypeError, AttributeError):
         # Nothing is lost but a convenience.
         return []
     return [
@@ -74,4 +92,6 @@ def _read() -> list[SeriesChoices]:
         if isinstance(one.images, str)
         and isinstance(one.labels, str)
         and one.form in LABEL_FORMS
+        and isinstance(one.likely_objects, bool)
+        and all(isinstance(file, str) for file in one.files)
     ]

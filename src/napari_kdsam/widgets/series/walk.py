@@ -18,6 +18,7 @@ from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 from napari_kdsam.core.errors import KDSAMError, counted, excerpt
 from napari_kdsam.series.entries import ImageStatus, SeriesEntry
 from napari_kdsam.series.errors import SeriesError
+from napari_kdsam.series.images import ImageChoice
 from napari_kdsam.series.label_files import LabelForm, LabelsOfImage
 from napari_kdsam.series.series import Series, Start
 from napari_kdsam.widgets.shared.background import BackgroundWorker
@@ -125,6 +126,8 @@ class SeriesWalk(QObject):
         self._known: NDArray[Any] | None = None
         self._classes: dict[int, str] = {}
         self._step = 1
+        self._suggesting = False
+        self._suggests: ImageAnnotator | None = None
         self._wanted: int | None = None
         self._ahead: _Read | None = None
         self._reading_ahead: int | None = None
@@ -159,7 +162,7 @@ class SeriesWalk(QObject):
         count = len(self.series.images)
         return f'{self.index + 1} of {count}: {self.series.images[self.index].name}'
 
-    def open(self, choice: Path, output: Path, form: LabelForm) -> None:
+    def open(self, choice: ImageChoice, output: Path, form: LabelForm) -> None:
         """Begin or go on with a series, after saving what is in view of another."""
         if not self.busy:
             self._finish(partial(self._begin, choice, output, form))
@@ -209,11 +212,24 @@ class SeriesWalk(QObject):
         self.chosen, self.text = chosen, text
         self._list()
 
+    def suggest(self, wanted: bool) -> None:
+        """Show likely objects as a start on each image, or no longer."""
+        self._suggesting = wanted
+        if self.series is not None:
+            self._suggests = self._annotator()
+            self._suggests.suggest(wanted)
+
+    def tell(self, text: str) -> None:
+        """Show a sentence for the user."""
+        self._say(text)
+
     def close(self) -> None:
         """Save what is committed, and let go of everything; layers stay."""
         if self._closed:
             return
         self._closed = True
+        if self._suggests is not None:
+            self._suggests.suggest(False)
         gc.unfreeze()
         self._layers.close()
         if self.series is not None:
@@ -228,7 +244,7 @@ class SeriesWalk(QObject):
     def _annotator(self) -> ImageAnnotator:
         return self._open_annotator(self._viewer)
 
-    def _begin(self, choice: Path, output: Path, form: LabelForm) -> None:
+    def _begin(self, choice: ImageChoice, output: Path, form: LabelForm) -> None:
         self._busy = True
         self._say('Looking for images…')
         before, self.series = self.series, None
@@ -239,7 +255,7 @@ class SeriesWalk(QObject):
             self._saver.do(before.close)
         self._saver.do(self._open, choice, output, form)
 
-    def _open(self, choice: Path, output: Path, form: LabelForm) -> None:
+    def _open(self, choice: ImageChoice, output: Path, form: LabelForm) -> None:
         try:
             series = Series(choice, output, form)
         except KDSAMError as error:
@@ -262,6 +278,7 @@ class SeriesWalk(QObject):
         gc.collect()
         gc.freeze()
         self._annotator().offer_classes(series.classes())
+        self.suggest(self._suggesting)
         self._list()
         self._say(' '.join(series.notices))
         self._show(series.first_to_do())
@@ -446,6 +463,8 @@ class SeriesWalk(QObject):
         self._put_away(image, labels, names)
         self.index = read.index
         self._known, self._classes = read.start.labels, names
+        # The annotator may be another one by now.
+        self.suggest(self._suggesting)
         self._list()
         self._say(' '.join([*self._said_skipped(), read.start.notice]).strip())
         following = self._beyond(self._step)

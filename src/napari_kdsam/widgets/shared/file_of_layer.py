@@ -1,4 +1,4 @@
-"""Whether a layer shows its file as everything else of this package reads it."""
+"""The file of a layer, and whether it is shown as everything else here reads it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,25 @@ from typing import TYPE_CHECKING
 from napari_kdsam.core.errors import KDSAMError
 
 if TYPE_CHECKING:
-    from napari.layers import Image
+    from napari.layers import Image, Layer
 
 _PLUGIN = 'napari-kdsam'
+# What the files of a stack are called, in a layer's metadata.
+FRAME_NAMES = 'frame_names'
+
+
+def image_file(image: Layer) -> Path | None:
+    """The file or folder that a layer was opened from; None without one."""
+    opened, own = image.source.path, image.metadata.get('source')
+    several = len(image.metadata.get(FRAME_NAMES, ())) > 1
+    if own and opened and Path(opened).is_dir() and not several:
+        # A folder was opened, and the layer is of one file in it.
+        opened = own
+    source = opened or own
+    if not source or '://' in str(source):
+        return None
+    path = Path(str(source)).absolute()
+    return path if path.exists() else None
 
 
 def otherwise_shown(layer: Image) -> str:
