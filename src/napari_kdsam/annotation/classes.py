@@ -58,8 +58,8 @@ def with_known_classes(
         Label to the name of its class, of the labels that the image has already.
     """
     classes, current = state.classes, state.current_class
-    if classes == (FIRST_CLASS,) and names:
-        classes = ()
+    if classes == (FIRST_CLASS,) and names.get(FIRST_CLASS.id, '') != FIRST_CLASS.name:
+        classes = () if names else classes
     for class_id, name in names.items():
         classes, _ = class_named(classes, name, class_id)
     known: dict[int, int] = {}

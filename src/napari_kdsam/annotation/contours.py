@@ -159,8 +159,8 @@ def _filled(rings: tuple[Ring, ...], box: PixelBox) -> Mask:
     lines = [(ring.hole, np.array(ring.places) - box[:2]) for ring in rings]
     # What is within a hole is a part of its own.
     for hole, line in sorted(lines, key=lambda each: -area_within(each[1])):
-        rows, columns = polygon(*line.T, mask.shape)
-        mask[rows, columns] = not hole
+        rows, columns = line.T
+        mask[polygon(rows, columns, mask.shape)] = not hole
     return mask
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
+from qtpy.QtCore import QTimer
 
 from napari_kdsam.annotation.classes import class_named
 from napari_kdsam.annotation.commands import Command, SetClasses, as_one
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 _COLOR = '#00e676'
 _TEXT_SIZE = 12
+# Share of the image's longer side.
+_TEXT_ABOVE = 0.015
 _UNNAMED = 'object'
 _NOTHING = 'No likely object was found here.'
 
@@ -59,8 +62,9 @@ class LikelyObjects:
         self._asked: tuple[ImageRecord, FrameIndex] | None = None
         self._found: tuple[LikelyObject, ...] = ()
         self._layer: Shapes | None = None
+        self._following = False
         flow.thread.likely_found.connect(self._on_found)
-        workspace.updated.connect(self._follow_view)
+        workspace.updated.connect(self._follow_soon)
 
     @property
     def shown(self) -> tuple[LikelyObject, ...]:
@@ -86,11 +90,13 @@ class LikelyObjects:
     def accept(self) -> bool:
         """Make labels of what is shown, as one step; False if there is nothing."""
         workspace, record = self._workspace, self._workspace.record
-        if not self.shown or record is None or workspace.layers is None:
-            workspace.say('There is no likely object to accept.')
-            return False
         if workspace.hindrance is not None:
             workspace.show_status(workspace.hindrance)
+            return False
+        # What is seen may be out of date for a moment.
+        self._follow_view()
+        if not self.shown or record is None or workspace.layers is None:
+            workspace.say('There is no likely object to accept.')
             return False
         try:
             commands = self._commands(record, self.shown)
@@ -114,7 +120,7 @@ class LikelyObjects:
     def close(self) -> None:
         """Let go of the viewer."""
         self._wanted = False
-        self._workspace.updated.disconnect(self._follow_view)
+        self._workspace.updated.disconnect(self._follow_soon)
         self._forget()
 
     def _commands(
@@ -173,8 +179,15 @@ class LikelyObjects:
         self._follow_view()
         self._workspace.updated.emit()
 
+    def _follow_soon(self) -> None:
+        # napari may be in the middle of adding or removing layers.
+        if self._wanted and not self._following:
+            self._following = True
+            QTimer.singleShot(0, self._follow_view)
+
     def _follow_view(self) -> None:
         """Look at another frame, and show what was found as long as it is a start."""
+        self._following = False
         if not self._wanted:
             return
         workspace, record = self._workspace, self._workspace.record
@@ -192,6 +205,8 @@ class LikelyObjects:
 
     def _is_empty(self, record: ImageRecord) -> bool:
         frame = self._workspace.frame
+        if record.image not in self._workspace.viewer.layers:
+            return False
         if not self._workspace.draft.empty or self._workspace.hindrance is not None:
             return False
         return record.target is None or not record.target.frame(frame).any()
@@ -220,13 +235,22 @@ class LikelyObjects:
                 outlines.append(np.array(places))
                 text = f'{_name(item)} {item.certainty:.2f}'
                 names.append(text if number == 0 else '')
+        above = np.zeros(len(record.frames.shape))
+        above[-2] = -_TEXT_ABOVE * max(record.frames.plane_shape)
         self._layer = Shapes(
             outlines,
             ndim=len(record.frames.shape),
             shape_type='polygon',
             name='KD SAM likely objects',
             features=pd.DataFrame({'name': names}),
-            text={'string': '{name}', 'color': _COLOR, 'size': _TEXT_SIZE},
+            text={
+                'string': '{name}',
+                'color': _COLOR,
+                'size': _TEXT_SIZE,
+                # Above the object, which is to be seen.
+                'anchor': 'upper_left',
+                'translation': above,
+            },
             face_color='transparent',
             edge_color=_COLOR,
             edge_width=line_width(record.frames.shape),
@@ -236,7 +260,8 @@ class LikelyObjects:
         layers = workspace.viewer.layers
         active = layers.selection.active
         ours = workspace.layers
-        below = layers.index(ours.preview) if ours is not None else len(layers)
+        known = ours is not None and ours.preview in layers
+        below = layers.index(ours.preview) if ours and known else len(layers)
         layers.insert(below, self._layer)
         layers.selection.active = active
 

@@ -201,11 +201,11 @@ class SeriesWidget(Dock):
         setup = QWidget()
         form = QFormLayout(setup)
         form.setContentsMargins(0, 0, 0, 0)
-        images = QHBoxLayout()
-        images.addWidget(self.images_button, stretch=1)
-        images.addWidget(self.list_button)
-        images.addWidget(self.layers_button)
-        form.addRow('Images', images)
+        others = QHBoxLayout()
+        others.addWidget(self.list_button)
+        others.addWidget(self.layers_button)
+        form.addRow('Images', self.images_button)
+        form.addRow('or', others)
         form.addRow('Labels', self.labels_button)
         form.addRow('Save as', self.form_choice.native)
         form.addRow(self.likely)
@@ -369,12 +369,13 @@ class SeriesWidget(Dock):
         ):
             widget.setEnabled(shown)
         self.title.setText(walk.title)
+        # It asks for less than its text, whose size is known once it is seen.
+        self.title.setMinimumHeight(self.title.fontMetrics().height() + 2)
         self.title.setToolTip(walk.title)
         if series is not None:
             if self._opened is not series:
                 self._opened = series
-                if self.choices.files:
-                    hide_layers_of(self.viewer, (image.path for image in series.images))
+                hide_layers_of(self.viewer, (image.path for image in series.images))
                 self.setup.collapse(animate=False)
             counts = walk.counts
             finished = counts[ImageStatus.done] + counts[ImageStatus.no_lesion]

@@ -73,8 +73,10 @@ def files_of_layers(viewer: Viewer) -> LayerFiles:
 
 def hide_layers_of(viewer: Viewer, files: Iterable[Path]) -> None:
     """Hide the layers of some files, and their labels, so that a series is seen."""
-    known = set(files)
-    for layer in viewer.layers:
+    opened = [layer for layer in viewer.layers if image_file(layer) is not None]
+    # A series may be of many thousand files.
+    known = set(files) if opened else set()
+    for layer in opened:
         if _of(layer, known):
             layer.visible = False
 
