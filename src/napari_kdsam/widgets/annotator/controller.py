@@ -214,7 +214,33 @@ class AnnotationController(LayerOwner):
         self._leave_image(kept)
         if image is None:
             workspace.show_status(NO_IMAGE)
-            return
+        else:
+            self._take_up(image, kept)
+
+    def exchange_image(self, image: Image, exchange: Callable[[], object]) -> None:
+        """Annotate another image in the same layer, from the beginning.
+
+        Parameters
+        ----------
+        image : napari.layers.Image
+            The one being annotated, of which nothing is kept but its session in a file.
+        exchange : callable
+            Puts the other image into the layer, and its labels into theirs.
+        """
+        kept = self.workspace.layers
+        self.flow.forget()
+        self._leave_image(kept)
+        if kept is not None:
+            kept.let_go()
+        self.drop(image)
+        try:
+            exchange()
+        finally:
+            self._seen.show(image)
+            self._take_up(image, kept)
+
+    def _take_up(self, image: Image, kept: PromptLayers | None) -> None:
+        workspace = self.workspace
         is_new = image not in workspace.records
         if is_new:
             state = replace(workspace.first_state, semantic=workspace.semantic)

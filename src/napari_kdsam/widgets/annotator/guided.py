@@ -36,6 +36,33 @@ class GuidedAnnotator:
     def show(
         self, image: Image, labels: Labels | None, names: Mapping[int, str]
     ) -> None:
+        self._pass_classes_on(names)
+        self._controller.show_image(image, keep_layers=True)
+        self._begin_with(labels)
+
+    def exchange(
+        self,
+        image: Image,
+        labels: Labels,
+        names: Mapping[int, str],
+        exchange: Callable[[], object],
+    ) -> bool:
+        workspace = self._workspace
+        others = [
+            record
+            for record in workspace.records.values()
+            if record.image is not image
+            and record.target is not None
+            and record.target.layer is labels
+        ]
+        if others or image is not workspace.image:
+            return False
+        self._pass_classes_on(names)
+        self._controller.exchange_image(image, exchange)
+        self._begin_with(labels)
+        return True
+
+    def _pass_classes_on(self, names: Mapping[int, str]) -> None:
         workspace = self._workspace
         first = workspace.first_state
         if workspace.record is not None:
@@ -48,12 +75,15 @@ class GuidedAnnotator:
             )
         workspace.first_state = with_known_classes(first, self._offered, names)
         self._offered = {}
-        self._controller.show_image(image, keep_layers=True)
-        self._controller.set_target(labels)
+
+    def _begin_with(self, labels: Labels | None) -> None:
+        workspace, controller = self._workspace, self._controller
+        controller.set_target(labels)
         if workspace.record is not None:
-            self._controller.objects.show_classes(workspace.record)
-        if self._controller.frames.prefetching:
-            self._controller.flow.prefetch([workspace.frame])
+            controller.objects.show_classes(workspace.record)
+        workspace.await_view()
+        if controller.frames.prefetching:
+            controller.flow.prefetch([workspace.frame])
 
     def finish(self, image: Image, then: Callable[[], object]) -> None:
         workspace, controller = self._workspace, self._controller

@@ -113,6 +113,8 @@ class ImageRecord:
     data_version: int = 0
     own_shapes: dict[FrameIndex, tuple[int, int]] = field(default_factory=dict)
     target: LabelsLayerTarget | None = None
+    # Tokens outlive the record, whose address may become that of another.
+    _identity: object = field(default_factory=object)
 
     @property
     def frames(self) -> ImageFrames:
@@ -125,7 +127,7 @@ class ImageRecord:
 
     def token(self, frame: FrameIndex) -> tuple[Any, ...]:
         """Equal only for the same pixels."""
-        return (id(self), self.data_version, frame)
+        return (self._identity, self.data_version, frame)
 
     def mapping(self, use_contrast_limits: bool) -> IntensityMapping:
         """How the image's values shall become 8 bits."""

@@ -208,7 +208,7 @@ class PredictionFlow:
         known = len(point) >= len(frames.shape)
         frame = frames.at(point) if known else frames.index_of(0)
         # Its pixels tell when it is asked for that they are embedded already.
-        token = ('next image', id(image), frame)
+        token = object()
         mapping = mapping_of(image, self._use_contrast_limits)
         made = self._in_advance(token, partial(frames.reader(), frame), mapping)
         self._next_image = (made,)

@@ -46,7 +46,7 @@ class PreviewLayer:
     def renew(self) -> Labels:
         """Make an equal empty layer in place of a deleted one."""
         self.layer = self._new_layer()
-        self._painted = ()
+        self._painted, self._high_contrast = (), False
         return self.layer
 
     def move_to(self, image: Image) -> None:
@@ -79,6 +79,8 @@ class PreviewLayer:
 
     def use_high_contrast(self, high: bool) -> None:
         """Show outlines in bright yellow instead of tinted areas."""
+        if high == self._high_contrast:
+            return
         self._high_contrast = high
         self.layer.contour = 2 if high else 0
         self.layer.opacity = 1.0 if high else _OPACITY

@@ -98,6 +98,10 @@ class PromptLayers:
         self._followed = Connections()
         self._followed.connect(image.events, TRANSFORM_NAMES, self._follow_image)
 
+    def let_go(self) -> None:
+        """Follow the image no longer, until these layers move to another."""
+        self._followed.close()
+
     def move_to(self, image: Image) -> bool:
         """Lie on another image, empty; adding and removing layers takes far longer.
 
@@ -114,14 +118,15 @@ class PromptLayers:
         shape, layers = spatial_shape(image), self._viewer.layers
         if len(shape) != len(self._shape) or not all(x in layers for x in self.layers):
             return False
-        self._followed.close()
+        self.let_go()
         self.show_drafts({})
         self._image, self._shape = image, shape
         self.mask.move_to(image)
         self._follow_image()
         self.points.current_size = _point_size(shape)
         self.shapes.current_edge_width = line_width(shape)
-        self.positive = True
+        if not self.positive:
+            self.positive = True
         self._follow(image)
         return True
 

@@ -12,6 +12,7 @@ from napari_kdsam.annotation.prompt_diff import edit_between, within
 from napari_kdsam.annotation.state import AnnotationState, Draft
 from napari_kdsam.widgets.annotator.prediction import PredictionFlow
 from napari_kdsam.widgets.annotator.prompt_layers import PromptListener
+from napari_kdsam.widgets.annotator.status import UNSEEN_IMAGE
 from napari_kdsam.widgets.annotator.workspace import Workspace
 
 _DRAG_MS = 60
@@ -33,6 +34,8 @@ class PromptSync(PromptListener):
         self._reading = False
         self._dragged = False
         self._pressed = False
+        # Whether the button was pressed before the image was seen.
+        self._unseen = False
         # A drag reports many places a second; the mask follows as fast as it can.
         self._timer = QTimer(flow.thread)
         self._timer.setSingleShot(True)
@@ -46,6 +49,8 @@ class PromptSync(PromptListener):
             return
         self._timer.stop()
         hindrance = self._workspace.hindrance
+        if self._workspace.unseen or self._unseen:
+            hindrance = UNSEEN_IMAGE
         if hindrance is not None:
             # What was not seen where it was put would be predicted later, unasked.
             QTimer.singleShot(0, self.show_drafts)
@@ -76,7 +81,8 @@ class PromptSync(PromptListener):
     def on_press(self, position: Any) -> None:
         """Ask for the mask of a point while the button that adds it is held down."""
         layers, record = self._workspace.layers, self._workspace.record
-        if layers is None or record is None or self._flow.promised:
+        self._unseen = self._workspace.unseen
+        if self._unseen or layers is None or record is None or self._flow.promised:
             return
         frame, point = layers.point_at(position)
         draft = self._workspace.draft
@@ -88,7 +94,7 @@ class PromptSync(PromptListener):
 
     def on_release(self) -> None:
         """Show the masks of the prompts there are, if no point was added after all."""
-        if self._pressed:
+        if self._pressed or self._unseen:
             # napari adds the point after this.
             QTimer.singleShot(0, self._settle)
 
@@ -117,9 +123,13 @@ class PromptSync(PromptListener):
         self._flow.forget_ahead()
 
     def _settle(self) -> None:
-        self._pressed = False
-        self._flow.forget_ahead()
-        self._flow.refresh()
+        unseen, self._unseen = self._unseen, False
+        if self._pressed:
+            self._pressed = False
+            self._flow.forget_ahead()
+            self._flow.refresh()
+        elif unseen:
+            self._workspace.show_status(UNSEEN_IMAGE)
 
     def _predict_dragged(self) -> None:
         layers, record = self._workspace.layers, self._workspace.record

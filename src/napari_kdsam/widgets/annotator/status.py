@@ -73,6 +73,9 @@ OTHER_VIEW = StatusLine(
 HIDDEN_IMAGE = StatusLine(
     StatusKind.WAITING, 'This image is hidden: show it, or choose another, to annotate.'
 )
+UNSEEN_IMAGE = StatusLine(
+    StatusKind.WAITING, 'That click came before this image was seen: click again.'
+)
 NO_TOOL = 'Another layer is selected: choose a tool, such as Inside, to go on here.'
 EMPTY_MASK = StatusLine(
     StatusKind.READY, 'The mask is empty: add points or draw a box.'

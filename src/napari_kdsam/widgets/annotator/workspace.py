@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from psygnal import Signal
+from qtpy.QtCore import QTimer
 
 from napari_kdsam.annotation.history import AnnotationSession
 from napari_kdsam.annotation.state import (
@@ -60,6 +61,8 @@ class Workspace:
         classes.
     first_state : AnnotationState
         What images begin with that are annotated for the first time.
+    unseen : bool
+        Whether the image has come so lately that clicks may be meant for the one before.
     """
 
     updated = Signal()
@@ -75,6 +78,20 @@ class Workspace:
         self.overlap: OverlapPolicy = 'keep'
         self.semantic = False
         self.first_state = AnnotationState()
+        self.unseen = False
+        # Fires when all that was waiting is done: clicks, and painting the window.
+        self._idle = QTimer()
+        self._idle.setSingleShot(True)
+        self._idle.setInterval(0)
+        self._idle.timeout.connect(self._note_seen)
+
+    def await_view(self) -> None:
+        """Take no click that was made while the image was being brought."""
+        self.unseen = True
+        self._idle.start()
+
+    def _note_seen(self) -> None:
+        self.unseen = False
 
     @property
     def image(self) -> Image | None:

@@ -30,6 +30,7 @@ from napari_kdsam.widgets.batch.progress import BatchPlan, FollowPlan, Item
 from napari_kdsam.widgets.batch.prompts import prompts_by_frame, prompts_on_frame
 from napari_kdsam.widgets.batch.record import Batch, BatchedImage, JobMaker
 from napari_kdsam.widgets.shared.labels_writer import new_labels_layer
+from napari_kdsam.widgets.shared.layer_reuse import hold
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels, Points, Shapes
@@ -155,7 +156,10 @@ def make_batch(
     else:
         plan, make_job = _prompted(choices, viewer, sources, items)
     outputs = _outputs(choices, viewer, sources, written)
-    return Batch(sources, outputs, plan, make_job, choices.model, choices.device)
+    batch = Batch(sources, outputs, plan, make_job, choices.model, choices.device)
+    for layer in batch.layers:
+        hold(layer)
+    return batch
 
 
 def _items(choices: Choices, sources: Sequence[BatchedImage]) -> list[Item]:

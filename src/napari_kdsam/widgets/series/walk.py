@@ -26,6 +26,7 @@ from napari_kdsam.widgets.shared.collector import collector_paused
 from napari_kdsam.widgets.shared.connections import Connections
 from napari_kdsam.widgets.shared.labels_writer import new_labels_layer
 from napari_kdsam.widgets.shared.layer_marks import OURS
+from napari_kdsam.widgets.shared.layer_reuse import can_show, show_instead
 from napari_kdsam.widgets.shared.transforms import millimetres_of, spatial_shape
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ class _Read:
         Why it cannot be opened.
     lost : bool
         Whether the whole folder cannot be read.
-    layer : napari.layers.Image or None
-        Made of `data` in the main thread.
+    layer, labels : napari.layers.Image and Labels, or None
+        Made of these in the main thread; labels are not always there from the start.
     """
 
     index: int
@@ -62,6 +63,7 @@ class _Read:
     problem: str = ''
     lost: bool = False
     layer: Image | None = None
+    labels: Labels | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -426,14 +428,24 @@ class SeriesWalk(QObject):
         if not read.problem:
             try:
                 read.layer = Image(read.data, **read.attributes)
-            except (ValueError, TypeError, MemoryError) as error:
+                read.labels = _labels_of(read.layer, read.start.labels)
+            except (ValueError, TypeError, MemoryError, KDSAMError) as error:
                 read.problem = excerpt(error)
         if read.index == self._wanted:
-            self._take(read)
+            self._take_late(read)
         elif not read.problem:
             self._ahead = read
             if read.layer is not None:
                 self._annotator().encode_ahead(read.layer)
+
+    def _take_late(self, read: _Read) -> None:
+        """Show an image that was waited for, after what was done in the meantime."""
+        if read.problem or read.layer is None:
+            self._take(read)
+            return
+        self._wanted, self._ahead = None, read
+        self._finish(partial(self._show, read.index))
+        self.changed.emit()
 
     def _take(self, read: _Read) -> None:
         """Show an image that was read; one that cannot be is marked, and passed by."""
@@ -445,22 +457,11 @@ class SeriesWalk(QObject):
         if read.problem or read.layer is None:
             self._pass_by(read)
             return
-        now = self._labels_now()
-        if now is not None and self._has_changed(now):
-            # Something was committed after it was saved, while this one was read.
-            self._ahead = read
-            self._finish(partial(self._show, read.index))
-            return
         entry = self.series.entry(read.index)
         if entry.status is ImageStatus.failed:
             self.series.note(read.index, status=ImageStatus.new, reason='')
-        image, labels = read.layer, None
-        if read.start.labels is not None:
-            labels = new_labels_layer(image)
-            # The layer is painted into, and what it began with stays known.
-            labels.data = read.start.labels.copy()
         names = read.start.classes or {}
-        self._put_away(image, labels, names)
+        self._bring(read.layer, read.labels, names)
         self.index = read.index
         self._known, self._classes = read.start.labels, names
         # The annotator may be another one by now.
@@ -471,6 +472,38 @@ class SeriesWalk(QObject):
         if following is not None:
             self._reading_ahead = following
             self._reader.do(self._read_image, self.series, following)
+
+    def _bring(
+        self, image: Image, labels: Labels | None, names: Mapping[int, str]
+    ) -> None:
+        """Show an image and its labels, in the layers of the one before if possible."""
+        if not self._exchange(image, labels, names):
+            self._put_away(image, labels, names)
+        self._viewer.reset_view()
+
+    def _exchange(
+        self, image: Image, labels: Labels | None, names: Mapping[int, str]
+    ) -> bool:
+        """Let the layers in view show another image, which is much faster."""
+        old, old_labels, layers = self._image, self._labels, self._viewer.layers
+        if old not in layers or old_labels not in layers or labels is None:
+            return False
+        assert old is not None and old_labels is not None
+        if not (
+            old_labels.metadata.get(OURS)
+            and can_show(old, image)
+            and can_show(old_labels, labels)
+        ):
+            return False
+
+        def exchange() -> None:
+            show_instead(old, image)
+            show_instead(old_labels, labels)
+
+        annotator = self._annotator()
+        # Its labels are in their file, or another would not be brought.
+        annotator.forget_session(old)
+        return annotator.exchange(old, old_labels, names, exchange)
 
     def _put_away(
         self,
@@ -496,8 +529,6 @@ class SeriesWalk(QObject):
         for layer in old:
             if layer is not None and layer in layers:
                 layers.remove(layer)
-        if image is not None:
-            self._viewer.reset_view()
 
     def _pass_by(self, read: _Read) -> None:
         series = self.series
@@ -564,6 +595,18 @@ class SeriesWalk(QObject):
         except RuntimeError:
             # The window was closed, and Qt has deleted this object, in between.
             return
+
+
+def _labels_of(image: Image, start: NDArray[Any] | None) -> Labels | None:
+    """The labels that an image begins with; None where they are made when needed."""
+    if start is None and image.ndim > 2:
+        # Those of a stack may be large, and there need not be any.
+        return None
+    labels = new_labels_layer(image)
+    if start is not None:
+        # The layer is painted into, and what it began with stays known.
+        labels.data = start.copy()
+    return labels
 
 
 def _layer_of_file(path: Path) -> tuple[Any, dict[str, Any]]:

@@ -27,6 +27,31 @@ class ImageAnnotator(Protocol):
         the classes' of its labels.
         """
 
+    def exchange(
+        self,
+        image: Image,
+        labels: Labels,
+        names: Mapping[int, str],
+        exchange: Callable[[], object],
+    ) -> bool:
+        """As `show`, for another image and labels in the layers that are there.
+
+        Parameters
+        ----------
+        image : napari.layers.Image
+            The one being annotated, in which the other image will be.
+        labels : napari.layers.Labels
+        names : mapping of int to str
+            Classes of the labels that will be there.
+        exchange : callable
+            Puts the others into these layers.
+
+        Returns
+        -------
+        bool
+            Whether that was done; not where the layers are in use otherwise.
+        """
+
     def finish(self, image: Image, then: Callable[[], object]) -> None:
         """Commit the masks in view and call; where they cannot be, say why instead.
 

@@ -4,3 +4,5 @@
 HELPER_KEY = 'napari-kdsam helper'
 # Labels layers made by the plugin, whose colours it may set.
 OURS = 'napari-kdsam labels'
+# Layers that are in other hands than the annotator's, and stay what they are.
+HELD = 'napari-kdsam held'
