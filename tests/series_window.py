@@ -48,6 +48,8 @@ class Walking:
     def settle(self) -> None:
         """Wait until an image is in view, or it is said why there is none."""
         self.qtbot.waitUntil(lambda: not self.walk.busy, timeout=30_000)
+        workspace = self.annotator.workspace
+        self.qtbot.waitUntil(lambda: not workspace.unseen, timeout=30_000)
         self.qtbot.wait(20)
 
     def point(self, row: float = 30, column: float = 40) -> None:

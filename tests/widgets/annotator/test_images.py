@@ -261,3 +261,14 @@ def test_an_image_that_is_renamed_like_another_stays_chosen(annotate, renamed):
     assert session.workspace.image == image
     assert session.widget.image_choice.value == image
     session.click(45, 50)
+
+
+def test_the_pixels_of_an_image_that_is_gone_are_never_taken_for_anothers():
+    from napari.layers import Image
+
+    from napari_kdsam.widgets.annotator.image_record import ImageRecord
+
+    image = Image(stack(20, 30))
+    # Each record is gone before the next one takes its place in memory.
+    tokens = [ImageRecord(image, print).token(()) for _ in range(50)]
+    assert len(set(tokens)) == 50

@@ -46,6 +46,7 @@ walk.open(folder, folder / 'labels', 'png')
 until(lambda: walk.index >= 0)
 print('open', flush=True)
 for number in range(walk.index, len(walk.series.images)):
+    until(lambda: not workspace.unseen)
     workspace.layers.points.add(np.array((20.0, 20.0 + number)))
     until(lambda: workspace.status.kind.value == 'ready')
     if number % 2:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_kdsam.annotation.state import FIRST_CLASS, AnnotationState
-from napari_kdsam.widgets.shared.layer_marks import OURS
+from napari_kdsam.widgets.shared.layer_marks import COLORS_SET, OURS
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -83,9 +83,8 @@ def _shade(color: str, number: int) -> str:
 
 
 def _use_colors(layer: Labels, colors: dict[int, str]) -> None:
-    key = f'{OURS} colours'
-    if layer.metadata.get(key) != colors:
-        layer.metadata[key] = colors
+    if layer.metadata.get(COLORS_SET) != colors:
+        layer.metadata[COLORS_SET] = colors
         layer.colormap = colormap_of(colors)
 
 

@@ -227,6 +227,7 @@ class AnnotationController(LayerOwner):
         exchange : callable
             Puts the other image into the layer, and its labels into theirs.
         """
+        self.contour.finish()
         kept = self.workspace.layers
         self.flow.forget()
         self._leave_image(kept)

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
     from napari_kdsam.inference.predictor import Candidate
 
+# Turns of the event loop in which clicks that wait are taken, and the window is painted.
+_TURNS = 3
+
 
 class Workspace:
     """What every part of an annotator works on.
@@ -79,19 +82,21 @@ class Workspace:
         self.semantic = False
         self.first_state = AnnotationState()
         self.unseen = False
-        # Fires when all that was waiting is done: clicks, and painting the window.
-        self._idle = QTimer()
-        self._idle.setSingleShot(True)
-        self._idle.setInterval(0)
-        self._idle.timeout.connect(self._note_seen)
+        self._turns = 0
+        self._turn = QTimer()
+        self._turn.setInterval(0)
+        self._turn.timeout.connect(self._count_turn)
 
     def await_view(self) -> None:
         """Take no click that was made while the image was being brought."""
-        self.unseen = True
-        self._idle.start()
+        self.unseen, self._turns = True, 0
+        self._turn.start()
 
-    def _note_seen(self) -> None:
-        self.unseen = False
+    def _count_turn(self) -> None:
+        self._turns += 1
+        if self._turns >= _TURNS:
+            self._turn.stop()
+            self.unseen = False
 
     @property
     def image(self) -> Image | None:

@@ -228,6 +228,7 @@ class MeasureWidget(Dock):
             events = self._labels.events
             self._layer_events.connect(events, ('paint',), self._on_paint)
             self._layer_events.connect(events, _SIZE_EVENTS, self._on_replaced)
+            self._layer_events.connect(events, ('data',), self._on_other_labels)
             self._layer_events.connect(events, ('features',), self._on_features)
         if self._image is not None:
             self._layer_events.connect(self._image.events, ('data',), self._on_replaced)
@@ -260,6 +261,12 @@ class MeasureWidget(Dock):
     def _on_replaced(self, event: Any = None) -> None:
         self._changed = None
         self._timer.start()
+
+    def _on_other_labels(self, event: Any = None) -> None:
+        # The layer may be of another image now, and so is no row and no line drawn.
+        self.pixel_size.cancel()
+        self.table = None
+        self._show_table()
 
     def _on_features(self, event: Any = None) -> None:
         self._show_table()

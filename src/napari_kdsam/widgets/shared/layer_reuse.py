@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_kdsam.widgets.shared.layer_marks import HELD
+from napari_kdsam.widgets.shared.layer_marks import COLORS_SET, HELD
 from napari_kdsam.widgets.shared.transforms import copy_transform
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
+
 
 def hold(layer: Image | Labels) -> None:
     """Mark a layer as one that something works on beyond the image in view."""
@@ -59,12 +60,14 @@ def show_instead(layer: Image | Labels, other: Image | Labels) -> None:
     if isinstance(layer, Labels):
         _forget(layer, other)
     layer.data = other.data
-    layer.metadata = dict(other.metadata)
     copy_transform(other, layer)
     layer.name = other.name
-    if isinstance(layer, Labels):
-        _color(layer, other)
-    else:
+    colors = layer.metadata.get(COLORS_SET)
+    layer.metadata = dict(other.metadata)
+    if colors is not None:
+        # Whoever has set them sets those of the other's classes, if they differ.
+        layer.metadata[COLORS_SET] = colors
+    if not isinstance(layer, Labels):
         _set(layer, 'contrast_limits_range', other.contrast_limits_range)
         _set(layer, 'contrast_limits', other.contrast_limits)
     _set(layer, 'visible', True)
@@ -79,11 +82,6 @@ def _forget(layer: Labels, other: Any) -> None:
     _set(layer, 'selected_label', other.selected_label)
     if not layer.features.equals(other.features):
         layer.features = other.features
-
-
-def _color(layer: Labels, other: Any) -> None:
-    if layer.colormap != other.colormap:
-        layer.colormap = other.colormap
 
 
 def _set(layer: Any, name: str, value: Any) -> None:
