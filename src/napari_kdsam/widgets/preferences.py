@@ -50,6 +50,8 @@ class Preferences(BaseModel):
         Folder of an embedding store; empty for none.
     high_contrast : bool
         Whether masks are previewed as bright outlines.
+    hover : bool
+        Whether the mask that a click would give is shown under the mouse.
     keys : dict of str to str
         Action to key, for those that differ from the table of shortcuts.
     """
@@ -109,6 +111,11 @@ class Preferences(BaseModel):
         False,
         title='High-contrast preview',
         description='Show masks as bright outlines',
+    )
+    hover: bool = Field(
+        False,
+        title='Hover preview',
+        description='Show under the mouse the mask that a click would give',
     )
     keys: dict[str, str] = {}
 

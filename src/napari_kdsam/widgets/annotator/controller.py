@@ -24,6 +24,7 @@ from napari_kdsam.widgets.annotator.autosave import Autosave
 from napari_kdsam.widgets.annotator.contour_edit import ContourEdit
 from napari_kdsam.widgets.annotator.frames import FrameActions
 from napari_kdsam.widgets.annotator.history_sync import HistorySync
+from napari_kdsam.widgets.annotator.hover import HoverPreview
 from napari_kdsam.widgets.annotator.image_record import ImageRecord
 from napari_kdsam.widgets.annotator.keyboard_cursor import KeyboardCursor
 from napari_kdsam.widgets.annotator.label_saver import LabelSaver
@@ -32,6 +33,7 @@ from napari_kdsam.widgets.annotator.likely import LikelyObjects
 from napari_kdsam.widgets.annotator.object_edits import ObjectEdits
 from napari_kdsam.widgets.annotator.objects import LAYER_ERRORS, ObjectActions
 from napari_kdsam.widgets.annotator.pick_tool import PickTool
+from napari_kdsam.widgets.annotator.pointer import SignedPointer
 from napari_kdsam.widgets.annotator.prediction import PredictionFlow
 from napari_kdsam.widgets.annotator.prompt_layers import PromptLayers
 from napari_kdsam.widgets.annotator.prompt_sync import PromptSync
@@ -75,6 +77,8 @@ class AnnotationController(LayerOwner):
     tools : PromptTools
     objects : ObjectActions
     edits : ObjectEdits
+    hover : HoverPreview
+    pointer : SignedPointer
     contour : ContourEdit
     likely : LikelyObjects
     frames : FrameActions
@@ -109,6 +113,8 @@ class AnnotationController(LayerOwner):
         )
         self.edits = ObjectEdits(self.workspace, self.objects)
         self.likely = LikelyObjects(self.workspace, self.flow, self._history.follow)
+        self.hover = HoverPreview(self.workspace, self.flow)
+        self.pointer = SignedPointer(self.workspace)
         self.contour = ContourEdit(self.workspace, self.objects, self.tools)
         self._pick = PickTool(self.workspace, self.objects, self.contour)
         self._watch = LayerWatch(self.workspace, self)
@@ -393,6 +399,8 @@ class AnnotationController(LayerOwner):
         self._closed = True
         self.contour.finish()
         self.likely.close()
+        self.hover.close()
+        self.pointer.close()
         self.flow.close()
         self._pick.close()
         self.cursor.close()

@@ -221,6 +221,9 @@ class AnnotatorWidget(Dock):
         self.contrast = QCheckBox('High contrast preview')
         self.contrast.setToolTip('Show masks as bright outlines')
         self.contrast.toggled.connect(controller.set_high_contrast)
+        self.hover = QCheckBox('Hover preview')
+        self.hover.setToolTip(tooltip('hover_preview', self.shortcuts))
+        self.hover.toggled.connect(controller.hover.turn)
         self.help_button = plain_button(
             'Shortcuts', tooltip('show_help', self.shortcuts)
         )
@@ -261,6 +264,7 @@ class AnnotatorWidget(Dock):
             )
         )
         engine.addRow(self.contrast)
+        engine.addRow(self.hover)
         content = QWidget()
         column = QVBoxLayout(content)
         column.setContentsMargins(4, 4, 4, 4)
@@ -298,6 +302,7 @@ class AnnotatorWidget(Dock):
             if value in choice.choices:
                 choice.value = value
         self.contrast.setChecked(preferences.high_contrast)
+        self.hover.setChecked(preferences.hover)
         self._apply_to_work(preferences)
 
     def _apply_to_work(self, preferences: Preferences) -> None:
@@ -314,6 +319,8 @@ class AnnotatorWidget(Dock):
         self._apply_to_work(self._preferences)
         if self._preferences.high_contrast != before.high_contrast:
             self.contrast.setChecked(self._preferences.high_contrast)
+        if self._preferences.hover != before.hover:
+            self.hover.setChecked(self._preferences.hover)
         if self._preferences.keys != before.keys:
             warnings.append('Changed keys hold when "Click to label" is opened again.')
         if warnings:
@@ -430,6 +437,9 @@ class AnnotatorWidget(Dock):
             if choice.value != value:
                 with choice.changed.blocked():
                     choice.value = value
+        if self.hover.isChecked() != self.controller.hover.on:
+            # By its key, or because this machine is too slow.
+            self.hover.setChecked(self.controller.hover.on)
         if self.image_choice.value != self.workspace.image:
             self._refresh_choices()
         elif self._target_choice() != self.labels_choice.value:

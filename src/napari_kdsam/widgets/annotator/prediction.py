@@ -216,6 +216,20 @@ class PredictionFlow:
         self._preload()
         self.prefetch([self._workspace.frame])
 
+    def hover_request(
+        self, record: ImageRecord, frame: FrameIndex, draft: Draft
+    ) -> Request:
+        """Make a request of a mask that is only looked at.
+
+        Raises
+        ------
+        PromptError
+            If the prompts do not say where an object is.
+        """
+        context = record, frame, draft
+        request = self._make_request(record, frame, draft)
+        return replace(request, finish=None, context=context)
+
     def look_for_likely(self, record: ImageRecord, frame: FrameIndex) -> None:
         """Have a frame looked at for likely objects; the thread tells what it finds."""
         request = LikelyRequest(

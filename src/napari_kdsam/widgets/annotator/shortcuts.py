@@ -162,6 +162,13 @@ SHORTCUTS = (
         'Mask',
     ),
     Shortcut(
+        'hover_preview',
+        lambda c: c.hover.toggle(),
+        'Shift-I',
+        'Hover: show the mask that a click would give, or no longer',
+        'Mask',
+    ),
+    Shortcut(
         'save_labels',
         lambda c: c.saver.save(),
         'Shift-S',

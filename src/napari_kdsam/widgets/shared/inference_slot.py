@@ -19,6 +19,8 @@ class Slot:
         To be done before everything else.
     second_look : Request or None
         To be done when there is no request and no model to load.
+    hover : Request or None
+        To be done when there is no second look either.
     likely : LikelyRequest or None
         To be done when there is nothing else but frames to embed.
     to_prefetch : list of Prefetch
@@ -32,6 +34,7 @@ class Slot:
 
     request: Request | None = None
     second_look: Request | None = None
+    hover: Request | None = None
     likely: LikelyRequest | None = None
     to_prefetch: list[Prefetch] = field(default_factory=list)
     to_load: tuple[str, str] | None = None
@@ -40,7 +43,7 @@ class Slot:
 
     def has_work(self) -> bool:
         """Whether there is anything to do, if only to end."""
-        asked = self.request or self.second_look or self.likely
+        asked = self.request or self.second_look or self.hover or self.likely
         return bool(self.stopped or asked or self.to_load or self.to_prefetch)
 
     def wants(self, frame: Prefetch) -> bool:

@@ -86,6 +86,9 @@ class InferenceThread(QObject):
         An `Answer`.
     looked_again : Signal
         An `Answer` to a second look.
+    hovered : Signal
+        An `Answer` to what was only to be looked at; without predictions where the
+        frame is not embedded yet.
     likely_found : Signal
         A `LikelyAnswer`.
     engine_changed : Signal
@@ -95,6 +98,7 @@ class InferenceThread(QObject):
     progressed = Signal(int, str)
     answered = Signal(object)
     looked_again = Signal(object)
+    hovered = Signal(object)
     likely_found = Signal(object)
     engine_changed = Signal(object)
 
@@ -158,6 +162,12 @@ class InferenceThread(QObject):
             self._slot.to_prefetch = list(frames)
             self._slot.condition.notify()
 
+    def hover(self, request: Request | None) -> None:
+        """Ask for a mask when no other is wanted; None for no longer."""
+        with self._slot.condition:
+            self._slot.hover = request
+            self._slot.condition.notify()
+
     def look_for_likely(self, request: LikelyRequest | None) -> None:
         """Look for likely objects when nothing was asked for; None for no longer."""
         with self._slot.condition:
@@ -185,7 +195,7 @@ class InferenceThread(QObject):
         with self._slot.condition:
             self._slot.stopped = True
             self._slot.request = self._slot.second_look = None
-            self._slot.to_load = self._slot.likely = None
+            self._slot.to_load = self._slot.likely = self._slot.hover = None
             self._slot.to_prefetch = []
             self._slot.condition.notify()
         if timeout > 0:
@@ -208,12 +218,14 @@ class InferenceThread(QObject):
             second_look = None
             if request is None and to_load is None:
                 second_look, slot.second_look = slot.second_look, None
-            likely = None
+            hover = likely = None
             if request is None and to_load is None and second_look is None:
-                likely, slot.likely = slot.likely, None
+                hover, slot.hover = slot.hover, None
+                if hover is None:
+                    likely, slot.likely = slot.likely, None
             frame = slot.to_prefetch[0] if slot.to_prefetch else None
         with collector_paused():
-            self._do(request, to_load, second_look, likely, frame)
+            self._do(request, to_load, second_look, hover, likely, frame)
         return True
 
     def _do(
@@ -221,6 +233,7 @@ class InferenceThread(QObject):
         request: Request | None,
         to_load: tuple[str, str] | None,
         second_look: Request | None,
+        hover: Request | None,
         likely: LikelyRequest | None,
         frame: Prefetch | None,
     ) -> None:
@@ -235,10 +248,33 @@ class InferenceThread(QObject):
             with short_switch_interval():
                 answer = self._look_again(second_look)
             self._emit(self.looked_again, answer)
+        elif hover is not None:
+            with short_switch_interval():
+                answer = self._look_under_mouse(hover)
+            self._emit(self.hovered, answer)
         elif likely is not None:
             self._emit(self.likely_found, self._look_for_likely(likely))
         elif frame is not None:
             self._embed_quietly(frame)
+
+    def _look_under_mouse(self, request: Request) -> Answer:
+        predictor = self._predictor
+        if predictor is None or self._predictor_name != (request.model, request.device):
+            return Answer(request)
+        embedding = self._known_embedding(predictor, request)
+        if embedding is None:
+            return Answer(request)
+        started = time.perf_counter()
+        try:
+            predictions = tuple(predictor.predict_many(embedding, request.prompts))
+            for prediction in predictions:
+                prediction.candidate(request.candidate).make_mask()
+        except Exception as error:  # noqa: BLE001
+            # Whatever is wrong is reported when the place is clicked.
+            _logger.info('A mask under the mouse failed: %s', error)
+            return Answer(request)
+        elapsed = 1000 * (time.perf_counter() - started)
+        return Answer(request, predictions, '', elapsed, embedding.mapping)
 
     def _look_for_likely(self, request: LikelyRequest) -> LikelyAnswer:
         from napari_kdsam.segmentation.likely_objects import likely_objects
