@@ -10,8 +10,8 @@ from pathlib import Path
 
 import yaml
 
-from napari_kdsam.widgets.annotator.shortcuts import help_rows, how_to, key_preferences
 from napari_kdsam.widgets.preferences import manifest_configurations
+from napari_kdsam.widgets.shared.shortcuts import help_rows, how_to, key_preferences
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / 'docs' / 'shortcuts.md'

@@ -97,7 +97,7 @@ def test_a_real_mouse_click_and_real_keys_make_and_commit_a_mask(annotate):
 def test_no_key_of_ours_is_one_of_napari_own_or_used_twice():
     from napari.settings import get_settings
 
-    from napari_kdsam.widgets.annotator.shortcuts import SHORTCUTS
+    from napari_kdsam.widgets.shared.shortcuts import SHORTCUTS
 
     ours = [shortcut.key for shortcut in SHORTCUTS]
     assert len(set(ours)) == len(ours)

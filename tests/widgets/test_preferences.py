@@ -14,13 +14,16 @@ from npe2 import PluginManifest
 
 import napari_kdsam
 from napari_kdsam.widgets import preferences
-from napari_kdsam.widgets.annotator.shortcuts import SHORTCUTS
 from napari_kdsam.widgets.preferences import (
+    OUTPUTS,
+    OVERLAPS,
+    SAVE_AS,
     Preferences,
     load_preferences,
     on_change,
     preferences_file,
 )
+from napari_kdsam.widgets.shared.shortcuts import SHORTCUTS
 
 MANIFEST = Path(napari_kdsam.__file__).with_name('napari.yaml')
 DEFAULT = Preferences()
@@ -144,12 +147,17 @@ def test_the_manifest_has_the_models_defaults_and_choices_and_every_key():
     annotator = configurations['annotator'].properties
     defaults = {name: entry.default for name, entry in annotator.items()}
     assert set(defaults) == set(Preferences.model_fields) - {'keys'}
-    assert Preferences(**defaults) == DEFAULT
+    words = {'overlap': OVERLAPS, 'output': OUTPUTS, 'save_as': SAVE_AS}
     for name, entry in annotator.items():
+        values = words.get(name, {})
+        defaults[name] = values.get(entry.default, entry.default)
         choices = get_args(Preferences.model_fields[name].annotation)
-        assert tuple(entry.enum or ()) == choices
+        if name == 'model':
+            choices = ('kdsam', 'mobile_sam', 'sam_vit_b', 'sam_vit_l', 'sam_vit_h')
+        assert tuple(values.get(words, words) for words in entry.enum or ()) == choices
         assert entry.title
         assert entry.description
+    assert Preferences(**defaults) == DEFAULT
     keys = configurations['keys'].properties
     assert {name: entry.default for name, entry in keys.items()} == {
         s.action: s.key for s in SHORTCUTS
@@ -159,22 +167,23 @@ def test_the_manifest_has_the_models_defaults_and_choices_and_every_key():
 def test_napari_keeps_and_gives_back_what_the_user_prefers(own_settings):
     assert load_preferences() == (DEFAULT, [])
     stored = own_settings()
-    stored.annotator.overlap = 'ask'
+    stored.annotator.overlap = 'Ask'
+    stored.annotator.output = 'A label for each class'
     stored.annotator.prefetch = False
     stored.keys.undo = 'Shift-B'
     loaded, warnings = load_preferences()
     assert not warnings
     assert loaded == Preferences(
-        overlap='ask', prefetch=False, keys={'undo': 'Shift-B'}
+        overlap='ask', output='semantic', prefetch=False, keys={'undo': 'Shift-B'}
     )
-    assert 'overlap: ask' in stored.config_path.read_text()
+    assert 'overlap: Ask' in stored.config_path.read_text()
 
 
 @pytest.mark.parametrize(
     'content',
     [
-        'annotator: {device: abacus, overlap: ask}\n',
-        'annotator: {colour: red, overlap: ask}\n',
+        'annotator: {device: abacus, overlap: Ask}\n',
+        'annotator: {colour: red, overlap: Ask}\n',
     ],
 )
 def test_a_bad_value_in_naparis_file_leaves_the_others(own_settings, tmp_path, content):
@@ -205,6 +214,19 @@ def test_a_plugin_that_napari_does_not_know_has_its_file_or_the_defaults(request
     file.write_text('{"device": "cpu"}')
     assert load_preferences() == (Preferences(device='cpu'), [])
     assert on_change(lambda: None)() is None
+
+
+def test_a_weights_file_is_started_with_and_a_model_that_is_not_here_is_said(
+    old_napari, annotate, tmp_path
+):
+    weights = tmp_path / 'mine.safetensors'
+    weights.write_bytes(b'')
+    old_napari.write_text(json.dumps({'model_file': str(weights)}))
+    assert annotate().widget.model_choice.value == str(weights)
+    old_napari.write_text(json.dumps({'model': 'sam_vit_x'}))
+    session = annotate()
+    assert session.widget.model_choice.value == 'kdsam'
+    assert "'sam_vit_x' is not on this computer" in session.workspace.status.text
 
 
 def test_a_change_is_told_once_typing_has_paused_until_it_is_no_longer_wanted(

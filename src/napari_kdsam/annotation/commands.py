@@ -6,8 +6,9 @@ Each turns one state into the next. Those that also change label pixels are in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from napari_kdsam.annotation.cleanup import CleanUp
 from napari_kdsam.annotation.region import PixelRegion
@@ -212,6 +213,27 @@ class SetClasses(Command):
             classes=self.classes,
             current_class=current if current in known else known[0],
         )
+
+
+@dataclass(frozen=True)
+class AdoptClasses(Command):
+    """Know the classes of labels that were made elsewhere.
+
+    Parameters
+    ----------
+    classes : tuple of ObjectClass
+        All that there are then.
+    known_classes : mapping of int to int
+        See `AnnotationState`.
+    """
+
+    classes: tuple[ObjectClass, ...]
+    known_classes: Mapping[int, int]
+    undoable = False
+
+    def after(self, state: AnnotationState) -> AnnotationState:
+        known = MappingProxyType(dict(self.known_classes))
+        return replace(state, classes=self.classes, known_classes=known)
 
 
 @dataclass(frozen=True)

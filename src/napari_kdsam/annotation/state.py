@@ -213,7 +213,7 @@ class AnnotationState:
     frame : tuple of int
         The frame that was in view.
     known_classes : mapping of int to int
-        Label to the class of what was labelled at an earlier time.
+        Label to the class of what was labelled at an earlier time, or elsewhere.
     """
 
     drafts: Mapping[FrameIndex, Draft] = field(
@@ -255,7 +255,9 @@ class AnnotationState:
             if item.frame == region.frame and item.label == label:
                 region = region.minus(item.region) or region
         number = self.highest_number + 1 if label in self.numbers else label
-        of_class = self.semantic and label in {item.id for item in self.classes}
+        known = {item.id for item in self.classes}
+        of_class = self.semantic and label in known
+        class_id = label if of_class else self.known_classes.get(label, 0)
         return CommittedObject(
             number,
             label,
@@ -263,7 +265,7 @@ class AnnotationState:
             Draft(),
             1.0,
             region,
-            label if of_class else self.known_classes.get(label, self.current_class),
+            class_id if class_id in known else self.current_class,
             of_class,
         )
 

@@ -13,13 +13,26 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_kdsam.core.errors import KDSAMError
 from napari_kdsam.core.files import write_json
-from napari_kdsam.model.registry import DEFAULT_MODEL
+from napari_kdsam.model.registry import DEFAULT_MODEL, list_models
 
 PLUGIN = 'napari-kdsam'
 # Not "shortcuts": napari's dialog takes that for its own page.
 _KEYS = 'keys'
 _ANNOTATOR = 'annotator'
 _TYPING_MS = 500
+
+# What panels call the choices, and napari's dialog with them.
+OVERLAPS = {'Keep other labels': 'keep', 'Overwrite': 'overwrite', 'Ask': 'ask'}
+OUTPUTS = {'A label for each object': 'instance', 'A label for each class': 'semantic'}
+SAVE_AS = {
+    'As suits the image': 'image',
+    'PNG': 'png',
+    'TIFF': 'tiff',
+    'NIfTI': 'nifti',
+    'PNG for each frame': 'png frames',
+    'TIFF for each frame': 'tiff frames',
+}
+_IN_WORDS = {'overlap': OVERLAPS, 'output': OUTPUTS, 'save_as': SAVE_AS}
 
 SaveAs = Literal['image', 'png', 'tiff', 'nifti', 'png frames', 'tiff frames']
 
@@ -31,6 +44,8 @@ class Preferences(BaseModel):
     ----------
     model, device : str
         As for `load_model`.
+    model_file : str
+        A weights file in place of the model; empty for none.
     overlap : str
         What happens to labels under a new mask.
     output : str
@@ -61,7 +76,12 @@ class Preferences(BaseModel):
     model: str = Field(
         DEFAULT_MODEL,
         title='Model',
-        description='Model to start with: a name that "napari-kdsam models" lists',
+        description='Model to start with; "napari-kdsam models" tells which are here',
+    )
+    model_file: str = Field(
+        '',
+        title='Weights file',
+        description='A weights file of your own to start with, in place of the model',
     )
     device: Literal['auto', 'cpu', 'cuda', 'mps'] = Field(
         'auto', title='Device', description='Where the model computes'
@@ -69,17 +89,17 @@ class Preferences(BaseModel):
     overlap: Literal['keep', 'overwrite', 'ask'] = Field(
         'keep',
         title='Overlap',
-        description='Keep the labels under a new mask, overwrite them, or ask',
+        description='What happens to labels under a new mask',
     )
     output: Literal['instance', 'semantic'] = Field(
         'instance',
         title='Output',
-        description='A label for each object (instance) or for each class (semantic)',
+        description='What the numbers in the labels stand for',
     )
     save_as: SaveAs = Field(
         'image',
         title='Save labels as',
-        description='As suits the image, PNG, TIFF, NIfTI, or a file for each frame',
+        description='Format of labels that are saved, in one file or one for each frame',
     )
     autosave: bool = Field(
         True,
@@ -119,6 +139,11 @@ class Preferences(BaseModel):
     )
     keys: dict[str, str] = {}
 
+    @property
+    def first_model(self) -> str:
+        """What to load first: a file or a name, as for `load_model`."""
+        return self.model_file.strip() or self.model
+
 
 def preferences_file() -> Path:
     """The JSON file that serves naparis without preferences for plugins."""
@@ -138,6 +163,8 @@ def load_preferences() -> tuple[Preferences, list[str]]:
     values, warnings = _stored()
     kept: dict[str, Any] = {}
     for name, value in values.items():
+        if isinstance(value, str):
+            value = _IN_WORDS.get(name, {}).get(value, value)
         if name == 'keys' and isinstance(value, Mapping):
             unused = [key for key in value.values() if not isinstance(key, str)]
             value = {a: key for a, key in value.items() if isinstance(key, str)}
@@ -155,7 +182,7 @@ def remember_format(save_as: SaveAs) -> None:
     """Save labels in this format from now on, also when napari is started again."""
     settings = _napari_settings()
     if settings is not None:
-        getattr(settings, _ANNOTATOR).save_as = save_as
+        getattr(settings, _ANNOTATOR).save_as = _words('save_as', save_as)
         return
     path = preferences_file()
     content, problems = _from_file(path)
@@ -251,6 +278,11 @@ def _from_file(path: Path) -> tuple[dict[str, Any], list[str]]:
     return dict(content), []
 
 
+def _words(name: str, value: str) -> str:
+    """What napari's dialog calls a value."""
+    return next(words for words, known in _IN_WORDS[name].items() if known == value)
+
+
 def manifest_configurations(keys: Mapping[str, Any]) -> dict[str, Any]:
     """The manifest's ``configurations``, so that they cannot drift from the model.
 
@@ -265,6 +297,11 @@ def manifest_configurations(keys: Mapping[str, Any]) -> dict[str, Any]:
         if name != 'keys':
             order = ('title', 'description', 'type', 'default', 'enum')
             described[name] = {part: field[part] for part in order if part in field}
+    for name, words in _IN_WORDS.items():
+        default = _words(name, described[name]['default'])
+        described[name] |= {'default': default, 'enum': list(words)}
+    # Which are on a computer, a manifest cannot know.
+    described['model']['enum'] = [entry.name for entry in list_models()]
     return {
         _ANNOTATOR: {'title': 'Click to label', 'properties': described},
         _KEYS: {'title': 'Keys', 'properties': dict(keys)},

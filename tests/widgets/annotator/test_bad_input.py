@@ -397,14 +397,14 @@ def test_every_action_without_an_image_does_nothing(
     make_napari_viewer_proxy, fake_factory
 ):
     from napari_kdsam.widgets.annotator.dock import AnnotatorWidget
-    from napari_kdsam.widgets.annotator.shortcuts import SHORTCUTS
+    from napari_kdsam.widgets.annotator.shortcuts import ACTIONS
 
     viewer = make_napari_viewer_proxy()
     widget = AnnotatorWidget(viewer, fake_factory)
     viewer.window.add_dock_widget(widget, name='Click to label')
-    for shortcut in SHORTCUTS:
-        if shortcut.action != 'show_help':
-            shortcut.act(widget.controller)
+    for name, act in ACTIONS.items():
+        if name != 'show_help':
+            act(widget.controller)
     assert len(viewer.layers) == 0
     assert widget.controller.workspace.status.text
     widget.controller.flow.thread.stop(timeout=5)

@@ -104,7 +104,7 @@ def names(listed) -> list[str]:
 
 
 def test_each_class_has_a_swatch_its_key_its_name_and_its_number_of_objects(listed):
-    from napari_kdsam.widgets.annotator.shortcuts import key_text
+    from napari_kdsam.widgets.shared.shortcuts import key_text
 
     shown = [[cell(listed, row, column) for column in range(1, 4)] for row in range(3)]
     assert shown == [

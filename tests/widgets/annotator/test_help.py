@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_kdsam.widgets.annotator.shortcuts import (
+from napari_kdsam.widgets.shared.shortcuts import (
     SHORTCUTS,
     bound_shortcuts,
     help_rows,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections import Counter
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,14 +15,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_kdsam.widgets.annotator.key_rules import napari_keys, read_key
-from napari_kdsam.widgets.annotator.shortcuts import (
+from napari_kdsam.widgets.annotator.shortcuts import ACTIONS, annotator_keys
+from napari_kdsam.widgets.shared.key_bindings import key_actions
+from napari_kdsam.widgets.shared.key_rules import napari_keys, read_key
+from napari_kdsam.widgets.shared.shortcuts import (
+    ANNOTATOR,
     LAYER_SHORTCUTS,
     SHORTCUTS,
     Shortcut,
     bound_shortcuts,
     help_rows,
-    key_actions,
     tooltip,
 )
 
@@ -37,11 +39,8 @@ class Recorder:
         self.called: list[str] = []
 
     def actions(self, shortcuts: tuple[Shortcut, ...] = SHORTCUTS) -> dict[str, Any]:
-        recorded = [
-            replace(s, act=lambda recorder, name=s.action: recorder.called.append(name))
-            for s in shortcuts
-        ]
-        return key_actions(self, recorded)  # type: ignore[arg-type]
+        acts = {s.action: partial(self.called.append, s.action) for s in shortcuts}
+        return key_actions(acts, shortcuts)
 
 
 def keys_of(shortcuts: tuple[Shortcut, ...]) -> dict[str, str]:
@@ -120,8 +119,8 @@ def test_every_action_of_the_table_can_be_done_on_an_image(annotate, monkeypatch
     monkeypatch.setattr(QFileDialog, 'getSaveFileName', lambda *_: ('', ''))
     session = annotate()
     session.click(60, 60)
-    for shortcut in (*SHORTCUTS, *LAYER_SHORTCUTS):
-        shortcut.act(session.controller)
+    for act in ACTIONS.values():
+        act(session.controller)
     session.settle()
     assert session.stage() != 'error'
     assert session.widget.help_window.isVisible()
@@ -214,6 +213,24 @@ def test_a_key_that_the_user_has_given_to_napari_is_refused():
         shortcuts.shortcuts = before
 
 
+def test_a_panel_hears_of_its_own_keys_only_and_gets_none_that_another_has():
+    changed = {'next_image': 'W', 'commit': 'F9', 'undo': 'nothing', 'refine': 'Alt-N'}
+    series, refused = bound_shortcuts(changed, ['Series'])
+    assert {s.action: s.key for s in series}['next_image'] == 'W'
+    assert refused == []
+    shortcuts, refused = bound_shortcuts(changed | {'commit': 'W'}, ANNOTATOR)
+    assert len(refused) == 2
+    assert {s.action: s.key for s in shortcuts}['refine'] == 'Shift-N'
+    series, (sentence,) = bound_shortcuts({'next_image': 'W'}, ['Series'])
+    assert {s.action: s.key for s in series}['next_image'] == 'PageDown'
+    assert 'Commit the mask' in sentence
+
+
+def test_everything_in_the_annotators_table_is_done_by_something():
+    shortcuts, _ = bound_shortcuts({}, ANNOTATOR)
+    assert {s.action for s in shortcuts} == set(ACTIONS)
+
+
 def test_an_unknown_action_is_said_and_ignored():
     shortcuts, refused = bound_shortcuts({'fly': 'F9'})
     assert shortcuts == SHORTCUTS
@@ -245,7 +262,8 @@ def test_whatever_the_user_wants_every_key_is_free_and_used_once(changed):
 
 def test_what_the_controller_has_is_looked_up_only_when_a_key_is_pressed():
     controller = SimpleNamespace()
-    actions = key_actions(controller, SHORTCUTS)  # type: ignore[arg-type]
+    shortcuts, _ = bound_shortcuts({}, ANNOTATOR)
+    actions = annotator_keys(controller, shortcuts)  # type: ignore[arg-type]
     with pytest.raises(AttributeError, match='objects'):
         actions['W'](None)
     called = []
@@ -307,16 +325,24 @@ def test_on_a_mac_control_is_the_command_key(monkeypatch):
 
 def test_the_help_has_one_line_for_the_keys_of_classes_and_one_for_those_of_the_cursor():
     rows = help_rows()
-    assert list(rows) == ['Prompts', 'Mask', 'Objects', 'Frames', 'Help']
+    assert list(rows) == [
+        'Prompts',
+        'Mask',
+        'Objects',
+        'Frames',
+        'Series',
+        'Batch',
+        'Help',
+    ]
     assert ('Alt-1…9', 'Class 1 to 9') in rows['Objects']
     assert 'Control-Shift-Left, Right, Up, Down' in dict(rows['Prompts'])
     assert ('U, Control-Z', 'Undo prompt or commit') in rows['Prompts']
 
 
 def test_the_help_names_every_key_when_the_user_has_changed_one_of_several():
-    shortcuts, _ = bound_shortcuts({'class_2': 'Alt-B', 'reopen': ''})
+    shortcuts, _ = bound_shortcuts({'class_2': 'Alt-Y', 'reopen': ''})
     keys = {title: keys for keys, title in help_rows(shortcuts)['Objects']}
-    assert keys['Class 1 to 9'] == 'Alt-1, B, 3, 4, 5, 6, 7, 8, 9'
+    assert keys['Class 1 to 9'] == 'Alt-1, Y, 3, 4, 5, 6, 7, 8, 9'
     shortcuts, _ = bound_shortcuts({'class_2': 'F9', 'reopen': ''})
     keys = {title: keys for keys, title in help_rows(shortcuts)['Objects']}
     assert keys['Class 1 to 9'].startswith('Alt-1, F9, Alt-3, Alt-4')

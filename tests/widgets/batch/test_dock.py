@@ -3,153 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 from annotator_window import show_canvas
+from batch_window import (
+    Batching,
+    FickleModel,
+    Turnstile,
+    add_box,
+    drifting,
+    stack,
+    wait_for_threads,
+)
 from fakes import FakeModel, LazyStack
-
-from napari_kdsam.core.errors import ModelNotFoundError
-
-SQUARE = (20, 40)
-
-
-def stack(frames: int) -> np.ndarray:
-    return np.random.default_rng(5).integers(0, 200, (frames, 60, 90), np.uint8)
-
-
-class FickleModel(FakeModel):
-    """Finds nothing on frames that have a white pixel."""
-
-    def encode(self, pixels: Any) -> Any:
-        return super().encode(pixels) + float(pixels.max() == 255)
-
-    def decode(
-        self, embedding: Any, *prompts: Any, multimask_output: bool
-    ) -> tuple[Any, Any]:
-        logits, scores = super().decode(
-            embedding, *prompts, multimask_output=multimask_output
-        )
-        return (logits * 0 - 10 if embedding.max() > 0 else logits), scores
-
-
-class Turnstile:
-    """Lets the encoder begin only as many frames as it is told to."""
-
-    def __init__(self, model: FakeModel) -> None:
-        self._encode = model.encode
-        self._passes = threading.Semaphore(0)
-        model.encode = self  # type: ignore[method-assign]
-
-    def __call__(self, pixels: Any) -> Any:
-        assert self._passes.acquire(timeout=60), 'the test never let the frame pass'
-        return self._encode(pixels)
-
-    def let(self, frames: int) -> None:
-        self._passes.release(frames)
-
-
-@dataclass
-class Batching:
-    viewer: Any
-    widget: Any
-    qtbot: Any
-    model: FakeModel
-
-    @property
-    def controller(self) -> Any:
-        return self.widget.controller
-
-    @property
-    def choices(self) -> Any:
-        return self.widget.choices
-
-    @property
-    def labels(self) -> np.ndarray:
-        return np.asarray(self.choices.output.value.data)
-
-    @property
-    def listed(self) -> list[str]:
-        frames = self.widget.frames
-        return [frames.item(row).text() for row in range(frames.count())]
-
-    def choose(self, method: str, **values: Any) -> None:
-        from napari_kdsam.widgets.batch.setup import BatchMethod
-
-        self.choices.method.value = BatchMethod[method]
-        for name, value in values.items():
-            getattr(self.choices, name).value = value
-
-    def run(self, method: str, **values: Any) -> None:
-        self.choose(method, **values)
-        self.widget.start_button.click()
-        self.wait()
-
-    def phase(self) -> str:
-        return str(self.controller.phase.value)
-
-    def wait(self, phase: str = 'idle') -> None:
-        self.qtbot.waitUntil(lambda: self.phase() == phase, timeout=60_000)
-
-    def wait_for(self, done: int) -> None:
-        self.qtbot.waitUntil(
-            lambda: self.controller.counts.done >= done, timeout=60_000
-        )
-
-    def look_at(self, frame: int) -> None:
-        self.viewer.dims.set_current_step(0, frame)
-
-    def filled(self) -> list[int]:
-        return np.flatnonzero(self.labels.any(axis=(1, 2))).tolist()
-
-
-@pytest.fixture
-def batch(make_napari_viewer_proxy: Any, qtbot: Any) -> Iterator[Callable[..., Any]]:
-    """Open a viewer with images and the docked batch widget over a fake model."""
-    opened: list[Batching] = []
-
-    def open_batch(*images: Any, model: Any = None, **options: Any) -> Batching:
-        from napari_kdsam import Predictor
-        from napari_kdsam.widgets.batch.dock import BatchWidget
-
-        viewer = make_napari_viewer_proxy(show=False)
-        for number, image in enumerate(images or (stack(6),)):
-            viewer.add_image(image, name=f'scan {number}', **options)
-        model = model or FakeModel()
-
-        def make(name: str, device: str) -> Predictor:
-            if getattr(model, 'missing', False):
-                raise ModelNotFoundError('No such model here.')
-            return Predictor(model)
-
-        widget = BatchWidget(viewer, make)
-        viewer.window.add_dock_widget(widget, name='Segment a stack or layers')
-        opened.append(Batching(viewer, widget, qtbot, model))
-        return opened[-1]
-
-    yield open_batch
-    for session in opened:
-        session.controller.close()
-    wait_for_threads(qtbot)
-
-
-def wait_for_threads(qtbot: Any) -> None:
-    from qtpy.QtCore import QThreadPool
-
-    pool = QThreadPool.globalInstance()
-    qtbot.waitUntil(lambda: pool.activeThreadCount() == 0, timeout=60_000)
-
-
-def add_box(session: Batching, *frames: int, corner: tuple[int, int] = (10, 30)) -> Any:
-    """A box of 20 x 20 pixels on each of these frames."""
-    row, column = np.array(corner) - 0.5
-    low, high = row + 20, column + 20
-    corners = [(row, column), (row, high), (low, high), (low, column)]
-    boxes = [[(frame, *place) for place in corners] for frame in frames]
-    return session.viewer.add_shapes(boxes, shape_type='rectangle')
 
 
 def test_one_box_is_used_on_every_frame_and_the_labels_are_a_new_layer(batch):
@@ -365,13 +233,6 @@ def test_closing_the_widget_while_it_runs_ends_the_thread_after_its_frame(batch)
     assert output.data.any(axis=(1, 2)).tolist() == [True] * 2 + [False] * 4
 
 
-def drifting() -> np.ndarray:
-    """Seven frames, on the fourth of which nothing is found."""
-    frames = stack(7)
-    frames[3] = 255
-    return frames
-
-
 def test_an_object_is_followed_until_it_is_lost_and_the_frame_is_listed(batch):
     session = batch(drifting(), model=FickleModel())
     session.look_at(1)
@@ -391,12 +252,12 @@ def test_after_a_correction_it_goes_on_from_there_and_leaves_the_rest_alone(batc
     session.run('FOLLOW_PROMPTS')
     before = session.labels.copy()
     session.look_at(3)
-    session.widget.continue_button.click()
+    session.widget.answers['continue_from_here'].click()
     assert 'no label on this frame' in session.widget.status.text()
     output = session.choices.output.value
     rows, columns = (grid.ravel() for grid in np.mgrid[30:50, 60:80])
     output.data_setitem((np.full(400, 3), rows, columns), 1)
-    session.widget.continue_button.click()
+    session.widget.answers['continue_from_here'].click()
     session.wait()
     np.testing.assert_array_equal(session.labels[:3], before[:3])
     assert session.labels[3].sum() == 400
@@ -432,7 +293,7 @@ def test_keys_step_through_the_frames_to_look_at_and_go_on_from_one(batch):
     session.wait()
     assert session.filled() == [2, 3, 4, 5, 6]
     assert session.listed == ['Frame 1: Object 1 was not found.']
-    session.widget.next_button.click()
+    session.widget.answers['next_result'].click()
     assert session.viewer.dims.current_step[0] == 1
 
 
@@ -485,12 +346,12 @@ def test_one_key_accepts_a_frame_goes_on_from_it_and_shows_the_next(batch):
     assert session.listed == ['Frame 1: Object 1 was not found.']
     assert session.filled() == [2, 3, 4, 5, 6]
     # Nothing is there, and that is right: nothing is followed on, and nothing is left.
-    assert session.widget.accept_button.isEnabled()
+    assert session.widget.answers['accept_result'].isEnabled()
     canvas.key(Qt.Key.Key_A, alt)
     session.wait()
     assert session.listed == []
     assert session.filled() == [2, 3, 4, 5, 6]
-    assert not session.widget.accept_button.isEnabled()
+    assert not session.widget.answers['accept_result'].isEnabled()
     # What was accepted is the user's: another batch into the same labels leaves it.
     accepted = session.labels[5].copy()
     session.look_at(3)
@@ -506,13 +367,13 @@ def test_a_frame_that_failed_is_accepted_only_with_labels(batch):
     session.look_at(0)
     session.run('SAME')
     assert len(session.listed) == 1
-    session.widget.next_button.click()
-    session.widget.accept_button.click()
+    session.widget.answers['next_result'].click()
+    session.widget.answers['accept_result'].click()
     assert len(session.listed) == 1
     assert 'has no labels' in session.widget.status.text()
     output = session.choices.output.value
     output.data_setitem((np.array([1]), np.array([5]), np.array([5])), 1)
-    session.widget.accept_button.click()
+    session.widget.answers['accept_result'].click()
     assert session.listed == []
     assert session.controller.counts[:3] == (3, 0, 0)
 
@@ -561,7 +422,7 @@ def test_a_frame_corrected_with_the_annotator_is_a_key_frame_as_well(annotate, q
     session.look_at(3)
     annotating.draw((3, 20, 60), (3, 40, 80))
     annotating.controller.objects.commit()
-    widget.continue_button.click()
+    widget.answers['continue_from_here'].click()
     session.wait()
     assert session.filled() == list(range(7))
     assert session.labels[6, 30, 70] == session.labels[3, 30, 70]
@@ -637,7 +498,7 @@ def test_continuing_while_the_other_direction_still_runs_does_both(batch):
     output = session.choices.output.value
     rows, columns = (grid.ravel() for grid in np.mgrid[30:50, 60:80])
     output.data_setitem((np.full(400, 3), rows, columns), 1)
-    session.widget.continue_button.click()
+    session.widget.answers['continue_from_here'].click()
     gate.let(20)
     session.wait()
     assert session.controller.counts[:3] == (7, 0, 0)
@@ -729,7 +590,7 @@ def test_a_heart_is_followed_cancelled_resumed_corrected_and_followed_on(
     output.data_setitem((np.full(low.shape, 15), low + middle, columns), 0)
     edited = session.labels[:16].copy()
     later = session.labels[16:].copy()
-    widget.continue_button.click()
+    widget.answers['continue_from_here'].click()
     session.wait()
     np.testing.assert_array_equal(session.labels[:16], edited)
     assert 0 < session.labels[16].sum() < 0.8 * later[0].sum()

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_kdsam.annotation.state import FIRST_CLASS, AnnotationState
+from napari_kdsam.widgets.shared.label_classes import classes_of, name_classes
 from napari_kdsam.widgets.shared.layer_marks import COLORS_SET, OURS
 
 if TYPE_CHECKING:
     from napari.layers import Labels
 
-_COLUMNS = {'index', 'class'}
 # Neighbours of one class are told apart by how light they are, 0..1.
 _SHADES = (0.0, 0.2, -0.18, 0.32, -0.08)
 _LIGHTEST, _DARKEST = 0.88, 0.22
@@ -22,7 +22,9 @@ _OTHERS = '#ffffff'
 _MOST_COLORS = 2**16 - 1
 
 
-def show_classes_on(layer: Labels, state: AnnotationState) -> None:
+def show_classes_on(
+    layer: Labels, state: AnnotationState, gone: Collection[int] = ()
+) -> None:
     """Write each label's class into the layer's features, unless they are others'.
 
     Layers of ours also take the classes' colours: as they are where a label is that of
@@ -32,45 +34,32 @@ def show_classes_on(layer: Labels, state: AnnotationState) -> None:
     ----------
     layer : napari.layers.Labels
     state : AnnotationState
+    gone : collection of int
+        Labels of objects that there were, whose classes go with them. Classes of labels
+        that were made elsewhere stay.
     """
-    import pandas as pd
-
-    if set(layer.features.columns) - _COLUMNS:
-        return
     named = {
+        label: name for label, name in classes_of(layer).items() if label not in gone
+    }
+    named |= {
         label: state.class_named(class_id)
-        for label, class_id in _classes_of_labels(state).items()
+        for label, class_id in state.known_classes.items()
     }
     # Several objects of one class share a label in semantic output.
-    rows = sorted(named.items())
-    wanted = pd.DataFrame(
-        {
-            'index': [0, *(label for label, _ in rows)],
-            'class': ['', *(name for _, name in rows)],
-        }
-    )
-    if not wanted.equals(layer.features):
-        layer.features = wanted
+    named |= {item.label: state.class_named(item.class_id) for item in state.objects}
+    name_classes(layer, named)
     if layer.metadata.get(OURS):
-        _use_colors(layer, _colors_of(state))
+        _use_colors(layer, _colors_of(state, named))
 
 
-def _colors_of(state: AnnotationState) -> dict[int, str]:
+def _colors_of(state: AnnotationState, named: Mapping[int, str]) -> dict[int, str]:
     """The colour of each label that there is, or may be."""
-    of_class = {item.id: item.color for item in state.classes}
     if state.semantic:
-        return of_class
+        return {item.id: item.color for item in state.classes}
+    of_class = {item.name: item.color for item in state.classes}
     return {
-        label: _shade(of_class.get(class_id, FIRST_CLASS.color), label)
-        for label, class_id in _classes_of_labels(state).items()
-    }
-
-
-def _classes_of_labels(state: AnnotationState) -> dict[int, int]:
-    """The id of each label's class, also of labels of an earlier time."""
-    return {
-        **state.known_classes,
-        **{item.label: item.class_id for item in state.objects},
+        label: _shade(of_class.get(name, FIRST_CLASS.color), label)
+        for label, name in named.items()
     }
 
 

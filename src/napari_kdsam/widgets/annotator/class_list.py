@@ -24,7 +24,7 @@ from qtpy.QtWidgets import (
 
 from napari_kdsam.annotation.classes import color_unlike
 from napari_kdsam.annotation.state import ObjectClass
-from napari_kdsam.widgets.annotator.shortcuts import SHORTCUTS, key_text
+from napari_kdsam.widgets.shared.shortcuts import SHORTCUTS, key_text
 
 _SWATCH, _KEY, _NAME, _COUNT = range(4)
 _FEWEST_ROWS, _MOST_ROWS = 2, 5

@@ -21,6 +21,7 @@ from napari_kdsam.annotation.history import AnnotationSession
 from napari_kdsam.annotation.state import AnnotationState
 from napari_kdsam.core.errors import KDSAMError, counted
 from napari_kdsam.widgets.annotator.autosave import Autosave
+from napari_kdsam.widgets.annotator.class_sync import ClassSync
 from napari_kdsam.widgets.annotator.contour_edit import ContourEdit
 from napari_kdsam.widgets.annotator.frames import FrameActions
 from napari_kdsam.widgets.annotator.history_sync import HistorySync
@@ -81,6 +82,7 @@ class AnnotationController(LayerOwner):
     pointer : SignedPointer
     contour : ContourEdit
     likely : LikelyObjects
+    classes : ClassSync
     frames : FrameActions
     cursor : KeyboardCursor
     autosave : Autosave
@@ -108,6 +110,7 @@ class AnnotationController(LayerOwner):
         self.autosave = Autosave(self.workspace)
         self.saver = LabelSaver(self.workspace)
         self._history = HistorySync(self.workspace)
+        self.classes = ClassSync(self.workspace)
         self.objects = ObjectActions(
             self.workspace, self.flow, self._history, self.tools
         )
@@ -276,6 +279,7 @@ class AnnotationController(LayerOwner):
             # Labels of a batch are corrected where they are; they are of objects.
             self.set_target(workspace.labels_of_image())
         self._history.follow(record)
+        self.classes.follow(record)
         self._show_contrast()
         # So that undo finds its way back to where the first object was made.
         record.session.execute(ChangeFrame(workspace.frame))
@@ -382,6 +386,7 @@ class AnnotationController(LayerOwner):
         except LAYER_ERRORS as error:
             self.workspace.fail(f'These labels cannot be used: {error}')
         self._history.follow(record)
+        self.classes.follow(record)
         self.workspace.updated.emit()
 
     def drop(self, image: Layer) -> None:
@@ -426,6 +431,8 @@ class AnnotationController(LayerOwner):
             step()
         except LAYER_ERRORS as error:
             self.workspace.fail(f'Not done: {error}')
+        # A state of before they were adopted may have come back.
+        self.classes.adopt()
 
     def _leave_image(self, kept: PromptLayers | None = None) -> None:
         workspace = self.workspace
@@ -442,6 +449,7 @@ class AnnotationController(LayerOwner):
             workspace.record.session.changed.disconnect(self._on_session_changed)
             workspace.record = None
         self._history.close()
+        self.classes.close()
         workspace.question = None
         self.prompts.stop()
 
@@ -454,12 +462,7 @@ class AnnotationController(LayerOwner):
         workspace.question = None
         workspace.record.forget_cleared()
         self.autosave.changed(workspace.record, before, after)
-        if (before.objects, before.classes, before.semantic) != (
-            after.objects,
-            after.classes,
-            after.semantic,
-        ):
-            self.objects.show_classes(workspace.record)
+        self.classes.on_changed(workspace.record, before, after)
         self.prompts.follow(before, after)
         in_view = workspace.frame
         if after.frame != in_view and len(after.frame) == len(in_view):

@@ -31,15 +31,13 @@ from napari_kdsam.widgets.annotator.guided import GuidedAnnotator
 from napari_kdsam.widgets.annotator.help import HelpPanel
 from napari_kdsam.widgets.annotator.offer_bar import OfferBar
 from napari_kdsam.widgets.annotator.panels import ActionBar, QuestionBar, ToolBar
-from napari_kdsam.widgets.annotator.shortcuts import (
-    LAYER_SHORTCUTS,
-    bound_shortcuts,
-    key_actions,
-    tooltip,
-)
+from napari_kdsam.widgets.annotator.shortcuts import annotator_keys
 from napari_kdsam.widgets.annotator.status_bar import StatusBar
 from napari_kdsam.widgets.annotator.warm_up import warm_up
 from napari_kdsam.widgets.preferences import (
+    OUTPUTS,
+    OVERLAPS,
+    SAVE_AS,
     Preferences,
     SaveAs,
     load_preferences,
@@ -60,6 +58,12 @@ from napari_kdsam.widgets.shared.qt_parts import (
     plain_button,
     scrolling,
 )
+from napari_kdsam.widgets.shared.shortcuts import (
+    ANNOTATOR,
+    LAYER_SHORTCUTS,
+    bound_shortcuts,
+    tooltip,
+)
 from napari_kdsam.widgets.shared.transforms import pixel_size_of
 
 if TYPE_CHECKING:
@@ -68,16 +72,6 @@ if TYPE_CHECKING:
 
 _NEW_LABELS = 'New labels layer'
 _OPEN_FILE = 'Weights file…'
-_OVERLAPS = {'Keep other labels': 'keep', 'Overwrite': 'overwrite', 'Ask': 'ask'}
-_SAVE_AS = {
-    'As suits the image': 'image',
-    'PNG': 'png',
-    'TIFF': 'tiff',
-    'NIfTI': 'nifti',
-    'PNG for each frame': 'png frames',
-    'TIFF for each frame': 'tiff frames',
-}
-_OUTPUTS = {'A label for each object': 'instance', 'A label for each class': 'semantic'}
 
 
 class AnnotatorWidget(Dock):
@@ -106,7 +100,7 @@ class AnnotatorWidget(Dock):
         self.viewer = napari_viewer
         self._preferences, warnings = load_preferences()
         preferences = self._preferences
-        self.shortcuts, refused = bound_shortcuts(preferences.keys)
+        self.shortcuts, refused = bound_shortcuts(preferences.keys, ANNOTATOR)
         if preferences.embeddings and predictor_factory is make_predictor:
             predictor_factory = partial(make_predictor, store=preferences.embeddings)
         self.controller = AnnotationController(napari_viewer, predictor_factory)
@@ -116,8 +110,8 @@ class AnnotatorWidget(Dock):
         self._begun = False
         self._fitted: tuple[Mask | None, Ellipse | None] = (None, None)
         self.help_window: HelpPanel | None = None
-        self._key_actions = key_actions(self.controller, self.shortcuts)
-        undo_keys = key_actions(self.controller, LAYER_SHORTCUTS)
+        self._key_actions = annotator_keys(self.controller, self.shortcuts)
+        undo_keys = annotator_keys(self.controller, LAYER_SHORTCUTS)
         self.controller.use_keys(self._key_actions | undo_keys, undo_keys)
         self._build()
         bind(napari_viewer, self._key_actions)
@@ -141,8 +135,8 @@ class AnnotatorWidget(Dock):
         if application is not None:
             # A window may be left to the end of Python, when threads no longer start.
             application.aboutToQuit.connect(self.controller.close)
-        self._apply(preferences)
         self._warnings = [*warnings, *refused]
+        self._apply(preferences)
         if begin:
             self.begin()
 
@@ -172,9 +166,9 @@ class AnnotatorWidget(Dock):
         self.model_choice = ComboBox(choices=lambda _: self._model_choices())
         self.device_choice = ComboBox(choices=['auto', 'cpu', 'cuda', 'mps'])
         self.intensity_choice = ComboBox(choices=['automatic', 'as displayed'])
-        self.overlap_choice = ComboBox(choices=list(_OVERLAPS.items()))
-        self.output_choice = ComboBox(choices=list(_OUTPUTS.items()))
-        self.save_choice = ComboBox(choices=list(_SAVE_AS.items()))
+        self.overlap_choice = ComboBox(choices=list(OVERLAPS.items()))
+        self.output_choice = ComboBox(choices=list(OUTPUTS.items()))
+        self.save_choice = ComboBox(choices=list(SAVE_AS.items()))
         self.save_choice.changed.connect(self._on_format_chosen)
         self.image_choice.changed.connect(self._on_image_chosen)
         self.labels_choice.changed.connect(self._on_labels_chosen)
@@ -291,9 +285,18 @@ class AnnotatorWidget(Dock):
         self.setMinimumWidth(300)
 
     def _apply(self, preferences: Preferences) -> None:
-        """Start with what the user prefers; a choice that is not there is left out."""
+        """Start with what the user prefers; a model that is not there is said."""
+        model = preferences.first_model
+        if Path(model).is_file():
+            self._files.append(model)
+            self.model_choice.reset_choices()
+        elif model not in self.model_choice.choices:
+            self._warnings.append(
+                f'The preferred model {model!r} is not on this computer; '
+                '"napari-kdsam models" tells how to get it.'
+            )
         for choice, value in (
-            (self.model_choice, preferences.model),
+            (self.model_choice, model),
             (self.device_choice, preferences.device),
             (self.overlap_choice, preferences.overlap),
             (self.output_choice, preferences.output),
@@ -386,7 +389,8 @@ class AnnotatorWidget(Dock):
 
     def _show_help(self) -> None:
         if self.help_window is None:
-            self.help_window = HelpPanel(self.shortcuts, self)
+            shortcuts, _ = bound_shortcuts(self._preferences.keys)
+            self.help_window = HelpPanel(shortcuts, self)
         self.help_window.show()
         self.help_window.raise_()
 

@@ -80,7 +80,7 @@ class GuidedAnnotator:
         workspace, controller = self._workspace, self._controller
         controller.set_target(labels)
         if workspace.record is not None:
-            controller.objects.show_classes(workspace.record)
+            controller.classes.show(workspace.record)
         workspace.await_view()
         if controller.frames.prefetching:
             controller.flow.prefetch([workspace.frame])

@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_kdsam.widgets.annotator.shortcuts import (
+from napari_kdsam.widgets.shared.shortcuts import (
     SHORTCUTS,
     Shortcut,
     help_rows,

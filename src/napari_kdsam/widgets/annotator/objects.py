@@ -31,7 +31,6 @@ from napari_kdsam.annotation.label_commands import (
 from napari_kdsam.annotation.region import PixelChange, PixelRegion
 from napari_kdsam.annotation.state import CommittedObject, ObjectClass, OverlapPolicy
 from napari_kdsam.core.errors import KDSAMError
-from napari_kdsam.widgets.annotator.class_display import show_classes_on
 from napari_kdsam.widgets.annotator.history_sync import HistorySync
 from napari_kdsam.widgets.annotator.prediction import PredictionFlow
 from napari_kdsam.widgets.annotator.prompt_tools import PromptTools
@@ -429,11 +428,6 @@ class ObjectActions:
             self._workspace.fail(f'Not done: {error}')
             return False
         return True
-
-    def show_classes(self, record: ImageRecord) -> None:
-        """Write the classes of an image's objects into the features of its labels."""
-        if record.target is not None:
-            show_classes_on(record.target.layer, record.session.state)
 
 
 def _objects_in_labels(

@@ -17,8 +17,9 @@ from qtpy.QtWidgets import (
 )
 
 from napari_kdsam.widgets.annotator.prompt_layers import BOX, LASSO, SCRIBBLE
-from napari_kdsam.widgets.annotator.shortcuts import Shortcut, shortcut_of, tooltip
+from napari_kdsam.widgets.annotator.shortcuts import ACTIONS
 from napari_kdsam.widgets.shared.qt_parts import plain_button
+from napari_kdsam.widgets.shared.shortcuts import Shortcut, tooltip
 
 if TYPE_CHECKING:
     from napari_kdsam.widgets.annotator.controller import AnnotationController
@@ -151,7 +152,7 @@ class ActionBar(QWidget):
 
         def button(text: str, action: str) -> QPushButton:
             made = plain_button(text, tooltip(action, shortcuts))
-            act = partial(shortcut_of(action, shortcuts).act, controller)
+            act = partial(ACTIONS[action], controller)
             made.clicked.connect(partial(_call, act))
             return made
 

@@ -1,468 +1,65 @@
-"""The keys of the annotator: one table for bindings, tooltips, help and docs.
-
-Only keys that napari leaves free on every layer and in its menus are used.
-"""
+"""What the keys of the annotator do."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING
 
-from napari_kdsam.widgets.shared.key_bindings import (
-    KeyAction,
-    key_action,
-    napari_key,
-)
+from napari_kdsam.widgets.shared.key_bindings import KeyAction, key_actions
+from napari_kdsam.widgets.shared.shortcuts import CLASS_KEYS, Shortcut
 
 if TYPE_CHECKING:
     from napari_kdsam.widgets.annotator.controller import AnnotationController
 
-Group = Literal['Prompts', 'Mask', 'Objects', 'Frames', 'Help']
-GROUPS: tuple[Group, ...] = get_args(Group)
-CLASS_KEYS = 9
-_CURSOR = 'Move the keyboard cursor; hold the key to go on'
-_CLASSES = f'Class 1 to {CLASS_KEYS}'
+Act = Callable[['AnnotationController'], object]
 
 
-@dataclass(frozen=True)
-class Shortcut:
-    """A key and what it does.
-
-    Attributes
-    ----------
-    action : str
-        Its name in the user's preferences.
-    act : callable
-        Does it, given the controller.
-    key : str
-        Such as 'W' or 'Control-Shift-Left', where Control is Command on a Mac; empty
-        for no key.
-    title : str
-        What it does, for tooltips and help.
-    group : str
-        Heading in the help, one of `GROUPS`.
-    family : str
-        Title of the one line that the help has for several similar actions; empty for
-        a line of its own.
-    held : bool
-        Whether the action goes on while the key is held.
-    """
-
-    action: str
-    act: Callable[[AnnotationController], object]
-    key: str
-    title: str
-    group: Group
-    family: str = ''
-    held: bool = False
+def _use_class(number: int) -> Act:
+    return lambda c: c.objects.use_class(number)
 
 
-def _class_shortcut(number: int) -> Shortcut:
-    return Shortcut(
-        f'class_{number}',
-        lambda c: c.objects.use_class(number),
-        f'Alt-{number}',
-        f'Class {number}',
-        'Objects',
-        _CLASSES,
-    )
+ACTIONS: Mapping[str, Act] = {
+    'use_points': lambda c: c.tools.use_points(),
+    'use_box': lambda c: c.tools.use_box(),
+    'use_scribble': lambda c: c.tools.use_scribble(),
+    'use_lasso': lambda c: c.tools.use_lasso(),
+    'toggle_polarity': lambda c: c.tools.toggle_polarity(),
+    'place_point': lambda c: c.cursor.place_point(),
+    'undo': lambda c: c.undo(),
+    'redo': lambda c: c.redo(),
+    'clear': lambda c: c.clear(),
+    'commit': lambda c: c.objects.commit(),
+    'commit_overwriting': lambda c: c.objects.commit(overwrite=True),
+    'accept_likely': lambda c: c.likely.accept(),
+    'hover_preview': lambda c: c.hover.toggle(),
+    'save_labels': lambda c: c.saver.save(),
+    'next_candidate': lambda c: c.next_candidate(),
+    'refine': lambda c: c.objects.refine(),
+    'load_mask': lambda c: c.objects.load_mask_at(c.cursor.position),
+    'reopen': lambda c: c.objects.reopen_at(c.cursor.position),
+    'delete_object': lambda c: c.objects.delete_at(c.cursor.position),
+    'join_objects': lambda c: c.edits.join_at(c.cursor.position),
+    'split_object': lambda c: c.edits.split_at(c.cursor.position),
+    'edit_contour': lambda c: c.contour.open_at(c.cursor.position),
+    'next_object': lambda c: c.edits.show_next(1),
+    'previous_object': lambda c: c.edits.show_next(-1),
+    'next_class': lambda c: c.objects.next_class(),
+    'reclassify': lambda c: c.objects.reclassify_current(c.cursor.position),
+    'next_unfinished': lambda c: c.frames.go_to_unfinished(1),
+    'previous_unfinished': lambda c: c.frames.go_to_unfinished(-1),
+    'show_help': lambda c: c.show_help(),
+    'cursor_left': lambda c: c.cursor.move(0, -1),
+    'cursor_right': lambda c: c.cursor.move(0, 1),
+    'cursor_up': lambda c: c.cursor.move(-1, 0),
+    'cursor_down': lambda c: c.cursor.move(1, 0),
+    **{f'class_{n}': _use_class(n) for n in range(1, CLASS_KEYS + 1)},
+}
 
 
-def _cursor_shortcut(side: str, down: int, right: int) -> Shortcut:
-    return Shortcut(
-        f'cursor_{side.lower()}',
-        lambda c: c.cursor.move(down, right),
-        f'Control-Shift-{side}',
-        f'Move the keyboard cursor {side.lower()}',
-        'Prompts',
-        _CURSOR,
-        held=True,
-    )
-
-
-SHORTCUTS = (
-    Shortcut(
-        'use_points',
-        lambda c: c.tools.use_points(),
-        'G',
-        'Points: click inside or outside',
-        'Prompts',
-    ),
-    Shortcut(
-        'use_box',
-        lambda c: c.tools.use_box(),
-        'H',
-        'Box: drag around the object',
-        'Prompts',
-    ),
-    Shortcut(
-        'use_scribble',
-        lambda c: c.tools.use_scribble(),
-        'Shift-G',
-        'Scribble: draw along the object',
-        'Prompts',
-    ),
-    Shortcut(
-        'use_lasso',
-        lambda c: c.tools.use_lasso(),
-        'Shift-H',
-        'Lasso: draw around the object',
-        'Prompts',
-    ),
-    Shortcut(
-        'toggle_polarity',
-        lambda c: c.tools.toggle_polarity(),
-        'Q',
-        'Next click: inside or outside',
-        'Prompts',
-    ),
-    Shortcut(
-        'place_point',
-        lambda c: c.cursor.place_point(),
-        'Alt-G',
-        'Place a point at the cursor',
-        'Prompts',
-    ),
-    _cursor_shortcut('Left', 0, -1),
-    _cursor_shortcut('Right', 0, 1),
-    _cursor_shortcut('Up', -1, 0),
-    _cursor_shortcut('Down', 1, 0),
-    Shortcut('undo', lambda c: c.undo(), 'U', 'Undo prompt or commit', 'Prompts'),
-    Shortcut('redo', lambda c: c.redo(), 'J', 'Redo', 'Prompts'),
-    Shortcut(
-        'clear',
-        lambda c: c.clear(),
-        'K',
-        'Clear the prompts; a reopened object is deleted',
-        'Prompts',
-    ),
-    Shortcut(
-        'commit',
-        lambda c: c.objects.commit(),
-        'W',
-        'Commit the mask as the next label',
-        'Mask',
-    ),
-    Shortcut(
-        'commit_overwriting',
-        lambda c: c.objects.commit(overwrite=True),
-        # Not Alt-W, which opens the Window menu.
-        'Shift-O',
-        'Commit over other labels',
-        'Mask',
-    ),
-    Shortcut(
-        'accept_likely',
-        lambda c: c.likely.accept(),
-        'Shift-Y',
-        'Accept the likely objects that are shown',
-        'Mask',
-    ),
-    Shortcut(
-        'hover_preview',
-        lambda c: c.hover.toggle(),
-        'Shift-I',
-        'Hover: show the mask that a click would give, or no longer',
-        'Mask',
-    ),
-    Shortcut(
-        'save_labels',
-        lambda c: c.saver.save(),
-        'Shift-S',
-        'Save the labels beside the image',
-        'Mask',
-    ),
-    Shortcut(
-        'next_candidate',
-        lambda c: c.next_candidate(),
-        'N',
-        'Next candidate mask',
-        'Mask',
-    ),
-    Shortcut(
-        'refine',
-        lambda c: c.objects.refine(),
-        'Shift-N',
-        'Refine: predict again from the mask shown',
-        'Mask',
-    ),
-    Shortcut(
-        'load_mask',
-        lambda c: c.objects.load_mask_at(c.cursor.position),
-        'Shift-Q',
-        'Use the label under the cursor as the mask prompt',
-        'Mask',
-    ),
-    Shortcut(
-        'reopen',
-        lambda c: c.objects.reopen_at(c.cursor.position),
-        'Shift-W',
-        'Reopen the object under the cursor',
-        'Objects',
-    ),
-    Shortcut(
-        'delete_object',
-        lambda c: c.objects.delete_at(c.cursor.position),
-        'Shift-K',
-        'Delete the object under the cursor',
-        'Objects',
-    ),
-    Shortcut(
-        'join_objects',
-        lambda c: c.edits.join_at(c.cursor.position),
-        'Alt-J',
-        'Join: the object under the cursor, and then another one',
-        'Objects',
-    ),
-    Shortcut(
-        'split_object',
-        lambda c: c.edits.split_at(c.cursor.position),
-        'Alt-K',
-        'Split the object under the cursor along the last scribble',
-        'Objects',
-    ),
-    Shortcut(
-        'edit_contour',
-        lambda c: c.contour.open_at(c.cursor.position),
-        'Shift-E',
-        'Contour: drag the corners of the object under the cursor, then commit',
-        'Objects',
-    ),
-    Shortcut(
-        'next_object',
-        lambda c: c.edits.show_next(1),
-        'Alt-Right',
-        'Next object, large',
-        'Objects',
-    ),
-    Shortcut(
-        'previous_object',
-        lambda c: c.edits.show_next(-1),
-        'Alt-Left',
-        'Previous object, large',
-        'Objects',
-    ),
-    Shortcut(
-        'next_class',
-        lambda c: c.objects.next_class(),
-        'Shift-C',
-        'Next class',
-        'Objects',
-    ),
-    Shortcut(
-        'reclassify',
-        lambda c: c.objects.reclassify_current(c.cursor.position),
-        'Shift-J',
-        'Give the object under the cursor the class of the next object',
-        'Objects',
-    ),
-    *(_class_shortcut(number) for number in range(1, CLASS_KEYS + 1)),
-    Shortcut(
-        'next_unfinished',
-        lambda c: c.frames.go_to_unfinished(1),
-        # Left and Right alone are napari's keys for one frame back and on.
-        'Shift-Right',
-        'Next unfinished frame',
-        'Frames',
-    ),
-    Shortcut(
-        'previous_unfinished',
-        lambda c: c.frames.go_to_unfinished(-1),
-        'Shift-Left',
-        'Previous unfinished frame',
-        'Frames',
-    ),
-    Shortcut(
-        'show_help',
-        lambda c: c.show_help(),
-        # Not Alt-H, which opens the Help menu.
-        'F1',
-        'Show the shortcuts',
-        'Help',
-    ),
-)
-
-
-def shortcut_of(action: str, shortcuts: Iterable[Shortcut] = SHORTCUTS) -> Shortcut:
-    """Find an action in the table; a KeyError if it is not there."""
-    for shortcut in shortcuts:
-        if shortcut.action == action:
-            return shortcut
-    raise KeyError(action)
-
-
-# Bound on the prompt layers only: on a Labels layer they are napari's own undo.
-LAYER_SHORTCUTS = (
-    replace(shortcut_of('undo'), key='Control-Z'),
-    replace(shortcut_of('redo'), key='Control-Shift-Z'),
-)
-
-
-def key_preferences() -> dict[str, Any]:
-    """The keys of the table, as the manifest describes them for napari's preferences."""
-    return {
-        s.action: {'title': s.title, 'type': 'string', 'default': s.key}
-        for s in SHORTCUTS
-    }
-
-
-def tooltip(action: str, shortcuts: Iterable[Shortcut] = SHORTCUTS) -> str:
-    """What an action does and its key, for a tooltip."""
-    shortcut = shortcut_of(action, shortcuts)
-    key = f' ({key_text(shortcut.key)})' if shortcut.key else ''
-    return shortcut.title + key
-
-
-def key_text(key: str) -> str:
-    """A key as this computer's keyboard names it."""
-    if sys.platform == 'darwin':
-        return key.replace('Control', 'Command').replace('Alt', 'Option')
-    return key
-
-
-def how_to(shortcuts: Iterable[Shortcut] = SHORTCUTS) -> tuple[str, ...]:
-    """Five sentences on how to work, with the keys in force."""
-    keys = {s.action: f' ({s.key})' if s.key else '' for s in shortcuts}
-    return (
-        (
-            'Click: click inside the object. Where the mask is too large, switch to '
-            f'outside{keys["toggle_polarity"]} and click there.'
-        ),
-        f'Box: drag a box around the object{keys["use_box"]}.',
-        (
-            f'Lasso: draw around the object{keys["use_lasso"]}, or scribble along it'
-            f'{keys["use_scribble"]}.'
-        ),
-        f'Commit: make the mask a label{keys["commit"]}, then click the next object.',
-        (
-            'Edit: point at a committed object and reopen it with its prompts'
-            f'{keys["reopen"]}.'
-        ),
-    )
-
-
-def help_rows(
-    shortcuts: Iterable[Shortcut] = SHORTCUTS,
-) -> dict[Group, list[tuple[str, str]]]:
-    """The lines of the help.
-
-    Parameters
-    ----------
-    shortcuts : iterable of Shortcut
-        Those in force.
-
-    Returns
-    -------
-    dict
-        For each group, pairs of keys and what they do; actions without a key have '–'.
-    """
-    found: dict[Group, dict[str, list[str]]] = {group: {} for group in GROUPS}
-    for s in (*shortcuts, *LAYER_SHORTCUTS):
-        found[s.group].setdefault(s.family or s.title, []).append(s.key)
-    return {
-        group: [
-            (_joined([k for k in keys if k]), title) for title, keys in rows.items()
-        ]
-        for group, rows in found.items()
-    }
-
-
-def _joined(keys: list[str]) -> str:
-    """Several keys as short as they can be read: 'Alt-1…9', 'Shift-Up, Down'."""
-    if not keys:
-        return '–'
-    cut = keys[0][:-1].rfind('-') + 1
-    modifiers, last = keys[0][:cut], [key[cut:] for key in keys]
-    if not cut or [modifiers + name for name in last] != keys:
-        return ', '.join(keys)
-    if any('-' in name for name in last):
-        return ', '.join(keys)
-    if len(last) > 2 and ''.join(last) in '123456789':
-        return f'{modifiers}{last[0]}…{last[-1]}'
-    return modifiers + ', '.join(last)
-
-
-def key_actions(
+def annotator_keys(
     controller: AnnotationController, shortcuts: Iterable[Shortcut]
 ) -> dict[str, KeyAction]:
-    """Make the functions that napari calls for keys.
-
-    Returns
-    -------
-    dict
-        Key in napari's notation to a function of the layer or viewer it is pressed on.
-    """
-    return {
-        napari_key(s.key): key_action(s.action, partial(s.act, controller), s.held)
-        for s in shortcuts
-        if s.key
-    }
-
-
-def bound_shortcuts(
-    changed: Mapping[str, str],
-) -> tuple[tuple[Shortcut, ...], list[str]]:
-    """Put the user's keys into the table.
-
-    Parameters
-    ----------
-    changed : mapping of str to str
-        Action to key; an empty key leaves the action without one.
-
-    Returns
-    -------
-    shortcuts : tuple of Shortcut
-        The whole table with the keys in force.
-    refused : list of str
-        A sentence for each key that is not valid, is napari's or is used twice; its
-        action keeps the default.
-    """
-    from napari_kdsam.widgets.annotator.key_rules import napari_keys, read_key
-
-    refused = [
-        f'There is no action {name!r}, so its key {key!r} is ignored.'
-        for name, key in changed.items()
-        if name not in {s.action for s in SHORTCUTS}
-    ]
-    taken = napari_keys()
-    bound: dict[str, Shortcut] = {}
-    for default in SHORTCUTS:
-        bound[default.action] = default
-        wanted = changed.get(default.action, default.key)
-        key, reason = read_key(wanted)
-        if key != default.key and key in taken:
-            reason = f"{key} is one of napari's own keys"
-        if reason:
-            refused.append(_refusal(reason, default))
-        else:
-            bound[default.action] = replace(default, key=key)
-    while twice := _first_twice(bound):
-        refuse, keep = twice
-        default = shortcut_of(refuse.action)
-        reason = f'{refuse.key} is already the key of "{keep.title}"'
-        refused.append(_refusal(reason, default))
-        bound[default.action] = default
-    return tuple(bound.values()), refused
-
-
-def _refusal(reason: str, default: Shortcut) -> str:
-    return (
-        f'{reason}, so "{default.title}" stays on {default.key}; choose another key in '
-        'the preferences.'
-    )
-
-
-def _first_twice(bound: Mapping[str, Shortcut]) -> tuple[Shortcut, Shortcut] | None:
-    """The first changed action whose key another one has, and that one."""
-    unchanged = set(SHORTCUTS)
-    # Defaults first, so that it is the changed key that is refused.
-    ordered = sorted(bound.values(), key=lambda s: s not in unchanged)
-    seen: dict[str, Shortcut] = {}
-    for s in ordered:
-        if s.key and s.key in seen:
-            return s, seen[s.key]
-        seen[s.key] = s
-    return None
+    """Make the functions that napari calls for keys; see `key_actions`."""
+    acts = {name: partial(act, controller) for name, act in ACTIONS.items()}
+    return key_actions(acts, shortcuts)

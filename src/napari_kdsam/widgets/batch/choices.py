@@ -18,13 +18,14 @@ from qtpy.QtWidgets import (
 
 from napari_kdsam.inference.drift import DriftLimits
 from napari_kdsam.model.registry import list_models
+from napari_kdsam.widgets.batch.labels_sink import batch_labels_of, made_by_batch
 from napari_kdsam.widgets.batch.prompts import (
     point_layers,
     segmentable_images,
     shape_layers,
 )
 from napari_kdsam.widgets.batch.setup import BatchMethod, Choices
-from napari_kdsam.widgets.preferences import Preferences
+from napari_kdsam.widgets.preferences import OVERLAPS, Preferences
 from napari_kdsam.widgets.shared.labels_writer import labels_fitting
 from napari_kdsam.widgets.shared.qt_parts import folded_section, modest_choice
 from napari_kdsam.widgets.shared.transforms import spatial_shape
@@ -35,7 +36,17 @@ if TYPE_CHECKING:
 
 _SELECTED = 'Selected image layers'
 _NEW_LABELS = 'New labels layer'
-_OVERLAPS = {'Keep other labels': False, 'Overwrite': True}
+_BATCH_LABELS = "Earlier batch's, or new"
+_AGAIN = (
+    'Labels of an earlier batch are done again; frames that were changed or accepted '
+    'since stay as they are.'
+)
+_AGAIN_OVERWRITING = (
+    'Labels of an earlier batch are done again, and so are frames that were changed or '
+    'accepted since.'
+)
+# There is nobody to ask while a batch runs.
+_OVERLAPS = {w: v == 'overwrite' for w, v in OVERLAPS.items() if v != 'ask'}
 _MOST_LABELS = 1_000_000
 _DEFAULTS = DriftLimits()
 
@@ -56,7 +67,7 @@ class BatchChoices(QWidget):
         self.viewer = viewer
         self._device = preferences.device
         self._fields: dict[Any, tuple[QWidget, ...]] = {}
-        self._shown_for: Image | None = None
+        self._shown_for: Any = None
         self._build(preferences)
         self._lay_out()
         self.refresh_layers()
@@ -79,9 +90,11 @@ class BatchChoices(QWidget):
         self.second_look = CheckBox(
             text='Second look at small objects', value=preferences.second_look
         )
-        self.model = ComboBox(choices=_models(preferences.model))
-        self.model.value = preferences.model
-        self.output = ComboBox(choices=lambda _: [_NEW_LABELS, *self._labels()])
+        self.model = ComboBox(choices=_models(preferences.first_model))
+        self.model.value = preferences.first_model
+        self.output = ComboBox(choices=lambda _: [_NEW_LABELS, *self._outputs()])
+        self.again = QLabel()
+        self.again.setWordWrap(True)
         self.overlap = ComboBox(choices=list(_OVERLAPS.items()))
         self.overlap.value = preferences.overlap == 'overwrite'
         self.first_label = SpinBox(value=1, min=1, max=_MOST_LABELS)
@@ -106,6 +119,8 @@ class BatchChoices(QWidget):
         )
         self.image.changed.connect(self._on_image)
         self.method.changed.connect(self._on_method)
+        self.output.changed.connect(self._say_again)
+        self.overlap.changed.connect(self._say_again)
 
     def _lay_out(self) -> None:
         form = QFormLayout()
@@ -136,6 +151,7 @@ class BatchChoices(QWidget):
         )
         self._add(form, 'Model', self.model, 'Labels stay when the model changes')
         self._add(form, 'Labels', self.output, 'Where the objects go')
+        form.addRow(self.again)
         self._add(
             form, 'Overlap', self.overlap, 'What happens to labels under a new mask'
         )
@@ -225,16 +241,40 @@ class BatchChoices(QWidget):
             for size in spatial_shape(image)[:-2]:
                 count *= size
         self.first.max = self.last.max = max(count - 1, 0)
-        if image is not self._shown_for:
-            self._shown_for = image
+        before = self.output.value
+        if self.image.value is not self._shown_for:
+            self._shown_for = self.image.value
             self.first.value, self.last.value = 0, max(count - 1, 0)
+            before = None
         self._offer(self.keys, self._labels())
         with self.output.changed.blocked():
-            before = self.output.value
             self.output.reset_choices()
             known = before in self.output.choices
-            self.output.value = before if known else _NEW_LABELS
+            self.output.value = before if known else self._usual_output()
+        self._say_again()
         self._show_fields(count > 1)
+
+    def _outputs(self) -> list[Any]:
+        """Where the objects may go, besides a new layer."""
+        if self.image.value != _SELECTED:
+            return self._labels()
+        images = segmentable_images(self.viewer)
+        made = any(batch_labels_of(image, self.viewer) for image in images)
+        return [_BATCH_LABELS] if made else []
+
+    def _usual_output(self) -> Any:
+        """What an earlier batch has made for the image, if it has."""
+        image = self._single_image()
+        if image is None:
+            return self.output.choices[-1]
+        return batch_labels_of(image, self.viewer) or _NEW_LABELS
+
+    def _say_again(self, _: Any = None) -> None:
+        output = self.output.value
+        layer = None if output in (_NEW_LABELS, _BATCH_LABELS) else output
+        again = output == _BATCH_LABELS or (layer is not None and made_by_batch(layer))
+        self.again.setText(_AGAIN_OVERWRITING if self.overlap.value else _AGAIN)
+        self.again.setVisible(again)
 
     def _show_fields(self, stack: bool) -> None:
         method = self.method.value
@@ -259,11 +299,12 @@ class BatchChoices(QWidget):
         self._refresh_image()
         self.changed.emit()
 
-    def use_output(self, layer: Labels) -> None:
-        """Go on with a layer that was made for the first run."""
+    def use_outputs(self, layers: list[Labels]) -> None:
+        """Offer the layers of this run for the next one."""
         self.refresh_layers()
-        if layer in self.output.choices:
-            self.output.value = layer
+        usual = layers[0] if self._single_image() else _BATCH_LABELS
+        if usual in self.output.choices:
+            self.output.value = usual
 
     @property
     def images(self) -> list[Image]:
@@ -303,7 +344,8 @@ class BatchChoices(QWidget):
             keys=self.keys.value,
             first=self.first.value,
             last=self.last.value,
-            output=None if output == _NEW_LABELS else output,
+            output=None if output in (_NEW_LABELS, _BATCH_LABELS) else output,
+            again=output == _BATCH_LABELS,
             overwrite=self.overlap.value,
             first_label=self.first_label.value,
             second_look=self.second_look.value,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from enum import Enum
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
@@ -21,16 +20,16 @@ from napari_kdsam.widgets.batch.jobs import (
     Step,
     run_job,
 )
-from napari_kdsam.widgets.batch.labels_sink import Written
+from napari_kdsam.widgets.batch.labels_sink import KeptError
 from napari_kdsam.widgets.batch.progress import (
     Counts,
     FollowPlan,
     Item,
     Pace,
-    State,
 )
 from napari_kdsam.widgets.batch.record import Batch
 from napari_kdsam.widgets.shared.connections import Connections
+from napari_kdsam.widgets.shared.covering import covering, grid_of
 from napari_kdsam.widgets.shared.image_frames import ImageFrames
 from napari_kdsam.widgets.shared.inference_thread import (
     PredictorFactory,
@@ -38,7 +37,6 @@ from napari_kdsam.widgets.shared.inference_thread import (
 )
 
 if TYPE_CHECKING:
-    from napari.layers import Labels
     from napari.viewer import Viewer
 
 
@@ -65,6 +63,8 @@ class BatchController(QObject):
     ----------
     updated : Signal
         Emitted whenever anything shown may have changed.
+    began, ended : Signal
+        Emitted when frames begin to be done, and when no more are.
     phase : Phase
     sentence : str
         What is going on.
@@ -72,11 +72,11 @@ class BatchController(QObject):
         The last one that was started, while its layers are there.
     follows_view : bool
         Whether the view goes to each frame that is done.
-    written : mapping of napari.layers.Labels to dict
-        What batches wrote so far, as `BatchOutput` takes it.
     """
 
     updated = Signal()
+    began = Signal()
+    ended = Signal()
 
     def __init__(
         self, viewer: Viewer, predictor_factory: PredictorFactory = make_predictor
@@ -87,7 +87,6 @@ class BatchController(QObject):
         self.sentence = ''
         self.batch: Batch | None = None
         self.follows_view = False
-        self.written: WeakKeyDictionary[Labels, Written] = WeakKeyDictionary()
         self._keeper = PredictorKeeper(predictor_factory)
         self._worker: Any = None
         self._pace = Pace(time.monotonic)
@@ -185,52 +184,27 @@ class BatchController(QObject):
         self._stop('Finishing the frame before continuing…')
 
     @property
-    def in_doubt(self) -> Item | None:
-        """The frame in view, if it is among those to look at."""
-        if self.batch is None:
-            return None
-        item = self._shown if self.frame is None else Item(0, self.frame)
-        return item if item in self.batch.plan.reasons else None
-
-    def accept(self) -> None:
-        """Take the frame in view as right, and bring the next one to look at into view.
-
-        Where objects were followed no further because of it, they are from there on.
-        """
-        item, batch = self.in_doubt, self.batch
-        if batch is None or item is None:
-            self.say('This frame is not among those to look at.')
-            return
-        plan, output = batch.plan, batch.outputs[item.image]
-        labelled = bool(output.reader()(batch.frame(item)).any())
-        if not labelled and plan.state(item) is State.FAILED:
-            self.say('This frame failed and has no labels; paint or commit one first.')
-            return
-        if labelled and isinstance(plan, FollowPlan) and plan.breaks_off(item.frame):
-            self.continue_from_here()
-        else:
-            plan.accept(item, labelled)
-            output.release(batch.frame(item))
-            self.say('' if plan.reasons else 'Every frame was looked at.')
-        if plan.reasons:
-            self.show_next()
+    def item(self) -> Item | None:
+        """The frame in view, or the image that was shown last of several."""
+        frame = self.frame
+        return self._shown if frame is None else Item(0, frame)
 
     def show(self, item: Item) -> None:
-        """Bring a frame of the batch into view."""
-        if self.batch is not None:
-            image = self.batch.sources[item.image].image
-            ImageFrames(image).go_to(self.viewer.dims, self.batch.frame(item))
-            self._shown = item
-
-    def show_next(self) -> None:
-        """Bring the next frame to look at into view; after the last one the first."""
-        doubtful = sorted(self.batch.plan.reasons) if self.batch is not None else []
-        if not doubtful:
-            self.say('There is no frame to look at.')
+        """Bring a frame of the batch into view, its image and labels with it."""
+        batch = self.batch
+        if batch is None:
             return
-        seen = self._shown if self.frame is None else Item(0, self.frame)
-        later = [item for item in doubtful if seen is None or item > seen]
-        self.show(later[0] if later else doubtful[0])
+        before, self._shown = self._shown, item
+        source, output = batch.sources[item.image], batch.outputs[item.image]
+        if not grid_of(self.viewer).enabled:
+            others = [s.image for s in batch.sources if s is not source]
+            labels = [o.layer for o in batch.outputs if o.layer is not output.layer]
+            for layer in (*covering(self.viewer, source.image), *others, *labels):
+                layer.visible = False
+        source.image.visible = output.layer.visible = True
+        ImageFrames(source.image).go_to(self.viewer.dims, batch.frame(item))
+        if len(batch.sources) > 1 and (before is None or before.image != item.image):
+            self.viewer.reset_view()
 
     def say(self, text: str) -> None:
         """Show a sentence."""
@@ -273,6 +247,7 @@ class BatchController(QObject):
         worker.paused.connect(self._on_paused)
         worker.finished.connect(self._on_finished)
         self._worker = worker
+        self.began.emit()
         self._enter(Phase.RUNNING, 'Starting…')
         worker.start()
 
@@ -322,6 +297,8 @@ class BatchController(QObject):
             if isinstance(outcome, KDSAMError):
                 raise outcome
             batch.outputs[item.image].write(batch.frame(item), outcome)
+        except KeptError as error:
+            batch.plan.kept(item, str(error))
         except KDSAMError as error:
             batch.plan.failed(item, str(error))
         else:
@@ -354,6 +331,7 @@ class BatchController(QObject):
             self._continue(self._again_from)
             return
         self.say(self._summary(self.batch))
+        self.ended.emit()
 
     def _summary(self, batch: Batch) -> str:
         if self._end is not None and self._end.error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QApplication,
     QCheckBox,
+    QGridLayout,
     QHBoxLayout,
     QLabel,
     QListWidget,
@@ -21,16 +23,20 @@ from qtpy.QtWidgets import (
 from napari_kdsam.core.errors import KDSAMError
 from napari_kdsam.widgets.batch.choices import BatchChoices
 from napari_kdsam.widgets.batch.controller import BatchController, Phase
+from napari_kdsam.widgets.batch.progress import FollowPlan
+from napari_kdsam.widgets.batch.review import BatchReview, OpenAnnotator
 from napari_kdsam.widgets.batch.setup import make_batch
 from napari_kdsam.widgets.preferences import load_preferences
 from napari_kdsam.widgets.shared.connections import Connections
 from napari_kdsam.widgets.shared.dock import Dock
+from napari_kdsam.widgets.shared.image_annotator import plugin_annotator
 from napari_kdsam.widgets.shared.inference_thread import (
     PredictorFactory,
     make_predictor,
 )
-from napari_kdsam.widgets.shared.key_bindings import bind, key_action, unbind
+from napari_kdsam.widgets.shared.key_bindings import bind, key_actions, unbind
 from napari_kdsam.widgets.shared.qt_parts import plain_button, scrolling
+from napari_kdsam.widgets.shared.shortcuts import bound_shortcuts, tooltip
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -40,9 +46,16 @@ if TYPE_CHECKING:
 _HINT = 'Choose images and prompts, then Start.'
 _LIST_EVENTS = ('inserted', 'removed', 'reordered')
 _LIST_HEIGHT = 120
-# Free in napari and among the annotator's keys; they act while the panel is open. Alt with
-# F, H, L, P, V or W would open one of napari's menus.
-_NEXT_KEY, _ACCEPT_KEY, _CONTINUE_KEY = 'Alt-N', 'Alt-A', 'Alt-O'
+_ANSWERS = {
+    'previous_result': '◀ Previous',
+    'next_result': 'Next ▶',
+    'correct_result': 'Correct',
+    'accept_result': 'Accept',
+    'reject_result': 'Reject',
+    'undo_review': 'Undo',
+    'continue_from_here': 'Continue from here',
+}
+_ANSWERS_A_ROW = 3
 
 
 class BatchWidget(Dock):
@@ -54,6 +67,8 @@ class BatchWidget(Dock):
         Given by napari.
     predictor_factory : callable, optional
         Makes a predictor from a model's and a device's name.
+    open_annotator : callable, optional
+        Gives the annotator of the viewer.
     """
 
     # napari reads the settings of all plugins, once.
@@ -63,6 +78,7 @@ class BatchWidget(Dock):
         self,
         napari_viewer: 'Viewer',  # noqa: UP037
         predictor_factory: PredictorFactory = make_predictor,
+        open_annotator: OpenAnnotator = plugin_annotator,
     ) -> None:
         super().__init__()
         self.viewer = napari_viewer
@@ -71,6 +87,8 @@ class BatchWidget(Dock):
             predictor_factory = partial(make_predictor, store=preferences.embeddings)
         self.choices = BatchChoices(napari_viewer, preferences)
         self.controller = BatchController(napari_viewer, predictor_factory)
+        self.review = BatchReview(self.controller, open_annotator)
+        self.shortcuts, refused = bound_shortcuts(preferences.keys, ['Batch'])
         self._listed: list[tuple[Item, str]] = []
         self._build()
         self.controller.updated.connect(self._refresh)
@@ -90,6 +108,8 @@ class BatchWidget(Dock):
             # A window may be left to the end of Python, when threads no longer start.
             application.aboutToQuit.connect(self.controller.close)
         self._refresh()
+        if refused:
+            self.controller.say(' '.join(refused))
 
     def _build(self) -> None:
         controller = self.controller
@@ -98,34 +118,32 @@ class BatchWidget(Dock):
         self.cancel_button = plain_button(
             'Cancel', 'Stop after this frame; what is done stays'
         )
-        self.next_button = plain_button(
-            'Next to look at', f'Go to the next frame of the list ({_NEXT_KEY})'
-        )
-        self.accept_button = plain_button(
-            'Accept',
-            'Take the frame in view as right, follow on from it where that was broken '
-            f'off, and go to the next of the list ({_ACCEPT_KEY})',
-        )
-        self.continue_button = plain_button(
-            'Continue from here',
-            'Take the labels of the frame in view as right, and follow on from them '
-            f'({_CONTINUE_KEY})',
-        )
+        review = self.review
+        acts: dict[str, Callable[[], object]] = {
+            'previous_result': partial(review.step, -1),
+            'next_result': partial(review.step, 1),
+            'accept_result': review.accept,
+            'reject_result': review.reject,
+            'undo_review': review.undo,
+            'correct_result': review.correct,
+            'continue_from_here': controller.continue_from_here,
+        }
+        self.answers = {
+            action: plain_button(text, tooltip(action, self.shortcuts))
+            for action, text in _ANSWERS.items()
+        }
+        for action, button in self.answers.items():
+            button.clicked.connect(partial(_call, acts[action]))
         self.start_button.clicked.connect(lambda _: self.start())
         self.pause_button.clicked.connect(lambda _: self.toggle_pause())
         self.cancel_button.clicked.connect(lambda _: controller.cancel())
-        self.next_button.clicked.connect(lambda _: controller.show_next())
-        self.accept_button.clicked.connect(lambda _: controller.accept())
-        self.continue_button.clicked.connect(lambda _: controller.continue_from_here())
-        actions = {
-            _NEXT_KEY: key_action('next_to_look_at', controller.show_next),
-            _ACCEPT_KEY: key_action('accept_frame', controller.accept),
-            _CONTINUE_KEY: key_action(
-                'continue_from_here', controller.continue_from_here
-            ),
-        }
-        bind(self.viewer, actions)
-        self.at_end(partial(unbind, self.viewer, actions))
+        keys = key_actions(acts, self.shortcuts)
+        bind(self.viewer, keys)
+        self.at_end(partial(unbind, self.viewer, keys))
+        self.flagged_only = QCheckBox('Only frames to look at')
+        self.flagged_only.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.flagged_only.setToolTip('Otherwise all results are gone through')
+        self.flagged_only.clicked.connect(self._on_flagged_only)
         self.watch = QCheckBox('Show each frame as it is done')
         self.watch.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.watch.toggled.connect(self._on_watch)
@@ -143,10 +161,12 @@ class BatchWidget(Dock):
         buttons.setSpacing(4)
         for button in (self.start_button, self.pause_button, self.cancel_button):
             buttons.addWidget(button)
-        onward = QHBoxLayout()
-        onward.setSpacing(4)
-        for button in (self.next_button, self.accept_button, self.continue_button):
-            onward.addWidget(button)
+        answers = QGridLayout()
+        answers.setSpacing(4)
+        for place, action in enumerate(_ANSWERS):
+            down, right = divmod(place, _ANSWERS_A_ROW)
+            width = _ANSWERS_A_ROW if action == 'continue_from_here' else 1
+            answers.addWidget(self.answers[action], down, right, 1, width)
         content = QWidget()
         inner = QVBoxLayout(content)
         inner.setContentsMargins(0, 4, 0, 4)
@@ -161,7 +181,8 @@ class BatchWidget(Dock):
         column.addWidget(self.bar)
         column.addWidget(self.status)
         column.addWidget(self.frames)
-        column.addLayout(onward)
+        column.addWidget(self.flagged_only)
+        column.addLayout(answers)
         self.setMinimumWidth(300)
 
     def start(self) -> None:
@@ -169,14 +190,11 @@ class BatchWidget(Dock):
         if self.controller.phase is not Phase.IDLE:
             return
         try:
-            batch = make_batch(
-                self.choices.read(), self.viewer, self.controller.written
-            )
+            batch = make_batch(self.choices.read(), self.viewer)
         except KDSAMError as error:
             self.controller.say(str(error))
             return
-        if len(batch.outputs) == 1:
-            self.choices.use_output(batch.outputs[0].layer)
+        self.choices.use_outputs([output.layer for output in batch.outputs])
         self.controller.start(batch)
 
     def toggle_pause(self) -> None:
@@ -208,10 +226,9 @@ class BatchWidget(Dock):
         self.cancel_button.setEnabled(
             phase in (Phase.RUNNING, Phase.PAUSING, Phase.PAUSED)
         )
-        self.accept_button.setEnabled(controller.in_doubt is not None)
-        self.continue_button.setEnabled(controller.can_continue)
         self._show_progress()
         self._show_frames()
+        self._show_answers()
 
     def _show_progress(self) -> None:
         controller = self.controller
@@ -230,9 +247,32 @@ class BatchWidget(Dock):
         batch = self.controller.batch
         listed = [] if batch is None else sorted(batch.plan.reasons.items())
         self.frames.setVisible(bool(listed))
-        self.next_button.setEnabled(bool(listed))
         if listed == self._listed or batch is None:
             return
         self._listed = listed
         self.frames.clear()
         self.frames.addItems([f'{batch.title(i)}: {why}' for i, why in listed])
+
+    def _show_answers(self) -> None:
+        """Show what can be said of the results, once there are any."""
+        batch, review = self.controller.batch, self.review
+        there = batch is not None and bool(batch.plan.results)
+        able = {
+            'accept_result': review.can_answer,
+            'reject_result': review.can_answer,
+            'undo_review': review.can_undo,
+            'continue_from_here': self.controller.can_continue,
+        }
+        follows = batch is not None and isinstance(batch.plan, FollowPlan)
+        for action, button in self.answers.items():
+            button.setVisible(there and (follows or action != 'continue_from_here'))
+            button.setEnabled(there and able.get(action, True))
+        self.flagged_only.setVisible(there)
+        self.flagged_only.setChecked(review.only_flagged)
+
+    def _on_flagged_only(self, on: bool) -> None:
+        self.review.only_flagged = on
+
+
+def _call(act: Callable[[], object], _: bool = True) -> None:
+    act()

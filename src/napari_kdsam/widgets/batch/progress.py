@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from copy import copy
 from enum import Enum
 from typing import NamedTuple
 
@@ -75,6 +76,15 @@ class BatchPlan:
         return self._states.get(item, State.SKIPPED)
 
     @property
+    def results(self) -> list[Item]:
+        """Frames that have labels, or that someone should look at; in their order."""
+        return sorted(
+            item
+            for item, state in self._states.items()
+            if state is State.DONE or item in self.reasons
+        )
+
+    @property
     def waiting(self) -> tuple[Item, ...]:
         """Frames that are still to be done."""
         return tuple(i for i, state in self._states.items() if state is State.WAITING)
@@ -112,9 +122,24 @@ class BatchPlan:
         """
         self._mark([item], State.DONE)
 
+    def copy(self) -> BatchPlan:
+        """The plan as it is now, which later changes leave alone."""
+        found = copy(self)
+        found._states, found.reasons = dict(self._states), dict(self.reasons)
+        return found
+
+    def restore(self, earlier: BatchPlan) -> None:
+        """Be as a copy was."""
+        self._states, self.reasons = dict(earlier._states), dict(earlier.reasons)
+
     def skip(self, items: Iterable[Item]) -> None:
         """Note that nothing comes for these frames."""
         self._mark(items, State.SKIPPED)
+
+    def kept(self, item: Item, reason: str) -> None:
+        """Note that a frame stays as it is, and why."""
+        self.skip([item])
+        self.reasons[item] = reason
 
     def skip_waiting(self) -> None:
         """Note that nothing more comes for the frames that wait."""
@@ -166,10 +191,26 @@ class FollowPlan(BatchPlan):
             self.keys.add(item.frame)
             self.own_keys.add(item.frame)
 
+    def copy(self) -> FollowPlan:
+        """See `BatchPlan.copy`."""
+        found = super().copy()
+        assert isinstance(found, FollowPlan)
+        found.keys, found.own_keys = set(self.keys), set(self.own_keys)
+        return found
+
+    def restore(self, earlier: BatchPlan) -> None:
+        """See `BatchPlan.restore`."""
+        super().restore(earlier)
+        assert isinstance(earlier, FollowPlan)
+        self.keys, self.own_keys = set(earlier.keys), set(earlier.own_keys)
+
     def breaks_off(self, frame: int) -> bool:
         """Whether frames were left out beyond a frame."""
         beyond = self._beyond(frame)
-        return any(self.state(item) is State.SKIPPED for item in beyond)
+        return any(
+            self.state(item) is State.SKIPPED and item not in self.reasons
+            for item in beyond
+        )
 
     def can_continue_from(self, frame: int) -> bool:
         """Whether a frame may become a key frame with frames to follow to."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -25,10 +25,16 @@ from napari_kdsam.widgets.batch.jobs import (
     GivenLabels,
     LayerJob,
 )
-from napari_kdsam.widgets.batch.labels_sink import LabelsSink, Written, labels_reader
+from napari_kdsam.widgets.batch.labels_sink import (
+    LabelsSink,
+    Numbering,
+    batch_labels_of,
+    labels_reader,
+)
 from napari_kdsam.widgets.batch.progress import BatchPlan, FollowPlan, Item
 from napari_kdsam.widgets.batch.prompts import prompts_by_frame, prompts_on_frame
 from napari_kdsam.widgets.batch.record import Batch, BatchedImage, JobMaker
+from napari_kdsam.widgets.shared.label_classes import classes_of
 from napari_kdsam.widgets.shared.labels_writer import new_labels_layer
 from napari_kdsam.widgets.shared.layer_reuse import hold
 
@@ -68,6 +74,13 @@ class BatchMethod(Enum):
         return self in (BatchMethod.FOLLOW_LABELS, BatchMethod.FOLLOW_KEYS)
 
     @property
+    def numbering(self) -> Numbering:
+        """What the labels mean that objects come with."""
+        if self.follows:
+            return Numbering.followed
+        return Numbering.found if self in _UNPROMPTED else Numbering.prompted
+
+    @property
     def looks_again(self) -> bool:
         """Whether a second look is of use: each object has a prompt on its frame."""
         return self in (BatchMethod.SAME, BatchMethod.EACH, BatchMethod.PROPOSALS)
@@ -101,6 +114,9 @@ class Choices:
         The frames of a single stack, both included; `last` -1 for all.
     output : napari.layers.Labels or None
         None for a new layer.
+    again : bool
+        Whether images get the labels layer that an earlier batch has made, where there
+        is one.
     overwrite : bool
     first_label : int
     second_look : bool
@@ -119,22 +135,19 @@ class Choices:
     first: int = 0
     last: int = -1
     output: Labels | None = None
+    again: bool = False
     overwrite: bool = False
     first_label: int = 1
     second_look: bool = True
 
 
-def make_batch(
-    choices: Choices, viewer: Viewer, written: MutableMapping[Labels, Written]
-) -> Batch:
+def make_batch(choices: Choices, viewer: Viewer) -> Batch:
     """Make a batch; a new Labels layer is added to the viewer if one is needed.
 
     Parameters
     ----------
     choices : Choices
     viewer : napari.viewer.Viewer
-    written : mapping of napari.layers.Labels to dict
-        What batches wrote so far; kept up to date by this one.
 
     Raises
     ------
@@ -155,7 +168,7 @@ def make_batch(
         plan, make_job = _unprompted(choices, sources, items)
     else:
         plan, make_job = _prompted(choices, viewer, sources, items)
-    outputs = _outputs(choices, viewer, sources, written)
+    outputs = _outputs(choices, viewer, sources)
     batch = Batch(sources, outputs, plan, make_job, choices.model, choices.device)
     for layer in batch.layers:
         hold(layer)
@@ -178,24 +191,33 @@ def _items(choices: Choices, sources: Sequence[BatchedImage]) -> list[Item]:
 
 
 def _outputs(
-    choices: Choices,
-    viewer: Viewer,
-    sources: Sequence[BatchedImage],
-    written: MutableMapping[Labels, Written],
+    choices: Choices, viewer: Viewer, sources: Sequence[BatchedImage]
 ) -> list[LabelsSink]:
-    layers = [choices.output] if choices.output is not None else []
-    if not layers:
-        layers = [new_labels_layer(s.image, choices.first_label) for s in sources]
-        active = viewer.layers.selection.active
-        for source, layer in zip(sources, layers, strict=True):
+    layers = [_labels_there(choices, viewer, source.image) for source in sources]
+    made = [
+        layer or new_labels_layer(source.image, choices.first_label)
+        for source, layer in zip(sources, layers, strict=True)
+    ]
+    active = viewer.layers.selection.active
+    for source, there, layer in zip(sources, layers, made, strict=True):
+        if there is None:
             # Below the prompts, so that they stay in sight.
             viewer.layers.insert(viewer.layers.index(source.image) + 1, layer)
-        # The tools of the layer in use stay in hand.
-        viewer.layers.selection.active = active
-    return [
-        LabelsSink(layer, choices.overwrite, written.setdefault(layer, {}))
-        for layer in layers
+    # The tools of the layer in use stay in hand.
+    viewer.layers.selection.active = active
+    outputs = [
+        LabelsSink(layer, source.image, choices.overwrite, choices.method.numbering)
+        for source, layer in zip(sources, made, strict=True)
     ]
+    if choices.method.labelled and choices.keys is not None:
+        outputs[0].add_names(classes_of(choices.keys))
+    return outputs
+
+
+def _labels_there(choices: Choices, viewer: Viewer, image: Image) -> Labels | None:
+    if choices.output is not None or not choices.again:
+        return choices.output
+    return batch_labels_of(image, viewer)
 
 
 def _prompted(

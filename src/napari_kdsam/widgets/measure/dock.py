@@ -23,6 +23,7 @@ from napari_kdsam.widgets.measure.table import MeasurementTable
 from napari_kdsam.widgets.measure.worker import MeasureRequest, MeasureWorker
 from napari_kdsam.widgets.shared.connections import Connections
 from napari_kdsam.widgets.shared.dock import Dock
+from napari_kdsam.widgets.shared.label_classes import classes_of
 from napari_kdsam.widgets.shared.layer_choice import images_fitting, measurable_labels
 from napari_kdsam.widgets.shared.layer_moves import show_position
 from napari_kdsam.widgets.shared.paint_events import frames_of_paint
@@ -175,7 +176,7 @@ class MeasureWidget(Dock):
             return
         table = self.table.copy()
         if self.view.has_classes:
-            classes = _classes_of(self._labels)
+            classes = classes_of(self._labels)
             names = [classes.get(label, '') for label in table['label'].tolist()]
             table.insert(table.columns.get_loc('label') + 1, 'class', names)
         if self._image is not None:
@@ -315,7 +316,7 @@ class MeasureWidget(Dock):
     def _show_table(self) -> None:
         self.view.show_measurements(
             self.table,
-            _classes_of(self._labels),
+            classes_of(self._labels),
             self.unit,
             0 if self._labels is None else self._labels.ndim - 2,
             intensities=self._image is not None,
@@ -380,12 +381,3 @@ class MeasureWidget(Dock):
 
 def _file_name(image: Image) -> str:
     return Path(image.source.path).name if image.source.path else str(image.name)
-
-
-def _classes_of(labels: Labels | None) -> dict[int, str]:
-    """Class names by label, from the columns ``index`` and ``class`` of the features."""
-    features: Any = getattr(labels, 'features', None)
-    if features is None or not {'index', 'class'} <= set(features.columns):
-        return {}
-    known = features[features['class'].notna() & features['index'].notna()]
-    return dict(zip(known['index'], known['class'].astype(str), strict=True))

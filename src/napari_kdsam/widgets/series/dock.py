@@ -33,19 +33,21 @@ from napari_kdsam.core.errors import counted
 from napari_kdsam.series.entries import FILTERS, ImageStatus, SeriesEntry
 from napari_kdsam.series.images import common_folder
 from napari_kdsam.series.label_files import LabelForm
+from napari_kdsam.widgets.preferences import load_preferences
 from napari_kdsam.widgets.series.image_list import LEGEND, ImageList
 from napari_kdsam.widgets.series.layer_files import files_of_layers, hide_layers_of
 from napari_kdsam.widgets.series.remembered import SeriesChoices, remember, remembered
 from napari_kdsam.widgets.series.walk import OpenAnnotator, SeriesWalk
 from napari_kdsam.widgets.shared.dock import Dock
 from napari_kdsam.widgets.shared.image_annotator import plugin_annotator
-from napari_kdsam.widgets.shared.key_bindings import bind, key_action, unbind
+from napari_kdsam.widgets.shared.key_bindings import bind, key_actions, unbind
 from napari_kdsam.widgets.shared.qt_parts import (
     folded_section,
     modest_choice,
     plain_button,
     scrolling,
 )
+from napari_kdsam.widgets.shared.shortcuts import bound_shortcuts, tooltip
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -60,9 +62,6 @@ _FORMS: dict[str, LabelForm] = {
     'DICOM-SEG of DICOM': 'dicom-seg',
     'COCO': 'coco',
 }
-# Free in napari and among the annotator's keys.
-NEXT_KEY, PREVIOUS_KEY = 'PageDown', 'PageUp'
-NO_LESION_KEY, UNSURE_KEY, CHECKED_KEY = 'Shift-X', 'Shift-U', 'Shift-T'
 _LEAST_LIST = 90
 _HINT = 'Choose a folder of images, then Start.'
 
@@ -80,6 +79,8 @@ class SeriesWidget(Dock):
 
     # Its messages and the annotator's are both to be seen.
     beside_layers = True
+    # napari reads the settings of all plugins, once.
+    warm_up = staticmethod(load_preferences)
 
     def __init__(
         self,
@@ -93,15 +94,17 @@ class SeriesWidget(Dock):
         self._before_typing: QWidget | None = None
         self._opened: Series | None = None
         self._noted = -1
+        preferences, _ = load_preferences()
+        self.shortcuts, refused = bound_shortcuts(preferences.keys, ['Series'])
         self._build()
         acts: dict[str, Callable[[], object]] = {
-            NEXT_KEY: self.walk.next,
-            PREVIOUS_KEY: self.walk.previous,
-            NO_LESION_KEY: self.walk.no_lesion,
-            UNSURE_KEY: self._toggle_unsure,
-            CHECKED_KEY: self._toggle_checked,
+            'next_image': self.walk.next,
+            'previous_image': self.walk.previous,
+            'no_lesion': self.walk.no_lesion,
+            'mark_unsure': self._toggle_unsure,
+            'mark_checked': self._toggle_checked,
         }
-        keys = {key: key_action(f'series_{key}', act) for key, act in acts.items()}
+        keys = key_actions(acts, self.shortcuts)
         bind(napari_viewer, keys)
         self.walk.changed.connect(self._refresh)
         self.at_end(partial(unbind, napari_viewer, keys), self.walk.close)
@@ -112,6 +115,8 @@ class SeriesWidget(Dock):
             application.focusChanged.connect(self._on_focus)
         self._show_choices()
         self._refresh()
+        if refused:
+            self.status.setText(' '.join(refused))
 
     def _build(self) -> None:
         walk = self.walk
@@ -145,13 +150,11 @@ class SeriesWidget(Dock):
         self.progress = QProgressBar()
         self.progress.setTextVisible(True)
         self.progress.setMaximumHeight(16)
-        self.previous = _button('◀ Previous', 'Commit, save, back', PREVIOUS_KEY)
-        self.next = _button('Next ▶', 'Commit, save, next', NEXT_KEY)
-        self.no_lesion = _button(
-            'No lesion', 'There is nothing to label; next', NO_LESION_KEY
-        )
-        self.unsure = _button('Unsure', 'Somebody else shall look', UNSURE_KEY)
-        self.checked = _button('Checked', 'Looked at a second time', CHECKED_KEY)
+        self.previous = self._button('◀ Previous', 'previous_image')
+        self.next = self._button('Next ▶', 'next_image')
+        self.no_lesion = self._button('No lesion', 'no_lesion')
+        self.unsure = self._button('Unsure', 'mark_unsure')
+        self.checked = self._button('Checked', 'mark_checked')
         for button, act in (
             (self.previous, partial(self._move, walk.previous)),
             (self.next, partial(self._move, walk.next)),
@@ -196,6 +199,9 @@ class SeriesWidget(Dock):
         self.status = QLabel()
         self.status.setWordWrap(True)
         self._lay_out()
+
+    def _button(self, text: str, action: str) -> QPushButton:
+        return plain_button(text, tooltip(action, self.shortcuts))
 
     def _lay_out(self) -> None:
         setup = QWidget()
@@ -392,10 +398,6 @@ class SeriesWidget(Dock):
                 self.list.setCurrentIndex(row)
         self.status.setText(walk.message or ('' if series is not None else _HINT))
         self.status.setStyleSheet('color: #e06c75;' if walk.failed else '')
-
-
-def _button(text: str, help_text: str, key: str) -> QPushButton:
-    return plain_button(text, f'{help_text} ({key})')
 
 
 def _call(act: Callable[[], object], _: bool = True) -> None:

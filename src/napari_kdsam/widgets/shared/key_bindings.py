@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
+
+from napari_kdsam.widgets.shared.shortcuts import Shortcut
 
 KeyAction = Callable[[Any], Any]
 _HELD_DELAY_MS, _HELD_INTERVAL_MS = 300, 60
@@ -54,6 +56,30 @@ def key_action(name: str, act: Callable[[], object], held: bool = False) -> KeyA
     made: KeyAction = hold if held else press
     made.__name__ = name
     return made
+
+
+def key_actions(
+    acts: Mapping[str, Callable[[], object]], shortcuts: Iterable[Shortcut]
+) -> dict[str, KeyAction]:
+    """Make the functions that napari calls for keys.
+
+    Parameters
+    ----------
+    acts : mapping of str to callable
+        What each action does.
+    shortcuts : iterable of Shortcut
+        Those in force.
+
+    Returns
+    -------
+    dict
+        Key in napari's notation to a function of the layer or viewer it is pressed on.
+    """
+    return {
+        napari_key(s.key): key_action(s.action, acts[s.action], s.held)
+        for s in shortcuts
+        if s.key
+    }
 
 
 def bind(owner: Any, actions: Mapping[str, KeyAction]) -> None:
