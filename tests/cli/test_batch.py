@@ -10,8 +10,7 @@ import pytest
 from io_fixtures import BOX, errors_in, image_file
 from typer.testing import CliRunner
 
-from napari_kdsam.batch import runner
-from napari_kdsam.cli import batch
+from napari_kdsam.batch import runner, work
 from napari_kdsam.cli.console import looking_progress
 from napari_kdsam.cli.main import app
 
@@ -31,7 +30,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
         raise KeyboardInterrupt
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(batch, '_job', describe)
+    monkeypatch.setattr(work, 'job_for', describe)
     monkeypatch.setattr(runner, 'find_sources', lambda *_: [])
     monkeypatch.setattr(runner, 'run_batch', stop)
     image_file(tmp_path / 'a.png')

@@ -8,14 +8,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from napari_kdsam.batch.inputs import Reader, Source, read_ahead
-from napari_kdsam.batch.jobs import Job, Task
+from napari_kdsam.batch.jobs import Job, Task, fingerprint_of
+from napari_kdsam.batch.output_folder import OutputFolder
 from napari_kdsam.batch.records import FrameResult
 from napari_kdsam.core.errors import KDSAMError, PromptError
+from napari_kdsam.core.prompts import PromptSet
 from napari_kdsam.segmentation.frame_labels import (
     FrameLabels,
     NothingToDo,
@@ -62,6 +65,50 @@ def predictor_for(
     kept = EmbeddingStore(store) if store else None
     # Each frame is embedded once, so there is nothing to keep in memory.
     return Predictor(loaded, cache_bytes=0, store=kept, must_store=must_store)
+
+
+def job_for(
+    out: Path,
+    model: str,
+    device: str,
+    method: Method,
+    prompts: PromptSet,
+    store: Path | None,
+    *,
+    second_look: bool,
+) -> Job:
+    """Describe a batch, with the fingerprint of the model it will use.
+
+    Raises
+    ------
+    KDSAMError
+        If the model cannot be loaded, or the store cannot be used.
+    """
+    from napari_kdsam.model.weights_file import earlier_weights_key
+
+    kept = str(store.resolve()) if store else ''
+    predictor = predictor_for(model, device, kept, 0)
+    identity = predictor.model.identity
+    fingerprint, earlier = (
+        fingerprint_of(
+            f'{key}|{predictor.model.compute_dtype}',
+            method,
+            prompts,
+            bool(kept),
+            second_look=second_look,
+        )
+        for key in (identity.key, earlier_weights_key(identity))
+    )
+    place = model if not Path(model).is_file() else str(Path(model).resolve())
+    return Job(
+        OutputFolder(out.resolve(), fingerprint, (earlier,)),
+        place,
+        device,
+        method,
+        prompts,
+        kept,
+        second_look=second_look,
+    )
 
 
 def do_task(job: Job, task: Task) -> list[FrameResult]:

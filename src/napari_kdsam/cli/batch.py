@@ -132,6 +132,7 @@ def batch(
     with exit_on(KDSAMError, WRONG_USAGE):
         from napari_kdsam.batch.executors import executor_for
         from napari_kdsam.batch.runner import find_sources, run_batch
+        from napari_kdsam.batch.work import job_for
 
         if str(prompts_file) in _METHOD_WORDS:
             method, prompts_file = _METHOD_WORDS[str(prompts_file)], None
@@ -141,7 +142,7 @@ def batch(
         else:
             prompts = prompts_from_options(points, negatives, boxes, prompts_file)
         make_folder(out)
-        job = _job(
+        job = job_for(
             out, model, device, chosen, prompts, embeddings, second_look=second_look
         )
         protected = [prompts_file] if prompts_file else []
@@ -195,47 +196,6 @@ def _no_prompts(
     if file is not None or any(others):
         raise PromptError(f'--method {method} takes no prompts; leave them out.')
     return PromptSet()
-
-
-def _job(
-    out: Path,
-    model: str,
-    device: str,
-    method: Method,
-    prompts: PromptSet,
-    store: Path | None,
-    *,
-    second_look: bool,
-) -> Job:
-    """Describe a batch, with the fingerprint of the model it will use."""
-    from napari_kdsam.batch.jobs import Job, fingerprint_of
-    from napari_kdsam.batch.output_folder import OutputFolder
-    from napari_kdsam.batch.work import predictor_for
-    from napari_kdsam.model.weights_file import earlier_weights_key
-
-    kept = str(store.resolve()) if store else ''
-    predictor = predictor_for(model, device, kept, 0)
-    identity = predictor.model.identity
-    fingerprint, earlier = (
-        fingerprint_of(
-            f'{key}|{predictor.model.compute_dtype}',
-            method,
-            prompts,
-            bool(kept),
-            second_look=second_look,
-        )
-        for key in (identity.key, earlier_weights_key(identity))
-    )
-    place = model if not Path(model).is_file() else str(Path(model).resolve())
-    return Job(
-        OutputFolder(out.resolve(), fingerprint, (earlier,)),
-        place,
-        device,
-        method,
-        prompts,
-        kept,
-        second_look=second_look,
-    )
 
 
 def _export(

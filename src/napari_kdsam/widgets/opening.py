@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, QTimer, Signal  # type: ignore[attr-defined]
@@ -111,6 +112,10 @@ class SeriesDock(OpeningDock):
     home = 'napari_kdsam.widgets.series.dock', 'SeriesWidget'
     # Its messages and the annotator's are both to be seen.
     beside_layers = True
+
+    def open_folder(self, images: Path, labels: Path) -> None:
+        """Begin with a folder, or go on in it; for a dock that has made labels."""
+        self.filled().open_folder(images, labels)
 
 
 class BatchDock(OpeningDock):

@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
 from napari_kdsam.core.errors import KDSAMError
 from napari_kdsam.widgets.batch.choices import BatchChoices
 from napari_kdsam.widgets.batch.controller import BatchController, Phase
+from napari_kdsam.widgets.batch.folder_panel import FolderPanel, OpenSeries
 from napari_kdsam.widgets.batch.progress import FollowPlan
 from napari_kdsam.widgets.batch.review import BatchReview, OpenAnnotator
 from napari_kdsam.widgets.batch.setup import make_batch
@@ -35,7 +36,12 @@ from napari_kdsam.widgets.shared.inference_thread import (
     make_predictor,
 )
 from napari_kdsam.widgets.shared.key_bindings import bind, key_actions, unbind
-from napari_kdsam.widgets.shared.qt_parts import plain_button, scrolling
+from napari_kdsam.widgets.shared.qt_parts import (
+    folded_section,
+    plain_button,
+    scrolling,
+)
+from napari_kdsam.widgets.shared.series_of_folder import plugin_series
 from napari_kdsam.widgets.shared.shortcuts import bound_shortcuts, tooltip
 
 if TYPE_CHECKING:
@@ -69,6 +75,8 @@ class BatchWidget(Dock):
         Makes a predictor from a model's and a device's name.
     open_annotator : callable, optional
         Gives the annotator of the viewer.
+    open_series : callable, optional
+        Opens a folder of images with its labels.
     """
 
     # napari reads the settings of all plugins, once.
@@ -79,6 +87,7 @@ class BatchWidget(Dock):
         napari_viewer: 'Viewer',  # noqa: UP037
         predictor_factory: PredictorFactory = make_predictor,
         open_annotator: OpenAnnotator = plugin_annotator,
+        open_series: OpenSeries = plugin_series,
     ) -> None:
         super().__init__()
         self.viewer = napari_viewer
@@ -86,6 +95,9 @@ class BatchWidget(Dock):
         if preferences.embeddings and predictor_factory is make_predictor:
             predictor_factory = partial(make_predictor, store=preferences.embeddings)
         self.choices = BatchChoices(napari_viewer, preferences)
+        self.folder = FolderPanel(
+            napari_viewer, self.choices, preferences.device, open_series
+        )
         self.controller = BatchController(napari_viewer, predictor_factory)
         self.review = BatchReview(self.controller, open_annotator)
         self.shortcuts, refused = bound_shortcuts(preferences.keys, ['Batch'])
@@ -102,7 +114,9 @@ class BatchWidget(Dock):
         self._connections.connect(
             napari_viewer.dims.events, ('current_step',), self._refresh
         )
-        self.at_end(self._connections.close, self.controller.close)
+        self.at_end(
+            self._connections.close, self.controller.close, self.folder.job.close
+        )
         application = QApplication.instance()
         if application is not None:
             # A window may be left to the end of Python, when threads no longer start.
@@ -157,6 +171,9 @@ class BatchWidget(Dock):
         self.frames.setMaximumHeight(_LIST_HEIGHT)
         self.frames.setToolTip('Click a frame to go there')
         self.frames.itemClicked.connect(self._on_clicked)
+        self.folder_section = folded_section('A folder of images')
+        self.folder_section.addWidget(self.folder)
+        self.folder_section.collapse(animate=False)
         buttons = QHBoxLayout()
         buttons.setSpacing(4)
         for button in (self.start_button, self.pause_button, self.cancel_button):
@@ -172,6 +189,7 @@ class BatchWidget(Dock):
         inner.setContentsMargins(0, 4, 0, 4)
         inner.addWidget(self.choices)
         inner.addWidget(self.watch)
+        inner.addWidget(self.folder_section)
         inner.addStretch()
         column = QVBoxLayout(self)
         column.setContentsMargins(4, 0, 4, 4)

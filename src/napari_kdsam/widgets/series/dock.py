@@ -282,6 +282,12 @@ class SeriesWidget(Dock):
         self.choices = choices
         self._show_choices()
 
+    def open_folder(self, images: Path, labels: Path) -> None:
+        """Begin with a folder of images, or go on in it."""
+        form = remembered(str(images)).form
+        self.choose(SeriesChoices(str(images), str(labels), form))
+        self._start()
+
     def _show_choices(self) -> None:
         images, labels = Path(self.choices.images), Path(self.choices.labels)
         text, files = images.name, self.choices.files

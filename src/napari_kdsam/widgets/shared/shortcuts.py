@@ -246,7 +246,7 @@ SHORTCUTS = (
     Shortcut('previous_result', 'Alt-B', 'Result before', 'Batch'),
     Shortcut('accept_result', 'Alt-A', 'Accept the result in view; next', 'Batch'),
     Shortcut('reject_result', 'Alt-R', 'Reject the result in view; next', 'Batch'),
-    Shortcut('undo_review', 'Alt-U', 'Undo the last accept or reject', 'Batch'),
+    Shortcut('undo_review', 'Alt-U', 'Take back the last accept or reject', 'Batch'),
     Shortcut('correct_result', 'Alt-E', 'Correct with Click to label', 'Batch'),
     Shortcut(
         'continue_from_here', 'Alt-O', 'Follow on from the frame in view', 'Batch'
