@@ -91,7 +91,8 @@ def test_a_cancelled_folder_goes_on_and_does_nothing_twice(folder, qtbot):
     assert folder.model.encoded <= 10
 
 
-def test_files_of_somebody_else_are_not_replaced_and_the_folder_is_said(folder, qtbot):
+def test_files_of_somebody_else_are_not_replaced_and_named(folder, qtbot, tmp_path):
+    folder.choose(folder.images, tmp_path / 'out')
     folder.labels.mkdir()
     own = folder.labels / 'scan 1_labels.png'
     Image.fromarray(np.ones((5, 5), np.uint8)).save(own)
