@@ -304,6 +304,6 @@ def test_a_long_name_does_not_widen_the_dock(listed):
     )
 )
 def test_a_new_colour_is_never_one_in_use(used):
-    from napari_kdsam.widgets.annotator.class_display import unlike
+    from napari_kdsam.annotation.classes import color_unlike
 
-    assert unlike(used) not in used
+    assert color_unlike(used) not in used

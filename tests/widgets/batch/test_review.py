@@ -191,6 +191,7 @@ def test_correct_opens_the_annotator_on_the_image_with_the_labels_of_the_batch(
     click(session, 'next_result')
     click(session, 'correct_result')
     assert annotating.workspace.target_layer is session.choices.output.value
+    qtbot.waitUntil(lambda: not annotating.workspace.unseen, timeout=10_000)
     assert annotating.controller.objects.reopen_at((1, 20, 40))
     annotating.wait_for('ready')
     annotating.click(1, 5, 5)
