@@ -13,9 +13,9 @@ from napari_kdsam.annotation.state import Draft
 from napari_kdsam.core.errors import KDSAMError
 from napari_kdsam.widgets.annotator.image_record import ImageRecord, Shown
 from napari_kdsam.widgets.annotator.prediction import PredictionFlow
-from napari_kdsam.widgets.annotator.seen_image import covering
 from napari_kdsam.widgets.annotator.workspace import Workspace
 from napari_kdsam.widgets.shared.connections import Connections
+from napari_kdsam.widgets.shared.covering import covering
 
 if TYPE_CHECKING:
     from napari_kdsam.core.stack_index import FrameIndex
