@@ -14,8 +14,8 @@ from napari_kdsam.widgets.shared.prompt_geometry import COLORS, sign_name
 _SIDE = 32
 _MIDDLE = _SIDE // 2
 # Of the hair and of the sign beside it, from the middle; nothing hides the place itself.
-_NEAR, _FAR = 3, 9
-_SIGN, _SIGN_LENGTH = 24, 4
+_NEAR, _FAR = 6, 11
+_SIGN, _SIGN_LENGTH = 25, 4
 _HALO, _LINE = 4, 2
 
 
