@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 _HINT = 'Choose images and prompts, then Start.'
 _LIST_EVENTS = ('inserted', 'removed', 'reordered')
-_LIST_HEIGHT = 120
+_LIST_HEIGHT, _MOST_ROWS = 120, 5
 _ANSWERS = {
     'previous_result': '◀ Previous',
     'next_result': 'Next ▶',
@@ -270,6 +270,10 @@ class BatchWidget(Dock):
         self._listed = listed
         self.frames.clear()
         self.frames.addItems([f'{batch.title(i)}: {why}' for i, why in listed])
+        rows = min(len(listed), _MOST_ROWS)
+        # A line may need two.
+        height = 2 * rows * self.frames.fontMetrics().lineSpacing() + 12
+        self.frames.setFixedHeight(min(height, _LIST_HEIGHT))
 
     def _show_answers(self) -> None:
         """Show what can be said of the results, once there are any."""

@@ -115,6 +115,9 @@ class FolderPanel(QWidget):
         row = QHBoxLayout()
         row.setSpacing(4)
         for button in (self.start, self.cancel, self.look):
+            # Room for the scroll bar of a small window.
+            button.setMinimumWidth(50)
+            button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
             row.addWidget(button)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)

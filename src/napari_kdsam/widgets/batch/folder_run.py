@@ -144,7 +144,7 @@ class FolderRun(BackgroundWorker):
         )
         if summary.left_out:
             text += f', {counted(len(summary.left_out), "file")} left out'
-        text += '; manifest.csv says why.'
+        text += '; see manifest.csv.'
         if summary.stopped:
             reason = summary.stopped.rstrip('.').replace('Interrupted', 'Cancelled')
             text = f'{reason}; Start goes on. {text}'
