@@ -185,6 +185,8 @@ class BatchWidget(Dock):
             width = _ANSWERS_A_ROW if action == 'continue_from_here' else 1
             answers.addWidget(self.answers[action], down, right, 1, width)
         content = QWidget()
+        # Fields shrink beside the scroll bar of a small window, rather than hide.
+        content.setMinimumWidth(200)
         inner = QVBoxLayout(content)
         inner.setContentsMargins(0, 4, 0, 4)
         inner.addWidget(self.choices)
