@@ -193,7 +193,8 @@ def test_labels_of_others_in_the_layer_are_not_mixed_with_what_is_found(proposin
     assert classes(layer) == {2: 'polyp'}
 
 
-def test_classes_of_followed_labels_are_carried_along(batch):
+def test_classes_and_colours_of_followed_labels_are_carried_along(batch):
+    from napari_kdsam.widgets.annotator.class_display import colormap_of
     from napari_kdsam.widgets.shared.label_classes import name_classes
 
     session = batch(stack(3))
@@ -201,8 +202,11 @@ def test_classes_of_followed_labels_are_carried_along(batch):
     mine[0, 5:25, 5:25] = 2
     layer = session.viewer.add_labels(mine, name='mine')
     name_classes(layer, {2: 'ventricle'})
+    layer.colormap = colormap_of({2: '#123456'})
     session.run('FOLLOW_KEYS', keys=layer)
-    assert classes(session.choices.output.value) == {2: 'ventricle'}
+    followed = session.choices.output.value
+    assert classes(followed) == {2: 'ventricle'}
+    assert np.allclose(followed.get_color(2), layer.get_color(2))
 
 
 def test_the_annotator_shows_the_classes_keeps_them_and_gives_them_to_what_it_opens(

@@ -50,3 +50,26 @@ def test_a_long_name_is_shortened_in_its_middle_and_whole_in_the_tooltip(qtbot):
         at = choice.mapToGlobal(place)
         QApplication.sendEvent(choice, QHelpEvent(QEvent.Type.ToolTip, place, at))
         assert QToolTip.text() == said
+
+
+def test_what_is_scrolled_down_is_never_cut_at_its_side(qtbot):
+    from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+
+    from napari_kdsam.widgets.shared.qt_parts import scrolling
+
+    dock, content, label = QWidget(), QWidget(), QLabel('Inside')
+    qtbot.addWidget(dock)
+    QVBoxLayout(content).addWidget(label)
+    content.setMinimumHeight(2000)
+    scroll = scrolling(content)
+    QVBoxLayout(dock).addWidget(scroll)
+    dock.resize(10, 200)
+    dock.show()
+
+    def is_whole():
+        return scroll.viewport().width() >= content.minimumSizeHint().width()
+
+    qtbot.waitUntil(is_whole)
+    label.setText('0 of 20 frames done, and a few words more')
+    qtbot.waitUntil(is_whole)
+    assert not scroll.horizontalScrollBar().isVisible()

@@ -211,6 +211,9 @@ def _outputs(
     ]
     if choices.method.labelled and choices.keys is not None:
         outputs[0].add_names(classes_of(choices.keys))
+        if layers[0] is None:
+            # A label keeps its colour from frame to frame.
+            made[0].colormap = choices.keys.colormap
     return outputs
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from magicgui.widgets import ComboBox
-from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtCore import QEvent, QObject, QSize, Qt
 from qtpy.QtGui import QColor, QHelpEvent, QIcon, QPainter, QPixmap
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
@@ -57,12 +57,30 @@ def _arrow(symbol: str) -> QIcon:
 
 
 def scrolling(content: QWidget) -> QScrollArea:
-    """Let a part of a dock be scrolled where the screen is too small for it."""
-    scroll = QScrollArea()
+    """Let a part of a dock be scrolled where the screen is too low for it."""
+    scroll = _ScrolledDown()
     scroll.setWidgetResizable(True)
     scroll.setFrameShape(QFrame.Shape.NoFrame)
     scroll.setWidget(content)
     return scroll
+
+
+class _ScrolledDown(QScrollArea):
+    """A scroll area that is never too narrow for its content and the scroll bar."""
+
+    def minimumSizeHint(self) -> QSize:
+        hint = super().minimumSizeHint()
+        content, bar = self.widget(), self.verticalScrollBar()
+        if content is not None and bar is not None:
+            least = content.minimumWidth() or content.minimumSizeHint().width()
+            width = least + bar.sizeHint().width()
+            hint.setWidth(max(hint.width(), width))
+        return hint
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        if event is not None and event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return super().eventFilter(watched, event)
 
 
 def form_of(rows: Iterable[tuple[str, ComboBox, str]]) -> QFormLayout:
