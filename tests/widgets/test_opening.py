@@ -92,6 +92,15 @@ def test_a_panel_that_cannot_be_loaded_says_why(qtbot):
     qtbot.waitUntil(lambda: 'not_there' in text.text(), timeout=60_000)
 
 
+def opened_annotators():
+    from qtpy.QtWidgets import QApplication
+
+    from napari_kdsam.widgets.opening import AnnotatorDock
+
+    widgets = QApplication.allWidgets()
+    return [widget for widget in widgets if isinstance(widget, AnnotatorDock)]
+
+
 def test_another_dock_gets_an_annotator_that_is_still_loading_at_once(
     make_napari_viewer_proxy, qtbot
 ):
@@ -101,9 +110,46 @@ def test_another_dock_gets_an_annotator_that_is_still_loading_at_once(
     image = viewer.add_image(np.zeros((60, 90), np.uint8), name='scan')
     annotator = plugin_annotator(viewer)
     assert not annotator.has_prompts(image)
-    _, dock = viewer.window.add_plugin_dock_widget('napari-kdsam', 'Click to label')
+    (dock,) = opened_annotators()
     content = dock.content
+    assert annotator == content.guided
     assert content.workspace.image.name == 'scan'
     qtbot.wait(1000)
     assert dock.content is content, 'what was loaded meanwhile is not needed'
-    assert plugin_annotator(viewer) is annotator
+    assert plugin_annotator(viewer) == content.guided
+    assert opened_annotators() == [dock]
+
+
+@pytest.mark.parametrize('by', ['menu', 'function', 'plugin'])
+def test_a_panel_is_opened_once_however_it_was_opened_before(
+    make_napari_viewer_proxy, qtbot, by
+):
+    from qtpy.QtWidgets import QLabel, QMenu
+
+    from napari_kdsam.widgets.shared.plugin_docks import plugin_dock
+
+    viewer = make_napari_viewer_proxy(show=True)
+    if by == 'menu':
+        plugins_menu = viewer.window.plugins_menu
+        plugins_menu.aboutToShow.emit()
+        next(
+            action
+            for menu in (plugins_menu, *plugins_menu.findChildren(QMenu))
+            for action in menu.actions()
+            if action.text().startswith('Click to label')
+        ).trigger()
+    elif by == 'function':
+        viewer.window.add_plugin_dock_widget('napari-kdsam', 'Click to label')
+    else:
+        plugin_dock(viewer, 'Click to label')
+    (before,) = opened_annotators()
+    other = viewer.window.add_dock_widget(QLabel('other'), name='other', tabify=True)
+    other.raise_()
+    qtbot.waitUntil(lambda: before.visibleRegion().isEmpty())
+    plugin_dock(viewer, 'Click to label')
+    assert before.visibleRegion().isEmpty()
+    plugin_dock(viewer, 'Click to label', front=True)
+    assert opened_annotators() == [before]
+    qtbot.waitUntil(lambda: not before.visibleRegion().isEmpty())
+    qtbot.waitUntil(lambda: before.content is not None, timeout=60_000)
+    before.content.controller.flow.thread.stop(timeout=30)

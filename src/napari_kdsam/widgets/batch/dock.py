@@ -30,7 +30,7 @@ from napari_kdsam.widgets.batch.setup import make_batch
 from napari_kdsam.widgets.preferences import load_preferences
 from napari_kdsam.widgets.shared.connections import Connections
 from napari_kdsam.widgets.shared.dock import Dock
-from napari_kdsam.widgets.shared.image_annotator import plugin_annotator
+from napari_kdsam.widgets.shared.image_annotator import annotator_in_front
 from napari_kdsam.widgets.shared.inference_thread import (
     PredictorFactory,
     make_predictor,
@@ -86,7 +86,7 @@ class BatchWidget(Dock):
         self,
         napari_viewer: 'Viewer',  # noqa: UP037
         predictor_factory: PredictorFactory = make_predictor,
-        open_annotator: OpenAnnotator = plugin_annotator,
+        open_annotator: OpenAnnotator = annotator_in_front,
         open_series: OpenSeries = plugin_series,
     ) -> None:
         super().__init__()

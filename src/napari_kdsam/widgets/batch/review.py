@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 
 from napari_kdsam.core.errors import KDSAMError
 from napari_kdsam.widgets.batch.progress import BatchPlan, FollowPlan, Item, State
-from napari_kdsam.widgets.shared.image_annotator import ImageAnnotator, plugin_annotator
+from napari_kdsam.widgets.shared.image_annotator import (
+    ImageAnnotator,
+    annotator_in_front,
+)
 from napari_kdsam.widgets.shared.label_classes import classes_of
 
 if TYPE_CHECKING:
@@ -50,7 +53,7 @@ class BatchReview:
     def __init__(
         self,
         controller: BatchController,
-        open_annotator: OpenAnnotator = plugin_annotator,
+        open_annotator: OpenAnnotator = annotator_in_front,
     ) -> None:
         self._controller = controller
         self._open_annotator = open_annotator

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
+from napari_kdsam.widgets.shared.plugin_docks import plugin_dock
+
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
     from napari.viewer import Viewer
 
-_PLUGIN, _WIDGET = 'napari-kdsam', 'Click to label'
+_TITLE = 'Click to label'
 
 
 class ImageAnnotator(Protocol):
@@ -80,6 +82,11 @@ class ImageAnnotator(Protocol):
 
 def plugin_annotator(viewer: Viewer) -> ImageAnnotator:
     """The annotator of a viewer; its panel is opened if it is not."""
-    _, widget = viewer.window.add_plugin_dock_widget(_PLUGIN, _WIDGET)
-    annotator: ImageAnnotator = widget.guided
+    annotator: ImageAnnotator = plugin_dock(viewer, _TITLE).guided
+    return annotator
+
+
+def annotator_in_front(viewer: Viewer) -> ImageAnnotator:
+    """As `plugin_annotator`, with its panel before those at its side."""
+    annotator: ImageAnnotator = plugin_dock(viewer, _TITLE, front=True).guided
     return annotator
