@@ -529,6 +529,19 @@ def test_the_widget_opens_without_images_and_says_what_to_do(
     assert widget.choices.last.value == 2
 
 
+def test_the_image_that_is_seen_is_offered_not_one_that_is_hidden(
+    make_napari_viewer_proxy, qtbot
+):
+    from napari_kdsam.widgets.batch.dock import BatchWidget
+
+    viewer = make_napari_viewer_proxy()
+    for name in ('below', 'seen', 'hidden'):
+        viewer.add_image(stack(1)[0], name=name, visible=name != 'hidden')
+    widget = BatchWidget(viewer)
+    qtbot.addWidget(widget)
+    assert widget.choices.image.value.name == 'seen'
+
+
 @pytest.mark.parametrize('renamed', ['first', 'second'])
 def test_an_image_that_is_renamed_like_another_stays_chosen(
     make_napari_viewer_proxy, qtbot, renamed: str

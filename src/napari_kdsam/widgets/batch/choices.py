@@ -219,7 +219,9 @@ class BatchChoices(QWidget):
 
     def refresh_layers(self, *_: Any) -> None:
         """Offer the layers there are now; what was chosen stays chosen."""
-        self._offer(self.image, segmentable_images(self.viewer))
+        images = segmentable_images(self.viewer)
+        # What is seen is what is meant.
+        self._offer(self.image, sorted(images, key=lambda image: bool(image.visible)))
         self._offer(self.points, point_layers(self.viewer))
         self._offer(self.shapes, shape_layers(self.viewer))
         self._refresh_image()
