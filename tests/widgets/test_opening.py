@@ -153,3 +153,29 @@ def test_a_panel_is_opened_once_however_it_was_opened_before(
     qtbot.waitUntil(lambda: not before.visibleRegion().isEmpty())
     qtbot.waitUntil(lambda: before.content is not None, timeout=60_000)
     before.content.controller.flow.thread.stop(timeout=30)
+
+
+@pytest.mark.parametrize('title', ['Click to label', 'Label a series of images'])
+def test_nothing_is_cut_at_the_side_of_a_panel_in_a_low_window(
+    make_napari_viewer_proxy, qtbot, title
+):
+    from qtpy.QtWidgets import QApplication, QScrollArea
+
+    from napari_kdsam.widgets.opening import OpeningDock
+    from napari_kdsam.widgets.shared.plugin_docks import plugin_dock
+
+    viewer = make_napari_viewer_proxy(show=True)
+    viewer.add_image(
+        np.zeros((60, 90), np.uint8), name='a_name_of_more_than_20_letters'
+    )
+    viewer.window.resize(1000, 500)
+    plugin_dock(viewer, title)
+    (dock,) = [x for x in QApplication.allWidgets() if isinstance(x, OpeningDock)]
+    qtbot.waitUntil(lambda: dock.content is not None, timeout=60_000)
+    scroll = dock.findChild(QScrollArea)
+    qtbot.waitUntil(lambda: scroll.verticalScrollBar().isVisible(), timeout=20_000)
+    qtbot.wait(200)
+    assert not scroll.horizontalScrollBar().isVisible()
+    dock.filled()
+    if title == 'Click to label':
+        dock.content.controller.flow.thread.stop(timeout=30)

@@ -85,6 +85,8 @@ class OpeningDock(Dock):
             return
         self.content, self._steps = make(self._viewer)
         self._column.replaceWidget(self._text, self.content)
+        # From here on the content knows how wide it has to be.
+        self.setMinimumWidth(0)
         self._text.deleteLater()
         self._timer.start(_PAUSE_MS)
 

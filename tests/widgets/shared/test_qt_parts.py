@@ -61,7 +61,7 @@ def test_what_is_scrolled_down_is_never_cut_at_its_side(qtbot):
     qtbot.addWidget(dock)
     QVBoxLayout(content).addWidget(label)
     content.setMinimumHeight(2000)
-    scroll = scrolling(content)
+    scroll = scrolling(content, 60)
     QVBoxLayout(dock).addWidget(scroll)
     dock.resize(10, 200)
     dock.show()

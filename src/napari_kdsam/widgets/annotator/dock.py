@@ -280,9 +280,8 @@ class AnnotatorWidget(Dock):
         column.addStretch()
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scrolling(content), stretch=1)
+        outer.addWidget(scrolling(content, 300), stretch=1)
         outer.addWidget(self.status)
-        self.setMinimumWidth(300)
 
     def _apply(self, preferences: Preferences) -> None:
         """Start with what the user prefers; a model that is not there is said."""

@@ -196,14 +196,13 @@ class BatchWidget(Dock):
         column = QVBoxLayout(self)
         column.setContentsMargins(4, 0, 4, 4)
         column.setSpacing(6)
-        column.addWidget(scrolling(content), stretch=1)
+        column.addWidget(scrolling(content, 300), stretch=1)
         column.addLayout(buttons)
         column.addWidget(self.bar)
         column.addWidget(self.status)
         column.addWidget(self.frames)
         column.addWidget(self.flagged_only)
         column.addLayout(answers)
-        self.setMinimumWidth(300)
 
     def start(self) -> None:
         """Begin with what is chosen; says so if something is missing."""

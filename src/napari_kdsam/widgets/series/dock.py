@@ -242,9 +242,8 @@ class SeriesWidget(Dock):
         column.addWidget(self.list, stretch=1)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scrolling(content), stretch=1)
+        outer.addWidget(scrolling(content, 260), stretch=1)
         outer.addWidget(self.status)
-        self.setMinimumWidth(260)
 
     def _choose_images(self) -> None:
         folder = QFileDialog.getExistingDirectory(

@@ -56,9 +56,13 @@ def _arrow(symbol: str) -> QIcon:
     return QIcon(picture)
 
 
-def scrolling(content: QWidget) -> QScrollArea:
-    """Let a part of a dock be scrolled where the screen is too low for it."""
-    scroll = _ScrolledDown()
+def scrolling(content: QWidget, least_width: int) -> QScrollArea:
+    """Let a part of a dock be scrolled where the screen is too low for it.
+
+    It is wide enough for the content and a scroll bar, and at least `least_width`
+    pixels; the dock must set no least width of its own, which would count instead.
+    """
+    scroll = _ScrolledDown(least_width)
     scroll.setWidgetResizable(True)
     scroll.setFrameShape(QFrame.Shape.NoFrame)
     scroll.setWidget(content)
@@ -68,13 +72,17 @@ def scrolling(content: QWidget) -> QScrollArea:
 class _ScrolledDown(QScrollArea):
     """A scroll area that is never too narrow for its content and the scroll bar."""
 
+    def __init__(self, least_width: int) -> None:
+        super().__init__()
+        self._least_width = least_width
+
     def minimumSizeHint(self) -> QSize:
         hint = super().minimumSizeHint()
         content, bar = self.widget(), self.verticalScrollBar()
         if content is not None and bar is not None:
             least = content.minimumWidth() or content.minimumSizeHint().width()
             width = least + bar.sizeHint().width()
-            hint.setWidth(max(hint.width(), width))
+            hint.setWidth(max(self._least_width, width))
         return hint
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
