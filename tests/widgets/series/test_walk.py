@@ -45,6 +45,35 @@ def test_twenty_images_of_different_sizes_are_labelled_with_a_click_and_a_key_ea
     assert day.dock.progress.value() == 20
 
 
+@pytest.mark.parametrize('ndim', [2, 3])
+def test_prompts_and_masks_are_seen_where_another_image_was_annotated_before(
+    walking, folder, ndim
+):
+    day = walking()
+    pixels = np.zeros((3, 60, 90)[-ndim:], np.uint8)
+    before = day.viewer.add_image(pixels, name='open before')
+    day.annotator.guided.show(before, None, {})
+    day.open(folder)
+    names = [layer.name for layer in day.viewer.layers if layer.visible]
+    ours = names[names.index('img0') :]
+    assert ours[:2] == ['img0', 'img0 labels']
+    helpers = sorted(name.split(' [')[0] for name in ours[2:])
+    assert helpers == ['KD SAM points', 'KD SAM preview', 'KD SAM shapes']
+
+
+@pytest.mark.parametrize('above', [False, True])
+def test_an_image_that_is_shown_lies_below_prompts_and_masks(walking, above):
+    day = walking()
+    pixels = np.zeros((60, 90), np.uint8)
+    day.viewer.add_image(pixels, name='first')
+    image = day.viewer.add_image(pixels, name='second')
+    if not above:
+        day.viewer.layers.move(len(day.viewer.layers) - 1, 0)
+    day.annotator.guided.show(image, None, {})
+    names = [layer.name for layer in day.viewer.layers]
+    assert names.index('second') < names.index('KD SAM preview')
+
+
 def test_the_panel_is_seen_beside_the_annotators(walking):
     from qtpy.QtWidgets import QDockWidget
 

@@ -212,7 +212,7 @@ class AnnotationController(LayerOwner):
         ----------
         image : napari.layers.Image or None
         keep_layers : bool
-            Whether the prompt layers move to it, if they can; it must be below them.
+            Whether the prompt layers move to it, if they can.
         """
         workspace = self.workspace
         if image == workspace.image:

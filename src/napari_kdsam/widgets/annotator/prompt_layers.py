@@ -108,15 +108,17 @@ class PromptLayers:
         Parameters
         ----------
         image : napari.layers.Image
-            Below these layers.
 
         Returns
         -------
         bool
-            Whether they can: not with other axes, nor without a layer that was deleted.
+            Whether they can: not below it, with other axes, nor without a layer that
+            was deleted.
         """
         shape, layers = spatial_shape(image), self._viewer.layers
         if len(shape) != len(self._shape) or not all(x in layers for x in self.layers):
+            return False
+        if min(map(layers.index, self.layers)) < layers.index(image):
             return False
         self.let_go()
         self.show_drafts({})

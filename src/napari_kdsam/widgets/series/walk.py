@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,12 +25,12 @@ from napari_kdsam.widgets.shared.background import BackgroundWorker
 from napari_kdsam.widgets.shared.collector import collector_paused
 from napari_kdsam.widgets.shared.connections import Connections
 from napari_kdsam.widgets.shared.labels_writer import new_labels_layer
-from napari_kdsam.widgets.shared.layer_marks import OURS
+from napari_kdsam.widgets.shared.layer_marks import HELPER_KEY, OURS
 from napari_kdsam.widgets.shared.layer_reuse import can_show, show_instead
 from napari_kdsam.widgets.shared.transforms import millimetres_of, spatial_shape
 
 if TYPE_CHECKING:
-    from napari.layers import Image, Labels
+    from napari.layers import Image, Labels, Layer
     from napari.viewer import Viewer
 
     from napari_kdsam.widgets.shared.image_annotator import ImageAnnotator
@@ -520,7 +520,9 @@ class SeriesWalk(QObject):
         self._image, self._labels, self.index = image, None, -1
         if image is not None:
             # Below the annotator's layers, which go over to it.
-            place = layers.index(old[0]) + 1 if old[0] in layers else len(layers)
+            place = (
+                layers.index(old[0]) + 1 if old[0] in layers else _below_helpers(layers)
+            )
             layers.insert(place, image)
             if labels is not None:
                 layers.insert(place + 1, labels)
@@ -595,6 +597,11 @@ class SeriesWalk(QObject):
         except RuntimeError:
             # The window was closed, and Qt has deleted this object, in between.
             return
+
+
+def _below_helpers(layers: Sequence[Layer]) -> int:
+    helpers = (i for i, layer in enumerate(layers) if HELPER_KEY in layer.metadata)
+    return next(helpers, len(layers))
 
 
 def _labels_of(image: Image, start: NDArray[Any] | None) -> Labels | None:
