@@ -9,7 +9,7 @@ from qtpy.QtCore import QTimer
 
 from napari_kdsam.widgets.annotator.workspace import Workspace
 from napari_kdsam.widgets.shared.connections import Connections
-from napari_kdsam.widgets.shared.covering import covering, grid_of, in_view
+from napari_kdsam.widgets.shared.covering import covering, grid_of, is_displayed
 from napari_kdsam.widgets.shared.layer_choice import image_layers
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class SeenImage:
         seen = covers or [
             other
             for other in image_layers(viewer)
-            if other.visible and in_view(other, viewer.dims)
+            if other.visible and is_displayed(other, viewer.dims)
         ]
         if seen:
             self._follow(seen[-1])

@@ -43,7 +43,7 @@ def covering(viewer: Viewer, image: Image) -> list[Image]:
         if layer.visible
         and layer.opacity > _MOSTLY_OPAQUE
         and str(layer.blending) in _COVERING_BLENDS
-        and in_view(layer, viewer.dims)
+        and is_displayed(layer, viewer.dims)
         and _overlap(layer, image)
     ]
 
@@ -54,7 +54,7 @@ def grid_of(viewer: Viewer) -> Any:
     return getattr(viewer, 'canvas', viewer).grid
 
 
-def in_view(layer: Layer, dims: Dims) -> bool:
+def is_displayed(layer: Layer, dims: Dims) -> bool:
     """Whether the slice that the viewer shows goes through a layer."""
     low, high = layer.extent.world
     point = np.asarray(dims.point)[-layer.ndim :]
