@@ -115,7 +115,7 @@ def reshaped(
     box = _box_around(region, (*contour.rings, *rings), shape)
     if box is None:
         return None
-    mask = _within(region, box)
+    mask = region.mask_in(box)
     before, after = _filled(contour.rings, box), _filled(rings, box)
     gone = _edges(contour.rings) - _edges(rings)
     anew = (before != after) | _near(gone, box, contour.distance)
@@ -140,15 +140,6 @@ def _box_around(
         min(max(col1, int(high[1])), shape[1]),
     )
     return box if box[0] < box[2] and box[1] < box[3] else None
-
-
-def _within(region: PixelRegion, box: PixelBox) -> Mask:
-    """The region's mask in a box, which may cut it."""
-    mask = np.zeros((box[2] - box[0], box[3] - box[1]), np.bool_)
-    row, column = region.box[0] - box[0], region.box[1] - box[1]
-    own = region.mask()[: mask.shape[0] - row, : mask.shape[1] - column]
-    mask[row : row + own.shape[0], column : column + own.shape[1]] = own
-    return mask
 
 
 def _filled(rings: tuple[Ring, ...], box: PixelBox) -> Mask:

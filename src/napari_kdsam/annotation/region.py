@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_kdsam.core.geometry import box_of_mask
-from napari_kdsam.core.stack_index import FrameIndex
+from napari_kdsam.core.stack_index import FrameIndex, indices_on
 
 PixelIndices = tuple[NDArray[np.intp], ...]
 PixelBox = tuple[int, int, int, int]
@@ -70,6 +70,19 @@ class PixelRegion:
         full[self.slices] = self.mask()
         return full
 
+    def mask_in(self, box: PixelBox) -> NDArray[np.bool_]:
+        """The mask within another box, which may cut it."""
+        mask = np.zeros((box[2] - box[0], box[3] - box[1]), np.bool_)
+        row0, col0 = max(self.box[0], box[0]), max(self.box[1], box[1])
+        row1, col1 = min(self.box[2], box[2]), min(self.box[3], box[3])
+        if row0 < row1 and col0 < col1:
+            own = self.mask()[
+                row0 - self.box[0] : row1 - self.box[0],
+                col0 - self.box[1] : col1 - self.box[1],
+            ]
+            mask[row0 - box[0] : row1 - box[0], col0 - box[1] : col1 - box[1]] = own
+        return mask
+
     def contains(self, row: int, column: int) -> bool:
         """Whether a pixel of the frame belongs to the region."""
         row0, col0, row1, col1 = self.box
@@ -114,8 +127,7 @@ class PixelRegion:
         """
         mask = self.mask()
         rows, columns = np.nonzero(mask if within is None else mask & within)
-        leading = (np.full(rows.shape, index, np.intp) for index in self.frame)
-        return (*leading, rows + self.box[0], columns + self.box[1])
+        return indices_on(self.frame, rows + self.box[0], columns + self.box[1])
 
 
 def _together(
@@ -124,15 +136,7 @@ def _together(
     """The box around two regions, and the mask of each in it."""
     a, b = first.box, second.box
     box = (min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3]))
-    masks = []
-    for region in (first, second):
-        mask = np.zeros((box[2] - box[0], box[3] - box[1]), np.bool_)
-        row0, col0, row1, col1 = region.box
-        mask[row0 - box[0] : row1 - box[0], col0 - box[1] : col1 - box[1]] = (
-            region.mask()
-        )
-        masks.append(mask)
-    return box, masks
+    return box, [first.mask_in(box), second.mask_in(box)]
 
 
 Values = int | NDArray[Any]

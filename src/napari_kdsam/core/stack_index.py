@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 FrameIndex = tuple[int, ...]
 
@@ -22,3 +23,11 @@ def frame_at(flat: int, leading: tuple[int, ...]) -> FrameIndex:
     if not leading:
         return ()
     return tuple(int(index) for index in np.unravel_index(flat, leading))
+
+
+def indices_on(
+    frame: FrameIndex, rows: NDArray[np.intp], columns: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], ...]:
+    """Index arrays of pixels of a frame, one for each axis of the stack."""
+    leading = (np.full(rows.shape, index, np.intp) for index in frame)
+    return (*leading, rows, columns)

@@ -245,11 +245,7 @@ class ContourEdit:
     def _without_others(
         opened: _Opened, item: CommittedObject, region: PixelRegion
     ) -> PixelRegion | None:
-        own = np.zeros_like(region.mask())
-        if (kept := region.common(item.region)) is not None:
-            row, column = kept.box[0] - region.box[0], kept.box[1] - region.box[1]
-            held = kept.mask()
-            own[row : row + held.shape[0], column : column + held.shape[1]] = held
+        own = item.region.mask_in(region.box)
         free = opened.target.frame(item.frame)[region.slices] == 0
         mask = region.mask() & (free | own)
         return PixelRegion.of_mask(item.frame, mask, region.box[:2])

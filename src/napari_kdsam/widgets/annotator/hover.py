@@ -145,8 +145,7 @@ class HoverPreview:
             or layers is None
             or not layers.adding
             or not layers.positive
-            or workspace.unseen
-            or workspace.hindrance is not None
+            or workspace.click_hindrance is not None
             or not workspace.draft.empty
             or self._flow.promised
         ):

@@ -8,7 +8,6 @@ import numpy as np
 
 from napari_kdsam.annotation.commands import AddPoint
 from napari_kdsam.annotation.state import PointPrompt
-from napari_kdsam.widgets.annotator.status import UNSEEN_IMAGE
 from napari_kdsam.widgets.annotator.workspace import Workspace
 from napari_kdsam.widgets.shared.layer_marks import HELPER_KEY
 from napari_kdsam.widgets.shared.transforms import copy_transform, transform_of
@@ -72,9 +71,7 @@ class KeyboardCursor:
         place = record.frames.pixel_at(self.position) if record is not None else None
         if record is None or layers is None:
             return
-        hindrance = self._workspace.hindrance
-        if self._workspace.unseen:
-            hindrance = UNSEEN_IMAGE
+        hindrance = self._workspace.click_hindrance
         if hindrance is not None:
             self._workspace.show_status(hindrance)
             return

@@ -14,7 +14,7 @@ from napari_kdsam.annotation.contours import contour_of
 from napari_kdsam.annotation.label_commands import CommitObject
 from napari_kdsam.annotation.region import PixelRegion
 from napari_kdsam.annotation.state import CommittedObject, Draft
-from napari_kdsam.widgets.annotator.objects import LAYER_ERRORS
+from napari_kdsam.widgets.annotator.objects import LAYER_ERRORS, last_number
 from napari_kdsam.widgets.annotator.prediction import PredictionFlow
 from napari_kdsam.widgets.annotator.prompt_layers import line_width
 from napari_kdsam.widgets.annotator.workspace import Workspace
@@ -132,9 +132,7 @@ class LikelyObjects:
         target = record.ensure_target(workspace.viewer, workspace.layers.preview)
         free = target.frame(frame) == 0
         classes = state.classes
-        number = state.highest_number
-        if not state.semantic:
-            number = max(number, target.highest)
+        number = last_number(state, target, state.semantic)
         commits: list[Command] = []
         for item in found:
             rows, columns = free.shape

@@ -9,7 +9,7 @@ from napari_kdsam.annotation.label_commands import ReplaceObjects
 from napari_kdsam.annotation.object_parts import cut_along
 from napari_kdsam.annotation.state import CommittedObject, Draft
 from napari_kdsam.core.errors import KDSAMError, counted
-from napari_kdsam.widgets.annotator.objects import ObjectActions
+from napari_kdsam.widgets.annotator.objects import ObjectActions, last_number
 from napari_kdsam.widgets.annotator.workspace import Workspace
 from napari_kdsam.widgets.shared.layer_moves import show_box
 
@@ -83,9 +83,7 @@ class ObjectEdits:
         if len(regions) < 2:
             self._workspace.say(_NOT_CUT)
             return False
-        number = max(target.highest, state.highest_number)
-        if item.semantic:
-            number = state.highest_number
+        number = last_number(state, target, item.semantic)
         parts = [replace(item, region=regions[0], draft=Draft())]
         for region in regions[1:]:
             number += 1

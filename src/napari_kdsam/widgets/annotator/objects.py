@@ -29,7 +29,12 @@ from napari_kdsam.annotation.label_commands import (
     ReopenObject,
 )
 from napari_kdsam.annotation.region import PixelChange, PixelRegion
-from napari_kdsam.annotation.state import CommittedObject, ObjectClass, OverlapPolicy
+from napari_kdsam.annotation.state import (
+    AnnotationState,
+    CommittedObject,
+    ObjectClass,
+    OverlapPolicy,
+)
 from napari_kdsam.core.errors import KDSAMError
 from napari_kdsam.widgets.annotator.history_sync import HistorySync
 from napari_kdsam.widgets.annotator.prediction import PredictionFlow
@@ -56,6 +61,18 @@ class _Policy:
 
     overwrite: bool | None
     overlap: OverlapPolicy
+
+
+def last_number(
+    state: AnnotationState, target: LabelsLayerTarget, semantic: bool
+) -> int:
+    """The number after which those of new objects begin; it is their label, too.
+
+    Labels of classes are no numbers of objects.
+    """
+    if semantic:
+        return state.highest_number
+    return max(target.highest, state.highest_number)
 
 
 class ObjectActions:
@@ -249,9 +266,7 @@ class ObjectActions:
         before = target.frame(frame)
         free = np.ones(before.shape, bool) if overwrite else before == 0
         draft = state.draft(frame)
-        number = max(target.highest, state.highest_number) + 1
-        if semantic:
-            number = state.highest_number + 1
+        number = last_number(state, target, semantic) + 1
         commands: list[CommitObject] = []
         parts = objects_of(draft)
         candidates = shown.candidates(self._workspace.chosen_candidate)

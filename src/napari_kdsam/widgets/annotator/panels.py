@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 
 from napari_kdsam.widgets.annotator.prompt_layers import BOX, LASSO, SCRIBBLE
 from napari_kdsam.widgets.annotator.shortcuts import ACTIONS
-from napari_kdsam.widgets.shared.qt_parts import plain_button
+from napari_kdsam.widgets.shared.qt_parts import on_click, plain_button
 from napari_kdsam.widgets.shared.shortcuts import Shortcut, tooltip
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class QuestionBar(QWidget):
         grid.addWidget(self.text, 0, 0, 1, len(answers))
         for column, (text, help_text, act) in enumerate(answers):
             button = plain_button(text, help_text)
-            button.clicked.connect(partial(_call, act))
+            on_click(button, act)
             self.buttons.append(button)
             grid.addWidget(button, 1, column)
         self.hide()
@@ -58,10 +58,6 @@ class QuestionBar(QWidget):
         """Show a question, or nothing for an empty one."""
         self.text.setText(text)
         self.setVisible(bool(text))
-
-
-def _call(act: Callable[[], object], _: bool = True) -> None:
-    act()
 
 
 class ToolBar(QWidget):
@@ -100,7 +96,7 @@ class ToolBar(QWidget):
         for place, (text, action, act) in enumerate(buttons):
             button = plain_button(text, tooltip(action, shortcuts))
             button.setCheckable(True)
-            button.clicked.connect(partial(_call, act))
+            on_click(button, act)
             self._group.addButton(button)
             self.buttons[text.split()[1]] = button
             row, column = divmod(place, _IN_FIRST_ROW)
@@ -153,7 +149,7 @@ class ActionBar(QWidget):
         def button(text: str, action: str) -> QPushButton:
             made = plain_button(text, tooltip(action, shortcuts))
             act = partial(ACTIONS[action], controller)
-            made.clicked.connect(partial(_call, act))
+            on_click(made, act)
             return made
 
         self.commit = button('Commit', 'commit')

@@ -48,9 +48,7 @@ class PromptSync(PromptListener):
         if layers is None or record is None:
             return
         self._timer.stop()
-        hindrance = self._workspace.hindrance
-        if self._workspace.unseen or self._unseen:
-            hindrance = UNSEEN_IMAGE
+        hindrance = UNSEEN_IMAGE if self._unseen else self._workspace.click_hindrance
         if hindrance is not None:
             # What was not seen where it was put would be predicted later, unasked.
             QTimer.singleShot(0, self.show_drafts)

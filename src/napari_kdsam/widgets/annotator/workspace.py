@@ -21,6 +21,7 @@ from napari_kdsam.widgets.annotator.status import (
     HIDDEN_IMAGE,
     NO_IMAGE,
     OTHER_VIEW,
+    UNSEEN_IMAGE,
     OverlapQuestion,
     StatusKind,
     StatusLine,
@@ -121,6 +122,11 @@ class Workspace:
         if not self.record.frames.in_plane(self.viewer.dims):
             return OTHER_VIEW
         return None if self.record.image.visible else HIDDEN_IMAGE
+
+    @property
+    def click_hindrance(self) -> StatusLine | None:
+        """Why a click that is made now is not taken; None where it is."""
+        return UNSEEN_IMAGE if self.unseen else self.hindrance
 
     @property
     def draft(self) -> Draft:

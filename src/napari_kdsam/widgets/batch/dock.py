@@ -38,6 +38,7 @@ from napari_kdsam.widgets.shared.inference_thread import (
 from napari_kdsam.widgets.shared.key_bindings import bind, key_actions, unbind
 from napari_kdsam.widgets.shared.qt_parts import (
     folded_section,
+    on_click,
     plain_button,
     scrolling,
 )
@@ -147,7 +148,7 @@ class BatchWidget(Dock):
             for action, text in _ANSWERS.items()
         }
         for action, button in self.answers.items():
-            button.clicked.connect(partial(_call, acts[action]))
+            on_click(button, acts[action])
         self.start_button.clicked.connect(lambda _: self.start())
         self.pause_button.clicked.connect(lambda _: self.toggle_pause())
         self.cancel_button.clicked.connect(lambda _: controller.cancel())
@@ -185,8 +186,6 @@ class BatchWidget(Dock):
             width = _ANSWERS_A_ROW if action == 'continue_from_here' else 1
             answers.addWidget(self.answers[action], down, right, 1, width)
         content = QWidget()
-        # Fields shrink beside the scroll bar of a small window, rather than hide.
-        content.setMinimumWidth(200)
         inner = QVBoxLayout(content)
         inner.setContentsMargins(0, 4, 0, 4)
         inner.addWidget(self.choices)
@@ -295,7 +294,3 @@ class BatchWidget(Dock):
 
     def _on_flagged_only(self, on: bool) -> None:
         self.review.only_flagged = on
-
-
-def _call(act: Callable[[], object], _: bool = True) -> None:
-    act()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from napari_kdsam.core.digest import digest_of_values
 from napari_kdsam.core.errors import KDSAMError
-from napari_kdsam.core.stack_index import FrameIndex
+from napari_kdsam.core.stack_index import FrameIndex, indices_on
 from napari_kdsam.segmentation.frame_labels import FrameLabels
 from napari_kdsam.widgets.shared.label_classes import classes_of, name_classes
 from napari_kdsam.widgets.shared.labels_writer import (
@@ -139,8 +139,7 @@ class LabelsSink:
         labels = self.reader()(frame)
         gone = np.isin(labels, list(earlier.labels if earlier is not None else ()))
         places = np.nonzero(gone & (labels != 0))
-        leading = tuple(np.full(places[0].size, i, np.intp) for i in frame)
-        removed = Removed((*leading, *places), labels[places], earlier)
+        removed = Removed(indices_on(frame, *places), labels[places], earlier)
         if places[0].size:
             set_pixels(self.layer, removed.indices, 0)
         self.release(frame)
@@ -207,8 +206,8 @@ class LabelsSink:
             # Labels that were there already, as on a key frame, stay the user's.
             return
         if rows.size:
-            leading = tuple(np.full(rows.size, i, np.intp) for i in frame)
-            set_pixels(self.layer, (*leading, rows, columns), after[rows, columns])
+            indices = indices_on(frame, rows, columns)
+            set_pixels(self.layer, indices, after[rows, columns])
         self._written[frame] = WrittenFrame(present, digest_of_values(after))
         if self.numbering is not Numbering.followed:
             self._name(named, present, gone - kept)

@@ -44,6 +44,7 @@ from napari_kdsam.widgets.shared.key_bindings import bind, key_actions, unbind
 from napari_kdsam.widgets.shared.qt_parts import (
     folded_section,
     modest_choice,
+    on_click,
     plain_button,
     scrolling,
 )
@@ -162,7 +163,7 @@ class SeriesWidget(Dock):
             (self.unsure, self._toggle_unsure),
             (self.checked, self._toggle_checked),
         ):
-            button.clicked.connect(partial(_call, act))
+            on_click(button, act)
         for flag in (self.unsure, self.checked):
             flag.setCheckable(True)
         self.tags, self.note = QLineEdit(), QLineEdit()
@@ -403,7 +404,3 @@ class SeriesWidget(Dock):
                 self.list.setCurrentIndex(row)
         self.status.setText(walk.message or ('' if series is not None else _HINT))
         self.status.setStyleSheet('color: #e06c75;' if walk.failed else '')
-
-
-def _call(act: Callable[[], object], _: bool = True) -> None:
-    act()

@@ -257,13 +257,19 @@ class InferenceThread(QObject):
         elif frame is not None:
             self._embed_quietly(frame)
 
-    def _look_under_mouse(self, request: Request) -> Answer:
+    def _at_hand(self, request: Request) -> tuple[Predictor, ImageEmbedding] | None:
+        """The request's model and embedding, if nothing has to be loaded or encoded."""
         predictor = self._predictor
         if predictor is None or self._predictor_name != (request.model, request.device):
-            return Answer(request)
+            return None
         embedding = self._known_embedding(predictor, request)
-        if embedding is None:
+        return None if embedding is None else (predictor, embedding)
+
+    def _look_under_mouse(self, request: Request) -> Answer:
+        at_hand = self._at_hand(request)
+        if at_hand is None:
             return Answer(request)
+        predictor, embedding = at_hand
         started = time.perf_counter()
         try:
             predictions = tuple(predictor.predict_many(embedding, request.prompts))
@@ -371,12 +377,10 @@ class InferenceThread(QObject):
         return Answer(request, predictions, '', elapsed, embedding.mapping, finished)
 
     def _look_again(self, request: Request) -> Answer:
-        predictor = self._predictor
-        if predictor is None or self._predictor_name != (request.model, request.device):
+        at_hand = self._at_hand(request)
+        if at_hand is None:
             return Answer(request)
-        embedding = self._known_embedding(predictor, request)
-        if embedding is None:
-            return Answer(request)
+        predictor, embedding = at_hand
         try:
             found = improved(
                 predictor,

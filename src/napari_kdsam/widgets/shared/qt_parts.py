@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from magicgui.widgets import ComboBox
 from qtpy.QtCore import QEvent, QObject, QSize, Qt
@@ -33,6 +33,11 @@ def plain_button(text: str, help_text: str) -> QPushButton:
     # The canvas keeps the keyboard, so that the keys go on working after a click.
     button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
     return button
+
+
+def on_click(button: QPushButton, act: Callable[[], object]) -> None:
+    """Call `act` without Qt's argument when a button is clicked."""
+    button.clicked.connect(lambda _: act())
 
 
 def folded_section(title: str) -> QCollapsible:
@@ -80,8 +85,7 @@ class _ScrolledDown(QScrollArea):
         hint = super().minimumSizeHint()
         content, bar = self.widget(), self.verticalScrollBar()
         if content is not None and bar is not None:
-            least = content.minimumWidth() or content.minimumSizeHint().width()
-            width = least + bar.sizeHint().width()
+            width = content.minimumSizeHint().width() + bar.sizeHint().width()
             hint.setWidth(max(self._least_width, width))
         return hint
 
